@@ -1,15 +1,28 @@
 //! Compiles the contract to Rust without a `protoc` binary.
 
-use std::path::PathBuf;
+use std::{error::Error, fs, path::PathBuf};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let contract = "proto/aks/access/v1/access_broker.proto";
+const CONTRACT: &str = "aks/access/v1/access_broker.proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile([contract], ["proto"])?;
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    // Comments travel with the descriptors: a caller's `grpcurl describe` then prints the API's documentation.
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_file(CONTRACT)?;
+
+    // `compile_fds` writes no descriptor file whatever its settings say, and server reflection serves one.
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    fs::write(
+        out.join("descriptors.bin"),
+        compiler.encode_file_descriptor_set(),
+    )?;
+
     tonic_prost_build::configure()
         .build_client(true)
-        .file_descriptor_set_path(out.join("descriptors.bin"))
-        .compile_fds(descriptors)?;
+        .build_server(true)
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
