@@ -1,1 +1,7 @@
-//! x
+//! The access broker for AKS: `Grant`, `Revoke` and `CheckAccess` over gRPC, in front of Azure RBAC.
+//!
+//! A request goes down and an answer comes up; nothing reaches sideways or back:
+//! `grpc` → `broker` → `domain`, with `store`, `azure` beside the domain, and `reconcile` making Azure
+//! agree with what was accepted. `docs/architecture.md` is the map.
+
+pub mod domain;

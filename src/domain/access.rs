@@ -1,0 +1,63 @@
+//! What a grant gives: a role, on the whole cluster or on some of its namespaces.
+
+use std::collections::BTreeSet;
+
+use super::ids::{ClusterId, Namespace, RoleDefinitionId, Scope};
+use super::role::{BuiltInRole, Role};
+
+/// Who can hold access. Azure wants the type beside the object id, so that a principal made seconds
+/// ago, which its directory replicas have not seen, can be assigned a role.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum PrincipalType {
+    /// A person.
+    User,
+    /// A security group.
+    Group,
+    /// An application's identity, or a managed identity.
+    ServicePrincipal,
+}
+
+/// A role on a cluster, or on some of its namespaces.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Access {
+    /// The role.
+    pub role: Role,
+    /// Empty: the whole cluster. At most [`MAX_NAMESPACES`].
+    pub namespaces: BTreeSet<Namespace>,
+}
+
+/// How many namespaces one access may name.
+pub const MAX_NAMESPACES: usize = 20;
+
+/// One role at one scope: what one role assignment of ours carries out.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RoleAtScope {
+    /// The role's GUID.
+    pub role: RoleDefinitionId,
+    /// Where.
+    pub scope: Scope,
+}
+
+impl Access {
+    /// Every role assignment that this access calls for on `cluster`: its own role at the cluster or
+    /// at each namespace, and *Cluster User* at the cluster, without which nobody fetches a kubeconfig.
+    #[must_use]
+    pub fn calls_for(&self, cluster: &ClusterId) -> BTreeSet<RoleAtScope> {
+        let mut wanted = BTreeSet::from([RoleAtScope {
+            role: BuiltInRole::ClusterUser.id(),
+            scope: Scope::Cluster(cluster.clone()),
+        }]);
+        let role = self.role.id();
+        if self.namespaces.is_empty() {
+            wanted.insert(RoleAtScope {
+                role,
+                scope: Scope::Cluster(cluster.clone()),
+            });
+        }
+        wanted.extend(self.namespaces.iter().map(|namespace| RoleAtScope {
+            role,
+            scope: Scope::Namespace(cluster.clone(), namespace.clone()),
+        }));
+        wanted
+    }
+}

@@ -1,0 +1,127 @@
+//! Jobs: what a caller follows while the broker carries out what it accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::ids::{GrantId, JobId, RequestId, TargetId};
+
+/// What a job was made for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JobKind {
+    /// A `Grant`: over when its grant is active.
+    Grant,
+    /// A `Revoke`: over when its grants are gone and settled.
+    Revoke,
+    /// A grant's time was up: over when it is gone and settled.
+    Expire,
+}
+
+/// Where a job stands. It reaches one final state, once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JobState {
+    /// No worker has looked at it yet.
+    Queued,
+    /// A worker is at it, or it waits for calls to settle.
+    Running,
+    /// Something failed; it is tried again.
+    Retrying,
+    /// Done.
+    Succeeded,
+    /// Its grant could not be applied; what had been applied was taken back.
+    Failed,
+    /// A later request undid it before it was carried out.
+    Superseded,
+}
+
+impl JobState {
+    /// Whether it is over.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Superseded)
+    }
+}
+
+/// Why something did not work, in the words that the caller gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// A stable reason in `UPPER_SNAKE_CASE`, as in `google.rpc.ErrorInfo`.
+    pub reason: String,
+    /// What happened, with which value, and what to do.
+    pub message: String,
+    /// Azure's correlation id, for a support request; empty where Azure did not answer.
+    pub azure_correlation_id: String,
+    /// Whether it is tried again.
+    pub retryable: bool,
+    /// The `google.rpc.Code` that fits.
+    pub code: i32,
+    /// Further values, as in `google.rpc.ErrorInfo`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// One job, whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// Its id, a UUIDv7.
+    pub id: JobId,
+    /// What it was made for.
+    pub kind: JobKind,
+    /// Where it stands.
+    pub state: JobState,
+    /// Raised by every change: a watcher sends what is newer than what it sent.
+    pub version: u64,
+    /// The caller's idempotency key; the broker's own where the caller gave none, or for an expiry.
+    pub request_id: Option<RequestId>,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// Why, in the caller's words.
+    pub justification: String,
+    /// When it was accepted.
+    pub create_time: Timestamp,
+    /// When it was over; present exactly when it is.
+    pub finish_time: Option<Timestamp>,
+    /// When it is tried again; present while it is `Retrying`.
+    pub next_attempt_time: Option<Timestamp>,
+    /// How often a worker has taken it up.
+    pub attempts: u32,
+    /// How many targets it has.
+    pub total_targets: u32,
+    /// How many of them are done.
+    pub completed_targets: u32,
+    /// What went wrong last.
+    pub last_error: Option<Failure>,
+    /// A position in the broker's stream of changes; set when the job is over.
+    pub consistency_token: String,
+    /// Its targets: at most the first 20.
+    pub targets: Vec<JobTarget>,
+}
+
+/// One target of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobTarget {
+    /// Which.
+    pub id: TargetId,
+    /// Where the job stands on this target.
+    pub state: JobState,
+    /// How often a worker has taken it up.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub next_attempt_time: Option<Timestamp>,
+    /// What went wrong last.
+    pub last_error: Option<Failure>,
+    /// The grants that it is about.
+    pub grants: BTreeSet<GrantId>,
+}
+
+/// What a target remembers of a job that waits for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitingJob {
+    /// The job.
+    pub id: JobId,
+    /// What it was made for.
+    pub kind: JobKind,
+    /// Where it stands, as the pass loaded it.
+    pub state: JobState,
+    /// The grants of this target that it waits for.
+    pub grants: BTreeSet<GrantId>,
+}

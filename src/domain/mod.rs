@@ -1,0 +1,10 @@
+//! What the broker knows of access, with no I/O, no clock and no logging of its own.
+//!
+//! Time, randomness and everything read from outside are passed in, so that what could go wrong
+//! between two steps is a question about data, and a property test can ask it.
+
+pub mod access;
+pub mod grant;
+pub mod ids;
+pub mod job;
+pub mod role;
