@@ -4,4 +4,5 @@
 //! `grpc` → `broker` → `domain`, with `store`, `azure` beside the domain, and `reconcile` making Azure
 //! agree with what was accepted. `docs/architecture.md` is the map.
 
+pub mod broker;
 pub mod domain;

@@ -1,6 +1,6 @@
 //! Grants: the wishes that the broker makes Azure agree with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -101,8 +101,6 @@ pub struct Grant {
     pub ended_by: String,
     /// Why it was asked for, in the caller's words. Never logged above debug.
     pub justification: String,
-    /// The caller's own labels.
-    pub labels: BTreeMap<String, String>,
     /// The latest job that is about it.
     pub job: JobId,
     /// What went wrong last.

@@ -4,7 +4,10 @@
 //! between two steps is a question about data, and a property test can ask it.
 
 pub mod access;
+pub mod effect;
 pub mod grant;
 pub mod ids;
 pub mod job;
+pub mod ownership;
+pub mod reason;
 pub mod role;

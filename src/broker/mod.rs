@@ -1,0 +1,6 @@
+//! The use cases: what each RPC means, from a well-formed request to an answer.
+//!
+//! Nothing here knows gRPC, Redis's encodings or Azure's JSON. Each use case is a file that reads like
+//! its specification, top to bottom.
+
+pub mod request;

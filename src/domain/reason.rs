@@ -1,0 +1,141 @@
+//! The stable reasons that callers and operators see: in `google.rpc.ErrorInfo`, in jobs and in findings.
+//!
+//! One enum, so that a reason is never spelled two ways, and each has one `google.rpc.Code`.
+
+use std::fmt;
+
+/// Why something was refused, failed or is late.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// A field of the request is wrong; `BadRequest` says which.
+    InvalidRequest,
+    /// No such cluster.
+    ClusterNotFound,
+    /// The broker's own identity may not read the cluster.
+    ClusterNotReadable,
+    /// The cluster has been deleted, or another one stands under its id.
+    ClusterGone,
+    /// The cluster has no Entra integration: there *Cluster User* is admin.
+    EntraIntegrationRequired,
+    /// Azure RBAC for Kubernetes is off on the cluster: an Azure role would give nothing there.
+    AzureRbacDisabled,
+    /// No such role definition.
+    RoleNotFound,
+    /// The broker never assigns this role (I8).
+    RoleNotAllowed,
+    /// No such grant.
+    GrantNotFound,
+    /// No such job.
+    JobNotFound,
+    /// The request id was used before, with another payload.
+    RequestIdReused,
+    /// Azure does not know the principal (yet).
+    PrincipalNotFound,
+    /// Somebody else's assignment of the same role carries a condition.
+    ConditionalAssignmentExists,
+    /// The broker's own identity may not do this at that scope.
+    AuthorizationFailed,
+    /// A lock stands in the way.
+    ScopeLocked,
+    /// An Azure Policy stands in the way.
+    RequestDisallowedByPolicy,
+    /// The subscription holds as many role assignments as Azure allows.
+    RoleAssignmentLimitExceeded,
+    /// Azure told us to wait.
+    AzureThrottled,
+    /// Azure did not answer, or not in time.
+    AzureUnavailable,
+    /// Azure answered with an error that no table of ours knows.
+    AzureError,
+    /// Redis cannot be reached, or not in time.
+    StoreUnavailable,
+    /// Redis is at its memory limit: grants are refused first.
+    StoreFull,
+    /// What Redis holds cannot be read: a newer format, or damage.
+    StoreUnreadable,
+    /// The broker takes no further requests at the moment.
+    Overloaded,
+    /// The request's deadline passed.
+    DeadlineExceeded,
+    /// The feature is not there yet.
+    NotImplemented,
+}
+
+/// The codes of `google.rpc.Code` that are used here, by their numbers.
+pub mod code {
+    /// `INVALID_ARGUMENT`
+    pub const INVALID_ARGUMENT: i32 = 3;
+    /// `DEADLINE_EXCEEDED`
+    pub const DEADLINE_EXCEEDED: i32 = 4;
+    /// `NOT_FOUND`
+    pub const NOT_FOUND: i32 = 5;
+    /// `RESOURCE_EXHAUSTED`
+    pub const RESOURCE_EXHAUSTED: i32 = 8;
+    /// `FAILED_PRECONDITION`
+    pub const FAILED_PRECONDITION: i32 = 9;
+    /// `UNIMPLEMENTED`
+    pub const UNIMPLEMENTED: i32 = 12;
+    /// `INTERNAL`
+    pub const INTERNAL: i32 = 13;
+    /// `UNAVAILABLE`
+    pub const UNAVAILABLE: i32 = 14;
+}
+
+impl Reason {
+    /// The stable text, `UPPER_SNAKE_CASE`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.entry().0
+    }
+
+    /// The `google.rpc.Code` that goes with it.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        self.entry().1
+    }
+
+    const fn entry(self) -> (&'static str, i32) {
+        match self {
+            Self::InvalidRequest => ("INVALID_REQUEST", code::INVALID_ARGUMENT),
+            Self::ClusterNotFound => ("CLUSTER_NOT_FOUND", code::NOT_FOUND),
+            Self::ClusterNotReadable => ("CLUSTER_NOT_READABLE", code::FAILED_PRECONDITION),
+            Self::ClusterGone => ("CLUSTER_GONE", code::FAILED_PRECONDITION),
+            Self::EntraIntegrationRequired => {
+                ("ENTRA_INTEGRATION_REQUIRED", code::FAILED_PRECONDITION)
+            }
+            Self::AzureRbacDisabled => ("AZURE_RBAC_DISABLED", code::FAILED_PRECONDITION),
+            Self::RoleNotFound => ("ROLE_NOT_FOUND", code::NOT_FOUND),
+            Self::RoleNotAllowed => ("ROLE_NOT_ALLOWED", code::FAILED_PRECONDITION),
+            Self::GrantNotFound => ("GRANT_NOT_FOUND", code::NOT_FOUND),
+            Self::JobNotFound => ("JOB_NOT_FOUND", code::NOT_FOUND),
+            Self::RequestIdReused => ("REQUEST_ID_REUSED", code::FAILED_PRECONDITION),
+            Self::PrincipalNotFound => ("PRINCIPAL_NOT_FOUND", code::NOT_FOUND),
+            Self::ConditionalAssignmentExists => {
+                ("CONDITIONAL_ASSIGNMENT_EXISTS", code::FAILED_PRECONDITION)
+            }
+            Self::AuthorizationFailed => ("AUTHORIZATION_FAILED", code::FAILED_PRECONDITION),
+            Self::ScopeLocked => ("SCOPE_LOCKED", code::FAILED_PRECONDITION),
+            Self::RequestDisallowedByPolicy => {
+                ("REQUEST_DISALLOWED_BY_POLICY", code::FAILED_PRECONDITION)
+            }
+            Self::RoleAssignmentLimitExceeded => {
+                ("ROLE_ASSIGNMENT_LIMIT_EXCEEDED", code::RESOURCE_EXHAUSTED)
+            }
+            Self::AzureThrottled => ("AZURE_THROTTLED", code::UNAVAILABLE),
+            Self::AzureUnavailable => ("AZURE_UNAVAILABLE", code::UNAVAILABLE),
+            Self::AzureError => ("AZURE_ERROR", code::UNAVAILABLE),
+            Self::StoreUnavailable => ("STORE_UNAVAILABLE", code::UNAVAILABLE),
+            Self::StoreFull => ("STORE_FULL", code::RESOURCE_EXHAUSTED),
+            Self::StoreUnreadable => ("STORE_UNREADABLE", code::INTERNAL),
+            Self::Overloaded => ("OVERLOADED", code::RESOURCE_EXHAUSTED),
+            Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", code::DEADLINE_EXCEEDED),
+            Self::NotImplemented => ("NOT_IMPLEMENTED", code::UNIMPLEMENTED),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
