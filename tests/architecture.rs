@@ -139,10 +139,10 @@ fn problem_of(top: &str, path: &Named, declared: &BTreeSet<String>) -> Option<St
         ["crate"] | ["crate", "*"] => {
             return Some("takes the crate's root; name the module that is meant".to_owned());
         }
-        ["crate", _, rest @ ..] if GENERATED.iter().any(|name| rest.contains(name)) => {
-            if top != "grpc" {
-                return Some(format!("{written}: the contract's types stop at grpc"));
-            }
+        ["crate", _, rest @ ..]
+            if top != "grpc" && GENERATED.iter().any(|name| rest.contains(name)) =>
+        {
+            return Some(format!("{written}: the contract's types stop at grpc"));
         }
         _ => {}
     }

@@ -31,12 +31,12 @@ pub(crate) fn read(source: &str, module: &[&str]) -> Reading {
             .is_some_and(|line| line.starts_with("//! ")),
         ..Reading::default()
     };
-    let here = module.iter().map(ToString::to_string).collect();
+    let here: Vec<String> = module.iter().map(ToString::to_string).collect();
     walk(tokens, &here, &mut reading);
     reading
 }
 
-fn walk(tokens: TokenStream, here: &Vec<String>, reading: &mut Reading) {
+fn walk(tokens: TokenStream, here: &[String], reading: &mut Reading) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
     while at < tokens.len() {
@@ -56,18 +56,13 @@ fn walk(tokens: TokenStream, here: &Vec<String>, reading: &mut Reading) {
     }
 }
 
-fn enter_module(
-    tokens: &[TokenTree],
-    at: usize,
-    here: &Vec<String>,
-    reading: &mut Reading,
-) -> usize {
+fn enter_module(tokens: &[TokenTree], at: usize, here: &[String], reading: &mut Reading) -> usize {
     let Some(TokenTree::Ident(name)) = tokens.get(at + 1) else {
         return at + 1;
     };
     reading.declared.insert(name.to_string());
     if let Some(TokenTree::Group(body)) = tokens.get(at + 2) {
-        let mut inside = here.clone();
+        let mut inside = here.to_vec();
         inside.push(name.to_string());
         walk(body.stream(), &inside, reading);
         return at + 3;
@@ -79,7 +74,7 @@ fn enter_module(
 fn expand(
     tokens: &[TokenTree],
     mut at: usize,
-    here: &Vec<String>,
+    here: &[String],
     prefix: &[String],
     imported: bool,
     reading: &mut Reading,
@@ -116,10 +111,10 @@ fn expand(
     at
 }
 
-fn resolve(segments: Vec<String>, here: &Vec<String>) -> Vec<String> {
+fn resolve(segments: Vec<String>, here: &[String]) -> Vec<String> {
     let mut base = match segments[0].as_str() {
         "crate" => Vec::new(),
-        "self" | "super" => here.clone(),
+        "self" | "super" => here.to_vec(),
         _ => return segments,
     };
     for segment in segments {
