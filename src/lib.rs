@@ -5,4 +5,7 @@
 //! agree with what was accepted. `docs/architecture.md` is the map.
 
 pub mod broker;
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod telemetry;

@@ -1,0 +1,31 @@
+//! `config`: looks at the configuration and runs nothing.
+
+use std::io::{Write, stdout};
+
+use clap::Subcommand;
+
+use crate::config::Config;
+
+use super::{AnyError, ConfigFile};
+
+/// `config …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Say everything that is wrong with the configuration, or print it as it takes effect.
+    Check(ConfigFile),
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<(), AnyError> {
+        match self {
+            Self::Check(file) => check(&file),
+        }
+    }
+}
+
+fn check(file: &ConfigFile) -> Result<(), AnyError> {
+    let config = Config::load(file.path.as_deref())?;
+    let text = serde_saphyr::to_string(&config)?;
+    // Its own error, not a panic: the reader may have gone (`config check | head`).
+    Ok(stdout().write_all(text.as_bytes())?)
+}

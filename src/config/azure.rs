@@ -1,0 +1,146 @@
+//! `azure`: the tenant, the subscriptions, and who the broker is there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+use uuid::Uuid;
+
+use crate::domain::ids::SubscriptionId;
+
+use super::secret::{Secret, SecretError};
+use super::text;
+
+/// The section `azure`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Azure {
+    /// The Entra tenant. Required.
+    pub tenant_id: Uuid,
+    /// The subscriptions whose clusters the broker manages. Required, at least one.
+    #[serde(with = "text::list")]
+    pub subscriptions: Vec<SubscriptionId>,
+    /// Who the broker is in Entra. Required, exactly one kind.
+    pub credential: Credential,
+    /// Where Azure is: the public cloud unless set.
+    #[serde(default)]
+    pub endpoints: Endpoints,
+    /// Certificates, in PEM, that are trusted besides the system's own: for a proxy that opens TLS, or for
+    /// the emulator.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// How long one call may take, its answer's body included.
+    #[serde(default = "call_timeout", with = "humantime_serde")]
+    pub call_timeout: Duration,
+    /// How long connecting may take, TLS included.
+    #[serde(default = "connect_timeout", with = "humantime_serde")]
+    pub connect_timeout: Duration,
+}
+
+const fn call_timeout() -> Duration {
+    Duration::from_secs(20)
+}
+
+const fn connect_timeout() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// Who the broker is in Entra.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", try_from = "Kinds")]
+pub enum Credential {
+    /// An application with a client secret.
+    ClientSecret(ClientSecretCredential),
+    /// An application that a Kubernetes service account stands for.
+    WorkloadIdentity(WorkloadIdentityCredential),
+}
+
+/// The credential as written: serde alone would take the first of two kinds and skip the other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kinds {
+    client_secret: Option<ClientSecretCredential>,
+    workload_identity: Option<WorkloadIdentityCredential>,
+}
+
+impl TryFrom<Kinds> for Credential {
+    type Error = &'static str;
+
+    fn try_from(kinds: Kinds) -> Result<Self, Self::Error> {
+        match (kinds.client_secret, kinds.workload_identity) {
+            (Some(credential), None) => Ok(Self::ClientSecret(credential)),
+            (None, Some(credential)) => Ok(Self::WorkloadIdentity(credential)),
+            (Some(_), Some(_)) => Err("client_secret and workload_identity are both set: keep one"),
+            (None, None) => Err("empty: set client_secret or workload_identity"),
+        }
+    }
+}
+
+/// `azure.credential.client_secret`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSecretCredential {
+    /// The application (client) id.
+    pub client_id: Uuid,
+    /// The file that holds the secret.
+    #[serde(default)]
+    pub client_secret_file: Option<PathBuf>,
+    /// The secret itself: from the environment only.
+    #[serde(default)]
+    pub client_secret: Option<Secret>,
+}
+
+impl ClientSecretCredential {
+    /// The secret, read anew from its file, so that a rotated one is taken.
+    ///
+    /// # Errors
+    /// [`SecretError`] when the file cannot be read or is empty, or when neither key is set.
+    pub fn secret(&self) -> Result<Secret, SecretError> {
+        match (&self.client_secret_file, &self.client_secret) {
+            (Some(path), _) => Secret::read(path),
+            (None, Some(secret)) => Ok(secret.clone()),
+            (None, None) => Err(SecretError::Missing {
+                file_key: "azure.credential.client_secret.client_secret_file",
+                variable: "AKS_ACCESS_BROKER__AZURE__CREDENTIAL__CLIENT_SECRET__CLIENT_SECRET",
+            }),
+        }
+    }
+}
+
+/// `azure.credential.workload_identity`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadIdentityCredential {
+    /// The application (client) id, or a managed identity's.
+    pub client_id: Uuid,
+    /// The projected service account token, which Kubernetes rotates: it is read anew for each exchange.
+    pub token_file: PathBuf,
+}
+
+/// Where Azure is. Another cloud sets all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoints {
+    /// Azure Resource Manager.
+    #[serde(with = "text")]
+    pub arm: Url,
+    /// Entra ID, where tokens come from.
+    #[serde(with = "text")]
+    pub entra: Url,
+    /// Microsoft Graph.
+    #[serde(with = "text")]
+    pub graph: Url,
+}
+
+impl Default for Endpoints {
+    #[expect(clippy::expect_used, reason = "three literals, which a test parses")]
+    fn default() -> Self {
+        let url = |text| Url::parse(text).expect("a literal URL");
+        Self {
+            arm: url("https://management.azure.com/"),
+            entra: url("https://login.microsoftonline.com/"),
+            graph: url("https://graph.microsoft.com/"),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What only shows when several keys are looked at together, or when a key's file is opened.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::{Azure, Config, Credential, Log, Problem, Reconciler, Redis, Server};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+/// Request records outlive their job by a day; a job that is forgotten earlier would let a repeated
+/// request take effect twice (I3).
+const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
+
+/// Everything that is wrong, in the order of the sections.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    server(&config.server, &mut found);
+    redis(&config.redis, &mut found);
+    azure(&config.azure, &mut found);
+    reconciler(&config.reconciler, &config.azure, &mut found);
+    log(&config.log, &mut found);
+    found
+}
+
+fn server(server: &Server, found: &mut Vec<Problem>) {
+    if server.max_message_bytes < 64 * 1024 {
+        found.push(Problem::new(
+            "server.max_message_bytes",
+            format!(
+                "{} is too small for a request of the size that the contract allows; at least 65536",
+                server.max_message_bytes
+            ),
+        ));
+    }
+    if server.max_in_flight == 0 {
+        found.push(Problem::new(
+            "server.max_in_flight",
+            "0 would refuse every call; at least 1",
+        ));
+    }
+    at_least("server.max_deadline", server.max_deadline, SECOND, found);
+}
+
+fn redis(redis: &Redis, found: &mut Vec<Problem>) {
+    if redis.password_file.is_some() && redis.password.is_some() {
+        found.push(Problem::new(
+            "redis.password_file",
+            "the password is given twice, by file and by the environment: keep one",
+        ));
+    }
+    if let Err(error) = redis.password() {
+        found.push(Problem::new("redis.password_file", error.to_string()));
+    }
+}
+
+fn azure(azure: &Azure, found: &mut Vec<Problem>) {
+    if azure.subscriptions.is_empty() {
+        found.push(Problem::new(
+            "azure.subscriptions",
+            "empty: the broker would manage no cluster; list at least one subscription",
+        ));
+    }
+    for (index, subscription) in azure.subscriptions.iter().enumerate() {
+        if azure.subscriptions[..index].contains(subscription) {
+            found.push(Problem::new(
+                format!("azure.subscriptions[{index}]"),
+                format!("{subscription} is listed twice"),
+            ));
+        }
+    }
+    credential(&azure.credential, found);
+    let endpoints = &azure.endpoints;
+    for (name, url) in [
+        ("arm", &endpoints.arm),
+        ("entra", &endpoints.entra),
+        ("graph", &endpoints.graph),
+    ] {
+        endpoint(name, url, found);
+    }
+    if let Some(file) = &azure.ca_file {
+        readable("azure.ca_file", file, found);
+    }
+    if azure.connect_timeout.is_zero() || azure.connect_timeout >= azure.call_timeout {
+        found.push(Problem::new(
+            "azure.connect_timeout",
+            format!(
+                "{} has to be more than nothing and less than azure.call_timeout, {}",
+                human(azure.connect_timeout),
+                human(azure.call_timeout)
+            ),
+        ));
+    }
+}
+
+fn credential(credential: &Credential, found: &mut Vec<Problem>) {
+    match credential {
+        Credential::ClientSecret(credential) => {
+            let key = "azure.credential.client_secret.client_secret_file";
+            if credential.client_secret_file.is_some() && credential.client_secret.is_some() {
+                found.push(Problem::new(
+                    key,
+                    "the secret is given twice, by file and by the environment: keep one",
+                ));
+            }
+            if let Err(error) = credential.secret() {
+                found.push(Problem::new(key, error.to_string()));
+            }
+        }
+        // Not opened here: Kubernetes may project the token a moment after the process has started.
+        Credential::WorkloadIdentity(_) => {}
+    }
+}
+
+fn endpoint(name: &str, url: &Url, found: &mut Vec<Problem>) {
+    if url.scheme() != "https" {
+        found.push(Problem::new(
+            format!("azure.endpoints.{name}"),
+            format!("{url} is not https: tokens would travel in the clear"),
+        ));
+    }
+}
+
+fn reconciler(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
+    if azure.call_timeout >= reconciler.lease {
+        found.push(Problem::new(
+            "azure.call_timeout",
+            format!(
+                "{} has to be less than reconciler.lease, {}: a call starts only if it ends within the lease",
+                human(azure.call_timeout),
+                human(reconciler.lease)
+            ),
+        ));
+    }
+    settling(reconciler, azure, found);
+    if reconciler.backoff_initial.is_zero() || reconciler.backoff_initial > reconciler.backoff_max {
+        found.push(Problem::new(
+            "reconciler.backoff_initial",
+            format!(
+                "{} has to be more than nothing and at most reconciler.backoff_max, {}",
+                human(reconciler.backoff_initial),
+                human(reconciler.backoff_max)
+            ),
+        ));
+    }
+    at_least(
+        "reconciler.grant_give_up",
+        reconciler.grant_give_up,
+        SECOND,
+        found,
+    );
+    at_least(
+        "reconciler.poll",
+        reconciler.poll,
+        Duration::from_millis(10),
+        found,
+    );
+    at_least(
+        "reconciler.retention",
+        reconciler.retention,
+        SHORTEST_RETENTION,
+        found,
+    );
+}
+
+/// Settle time and lag: too short, and a revocation is called done while Azure can still undo it.
+fn settling(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
+    let (shortest, unless) = if reconciler.allow_short_times {
+        (SECOND, "")
+    } else {
+        (
+            MINUTE,
+            " (unless reconciler.allow_short_times, for the emulator, is set)",
+        )
+    };
+    for (key, value) in [
+        ("reconciler.settle_time", reconciler.settle_time),
+        ("reconciler.lag", reconciler.lag),
+    ] {
+        if value < shortest {
+            let message = format!("{} is less than {}{unless}", human(value), human(shortest));
+            found.push(Problem::new(key, message));
+        }
+    }
+    if reconciler.settle_time < azure.call_timeout && !reconciler.allow_short_times {
+        found.push(Problem::new(
+            "reconciler.settle_time",
+            format!(
+                "{} is less than azure.call_timeout, {}: a call can take effect until its timeout, at the least",
+                human(reconciler.settle_time),
+                human(azure.call_timeout)
+            ),
+        ));
+    }
+}
+
+fn log(log: &Log, found: &mut Vec<Problem>) {
+    if let Err(error) = EnvFilter::try_new(&log.filter) {
+        found.push(Problem::new(
+            "log.filter",
+            format!("{:?} is not a filter: {error}", log.filter),
+        ));
+    }
+}
+
+fn at_least(key: &str, value: Duration, shortest: Duration, found: &mut Vec<Problem>) {
+    if value < shortest {
+        let message = format!(
+            "{} is too short; at least {}",
+            human(value),
+            human(shortest)
+        );
+        found.push(Problem::new(key, message));
+    }
+}
+
+fn readable(key: &str, file: &Path, found: &mut Vec<Problem>) {
+    if let Err(error) = fs::File::open(file) {
+        let message = format!("{} cannot be read: {error}", file.display());
+        found.push(Problem::new(key, message));
+    }
+}
+
+/// A duration as people write it.
+fn human(duration: Duration) -> String {
+    humantime_serde::re::humantime::format_duration(duration).to_string()
+}

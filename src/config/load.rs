@@ -1,0 +1,272 @@
+//! Reads the layers, and tells everything that is wrong with them at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use figment::error::Kind;
+use figment::providers::{Env, Serialized};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::{Config, check};
+
+/// What every environment variable of the configuration begins with.
+///
+/// Two underscores: Kubernetes gives every pod `AKS_ACCESS_BROKER_PORT` and its like where a service has
+/// that name, and those are not settings.
+pub const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
+
+const SECTIONS: [&str; 5] = ["azure", "log", "reconciler", "redis", "server"];
+
+/// The keys that hold a secret itself. They come from the environment, or not at all: configuration files
+/// end up in repositories.
+const SECRETS: [&str; 2] = [
+    "azure.credential.client_secret.client_secret",
+    "redis.password",
+];
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is no YAML mapping.
+    #[error("the configuration file {} is not a YAML mapping of sections: {message}", path.display())]
+    NotYaml {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// Everything that is wrong with what was read.
+    #[error("the configuration has {} problem(s):\n{}", .0.len(), lines(.0))]
+    Problems(Vec<Problem>),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|p| format!("  - {p}")).collect();
+    lines.join("\n")
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, as in `server.listen`.
+    pub key: String,
+    /// What is wrong with it, and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+impl Config {
+    /// Reads `file`, where there is one, and the environment variables over it, and checks the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read, or everything that is wrong, at once.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        let mut problems = Vec::new();
+        if let Some(path) = file {
+            let layer = File::read(path)?;
+            problems.extend(layer.secrets());
+            figment = figment.merge(layer);
+        }
+        for section in SECTIONS {
+            figment = figment.join(Serialized::default(section, Dict::new()));
+        }
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__").ignore(&SECRETS));
+        for key in SECRETS {
+            // Taken as it is: figment would read a secret of digits as a number, and drop its zeros.
+            if let Ok(secret) = std::env::var(variable(key)) {
+                figment = figment.merge(Serialized::default(key, secret));
+            }
+        }
+        Self::extract(&figment, problems)
+    }
+
+    fn extract(figment: &Figment, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
+        problems.extend(unknown_sections(figment));
+        // Section by section, so that what is wrong in one does not hide what is wrong in the next.
+        let server = section(figment, "server", &mut problems);
+        let redis = section(figment, "redis", &mut problems);
+        let azure = section(figment, "azure", &mut problems);
+        let reconciler = section(figment, "reconciler", &mut problems);
+        let log = section(figment, "log", &mut problems);
+        if let (Some(server), Some(redis), Some(azure), Some(reconciler), Some(log)) =
+            (server, redis, azure, reconciler, log)
+        {
+            let config = Self {
+                server,
+                redis,
+                azure,
+                reconciler,
+                log,
+            };
+            problems.extend(check::problems(&config));
+            if problems.is_empty() {
+                return Ok(config);
+            }
+        }
+        Err(ConfigError::Problems(problems))
+    }
+}
+
+/// Reads one section. serde stops at the first key that is wrong: that key is taken out and the rest read
+/// again, so that the others are told as well.
+fn section<T: DeserializeOwned>(
+    figment: &Figment,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let told = problems.len();
+    let mut value = figment.find_value(name).ok()?;
+    loop {
+        let errors = match value.deserialize::<T>() {
+            Ok(section) => return (problems.len() == told).then_some(section),
+            Err(errors) => errors,
+        };
+        for error in errors {
+            problems.push(problem(figment, name, &error));
+            if !remove(&mut value, &error.path) {
+                return None;
+            }
+        }
+    }
+}
+
+/// Takes a key out; a list goes whole. Says whether there was one.
+fn remove(value: &mut Value, path: &[String]) -> bool {
+    let (Value::Dict(_, keys), Some((first, rest))) = (value, path.split_first()) else {
+        return false;
+    };
+    match keys.get_mut(first) {
+        Some(below @ Value::Dict(..)) if !rest.is_empty() => remove(below, rest),
+        _ => keys.remove(first).is_some(),
+    }
+}
+
+fn unknown_sections(figment: &Figment) -> Vec<Problem> {
+    let Ok(all) = figment.extract::<BTreeMap<String, Value>>() else {
+        return Vec::new();
+    };
+    all.into_keys()
+        .filter(|key| !SECTIONS.contains(&key.as_str()))
+        .map(|key| {
+            let message = format!("unknown section; expected one of {}", SECTIONS.join(", "));
+            Problem::new(key, message)
+        })
+        .collect()
+}
+
+/// Says of figment's error which key it is about and where that came from.
+fn problem(figment: &Figment, section: &str, error: &figment::Error) -> Problem {
+    let mut path = vec![section.to_owned()];
+    path.extend(error.path.iter().cloned());
+    let mut message = match &error.kind {
+        // Here the path ends in the key already.
+        Kind::UnknownField(_, expected) => {
+            format!("unknown key; expected one of {}", expected.join(", "))
+        }
+        Kind::MissingField(field) => {
+            path.push(field.to_string());
+            "required, and not set".to_owned()
+        }
+        kind => kind.to_string(),
+    };
+    let key = path.join(".");
+    if SECRETS.contains(&key.as_str()) {
+        // The error would repeat the value.
+        "not a text".clone_into(&mut message);
+    }
+    match figment.find_metadata(&key) {
+        Some(metadata) if metadata.name.contains("environment") => {
+            message = format!("{message} (from the environment: {})", variable(&key));
+        }
+        Some(Metadata {
+            source: Some(Source::File(file)),
+            ..
+        }) => message = format!("{message} (in {})", file.display()),
+        _ => {}
+    }
+    Problem::new(key, message)
+}
+
+/// The environment variable that sets a key.
+fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+/// The configuration file as a layer.
+struct File {
+    path: PathBuf,
+    sections: Dict,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        // An empty file, or one of comments alone, is a mapping of nothing.
+        let sections: Option<Dict> =
+            serde_saphyr::from_str(&text).map_err(|error| ConfigError::NotYaml {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
+        Ok(Self {
+            path: path.to_owned(),
+            sections: sections.unwrap_or_default(),
+        })
+    }
+
+    /// Secrets that stand in the file.
+    fn secrets(&self) -> Vec<Problem> {
+        let whole = Value::from(self.sections.clone());
+        SECRETS
+            .into_iter()
+            .filter(|key| whole.find_ref(key).is_some())
+            .map(|key| {
+                let message = format!(
+                    "a secret does not belong in a configuration file: set {key}_file to a file of its own, \
+                     or {} in the environment",
+                    variable(key)
+                );
+                Problem::new(key, message)
+            })
+            .collect()
+    }
+}
+
+impl Provider for File {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("configuration file", Source::File(self.path.clone()))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.sections.clone()))
+    }
+}

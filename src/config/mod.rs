@@ -1,0 +1,43 @@
+//! What an operator sets: one struct a section, each key with its default where it is declared.
+//!
+//! A YAML file first, then environment variables `AKS_ACCESS_BROKER__SECTION__KEY` over it. A key that
+//! nobody knows is refused in both: a misspelt limit must not leave the default standing in silence.
+//! `docs/configuration.md` lists every key, and a test holds it against these structs.
+
+mod azure;
+mod check;
+mod load;
+mod log;
+mod reconciler;
+mod redis;
+mod secret;
+mod server;
+mod text;
+
+use serde::Serialize;
+
+pub use azure::{Azure, ClientSecretCredential, Credential, Endpoints, WorkloadIdentityCredential};
+pub use load::{ConfigError, ENV_PREFIX, Problem};
+pub use log::{Log, LogFormat};
+pub use reconciler::{Bucket, LaneBudget, Reconciler};
+pub use redis::{DurabilityException, Redis};
+pub use secret::{Secret, SecretError};
+pub use server::Server;
+
+/// The whole configuration, read and checked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// How callers reach the broker, and how much they may ask of it at once.
+    pub server: Server,
+    /// Where what was accepted is kept.
+    pub redis: Redis,
+    /// The tenant, the subscriptions, and who the broker is there.
+    pub azure: Azure,
+    /// How Azure is made to agree with what was accepted.
+    pub reconciler: Reconciler,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+#[cfg(test)]
+mod tests;

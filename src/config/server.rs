@@ -1,0 +1,41 @@
+//! `server`: how callers reach the broker, and how much they may ask of it at once.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The section `server`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Where gRPC is served. Port 0 takes a free one, which the log names.
+    pub listen: SocketAddr,
+    /// The largest message that is taken, in bytes.
+    pub max_message_bytes: usize,
+    /// How many calls may be under way at once; more are answered `RESOURCE_EXHAUSTED` at once. Health and
+    /// reflection are not counted.
+    pub max_in_flight: usize,
+    /// How long a call may take where the caller sets no shorter deadline. Streams are exempt.
+    #[serde(with = "humantime_serde")]
+    pub max_deadline: Duration,
+    /// How long calls under way may still take once the broker was told to end.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+    /// Callers are not authenticated yet: whoever reaches the port may give and take access. `serve` starts
+    /// only where this says that the operator knows.
+    pub allow_unauthenticated_callers: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            max_message_bytes: 4 * 1024 * 1024,
+            max_in_flight: 1024,
+            max_deadline: Duration::from_secs(30),
+            drain: Duration::from_secs(20),
+            allow_unauthenticated_callers: false,
+        }
+    }
+}

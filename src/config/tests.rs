@@ -1,0 +1,223 @@
+//! The configuration as a file: what is refused, what is told, and that the page of settings is true.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::{Config, ConfigError};
+
+/// The least that a configuration has to say.
+const LEAST: &str = "
+azure:
+  tenant_id: 33333333-3333-4333-8333-333333333333
+  subscriptions: [11111111-1111-4111-8111-111111111111]
+  credential:
+    workload_identity:
+      client_id: 44444444-4444-4444-8444-444444444444
+      token_file: /var/run/secrets/azure/tokens/azure-identity-token
+";
+
+fn written(dir: &TempDir, text: &str) -> PathBuf {
+    let path = dir.path().join("broker.yaml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let dir = TempDir::new().unwrap();
+    Config::load(Some(&written(&dir, text)))
+}
+
+/// Everything that is wrong with a configuration, as it is printed.
+fn wrong(text: &str) -> String {
+    load(text).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_not_set_has_the_designs_defaults() {
+    let config = load(LEAST).unwrap();
+    assert_eq!(config.azure.call_timeout.as_secs(), 20);
+    assert_eq!(config.reconciler.lease.as_secs(), 60);
+    assert_eq!(config.reconciler.settle_time.as_secs(), 300);
+    assert_eq!(config.reconciler.lag.as_secs(), 600);
+    assert!(!config.server.allow_unauthenticated_callers);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let text = wrong(
+        "
+server: {listen: nowhere}
+redis: {url: 'http://127.0.0.1', nmae: prod}
+azure: {tenant_id: 33333333-3333-4333-8333-333333333333}
+reconciler: {workers: 0}
+lgo: {format: json}
+",
+    );
+    for part in [
+        "server.listen: ",
+        "redis.url: ",
+        "azure.subscriptions: required",
+        "reconciler.workers: ",
+        "lgo: unknown section",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_those_that_there_are() {
+    let text = wrong(&format!("{LEAST}\nredis: {{nmae: prod}}\n"));
+    assert!(text.contains("redis.nmae: unknown key"), "{text}");
+    assert!(text.contains("password_file"), "{text}");
+    let text = wrong(&format!(
+        "{LEAST}\nreconciler: {{lane: {{writes: {{burst: 1}}}}}}\n"
+    ));
+    assert!(
+        text.contains("reconciler.lane.writes.burst: unknown key"),
+        "{text}"
+    );
+}
+
+#[test]
+fn keys_that_do_not_fit_together_are_all_told() {
+    let text = wrong(&format!(
+        "{LEAST}  call_timeout: 2m\n  connect_timeout: 3m\n  endpoints: {{arm: 'http://arm.test'}}
+reconciler: {{settle_time: 10s, lag: 0s, backoff_initial: 10m, retention: 1h}}
+log: {{filter: 'info=loud=er'}}
+"
+    ));
+    for part in [
+        "azure.endpoints.arm: ",
+        "azure.connect_timeout: 3m",
+        "azure.call_timeout: 2m has to be less than reconciler.lease, 1m",
+        "reconciler.settle_time: 10s is less than 1m",
+        "reconciler.settle_time: 10s is less than azure.call_timeout, 2m",
+        "reconciler.lag: 0s is less than 1m",
+        "reconciler.backoff_initial: 10m",
+        "reconciler.retention: 1h is too short",
+        "log.filter: ",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn against_the_emulator_times_may_be_short() {
+    let short = "reconciler: {allow_short_times: true, settle_time: 1s, lag: 1s}";
+    assert!(load(&format!("{LEAST}\n{short}\n")).is_ok());
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_not_repeated() {
+    for (key, line) in [
+        ("redis.password", "redis: {password: hunter2}"),
+        ("redis.password", "redis: {password: 1234567}"),
+        (
+            "redis.url",
+            "redis: {url: 'redis://broker:hunter2@127.0.0.1'}",
+        ),
+        (
+            "redis.url",
+            "redis: {url: 'http://broker:hunter2@127.0.0.1'}",
+        ),
+    ] {
+        let text = wrong(&format!("{LEAST}\n{line}\n"));
+        assert!(text.contains(key), "{text}");
+        assert!(
+            !text.contains("hunter2") && !text.contains("1234567"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_comes_from_its_file_and_is_never_printed() {
+    let dir = TempDir::new().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "hunter2\n").unwrap();
+    let config = Config::load(Some(&written(
+        &dir,
+        &format!("{LEAST}\nredis: {{password_file: {}}}\n", secret.display()),
+    )))
+    .unwrap();
+    let password = config.redis.password().unwrap().unwrap();
+    assert_eq!(password.expose(), "hunter2");
+    assert!(!format!("{password:?} {config:?}").contains("hunter2"));
+}
+
+#[test]
+fn both_kinds_of_credential_are_not_one() {
+    let both = LEAST.replace(
+        "  credential:\n",
+        "  credential:\n    client_secret: {client_id: 44444444-4444-4444-8444-444444444444}\n",
+    );
+    let text = wrong(&both);
+    assert!(text.contains("azure.credential: "), "{text}");
+}
+
+#[test]
+fn the_page_of_settings_has_every_key_with_its_default() {
+    let page = include_str!("../../docs/configuration.md");
+    let mut keys = BTreeMap::new();
+    let dir = TempDir::new().unwrap();
+    let secret = LEAST.replace("workload_identity", "client_secret").replace(
+        "token_file: /var/run/secrets/azure/tokens/azure-identity-token",
+        &format!("client_secret_file: {}", written(&dir, "s").display()),
+    );
+    for text in [LEAST, &secret] {
+        let config = serde_json::to_value(load(text).unwrap()).unwrap();
+        flatten("", &config, &mut keys);
+    }
+    let rows: BTreeMap<String, String> = page.lines().filter_map(row).collect();
+    for (key, default) in &keys {
+        let told = rows
+            .get(key)
+            .unwrap_or_else(|| panic!("{key} is not on the page"));
+        let required = told == "required";
+        assert!(
+            required || told == default,
+            "{key}: {told} on the page, {default} in the code"
+        );
+    }
+    for key in rows.keys() {
+        assert!(
+            keys.contains_key(key),
+            "{key} is on the page and nowhere else"
+        );
+    }
+}
+
+/// Key and default of a row of a table of settings.
+fn row(line: &str) -> Option<(String, String)> {
+    let mut cells = line.strip_prefix("| `")?.split(" | ");
+    let key = cells.next()?.strip_suffix('`')?;
+    let default = cells.next()?.trim_matches('`');
+    Some((key.to_owned(), default.to_owned()))
+}
+
+fn flatten(path: &str, value: &serde_json::Value, keys: &mut BTreeMap<String, String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                let below = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                flatten(&below, value, keys);
+            }
+        }
+        serde_json::Value::Null => {
+            keys.insert(path.to_owned(), "none".to_owned());
+        }
+        serde_json::Value::String(text) => {
+            keys.insert(path.to_owned(), text.clone());
+        }
+        other => {
+            keys.insert(path.to_owned(), other.to_string());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What the process tells of itself: for now, logs. They go to standard error, so that what a command
+//! prints can be piped on.
+
+use std::io;
+
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{Log, LogFormat};
+
+/// Why logging could not be set up.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// `log.filter` is not one.
+    #[error("log.filter {filter:?} is not a filter: {source}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// Something else in this process logs already.
+    #[error("logging is set up already: {0}")]
+    Taken(#[from] TryInitError),
+}
+
+/// Sends every event that `log.filter` lets through to standard error, from now on.
+///
+/// # Errors
+/// [`TelemetryError`]
+pub fn init(log: &Log) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|source| TelemetryError::Filter {
+        filter: log.filter.clone(),
+        source,
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    match log.format {
+        LogFormat::Text => registry.with(lines).try_init()?,
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
+    }
+    Ok(())
+}
