@@ -4,10 +4,16 @@
 //! between two steps is a question about data, and a property test can ask it.
 
 pub mod access;
+pub mod backoff;
+pub mod conclude;
 pub mod effect;
 pub mod grant;
 pub mod ids;
+#[cfg(test)]
+mod interleaving;
 pub mod job;
 pub mod ownership;
+pub mod plan;
 pub mod reason;
 pub mod role;
+pub mod target;

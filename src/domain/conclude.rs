@@ -1,0 +1,475 @@
+//! What a pass means for grants and jobs: known effects × wishes × what failed → changes, as data.
+//!
+//! Answers are per effect. A grant is active when everything it calls for stands; it has ended when
+//! everything that only it called for is gone *and settled*; a job ends with its grants, whatever else
+//! the target waits for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::access::{PrincipalType, RoleAtScope};
+use super::effect::{Call, Effect, Known, PassTime};
+use super::grant::{Ending, Grant, GrantState};
+use super::ids::{AssignmentName, GrantId, JobId};
+use super::job::{Failure, JobKind, JobState, WaitingJob};
+use super::reason::Reason;
+use super::target::{Target, Wish};
+
+/// A step that did not do what it was meant to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FailedStep {
+    /// Which role, where.
+    pub at: RoleAtScope,
+    /// Which call.
+    pub call: Call,
+    /// The principal's type that a PUT claimed.
+    pub principal_type: Option<PrincipalType>,
+    /// What went wrong; `retryable` is false where trying again cannot help.
+    pub failure: Failure,
+    /// When to try again.
+    pub retry: Retry,
+}
+
+/// How soon a failed step is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Retry {
+    /// By ordinary backoff.
+    Soon,
+    /// Somebody else has to put something right first.
+    Slowly,
+    /// Not before so long has passed, as Azure said.
+    After(Duration),
+}
+
+/// Everything that a pass changes besides its effects.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Conclusion {
+    /// Grants that change.
+    pub grants: Vec<GrantChange>,
+    /// Jobs that change.
+    pub jobs: Vec<JobChange>,
+    /// Effects that tell nothing any more.
+    pub forget: Vec<AssignmentName>,
+    /// Whether a grant failed: its taking back is a new wish.
+    pub wishes_changed: bool,
+}
+
+/// A change of one grant, made only if it still is in the state that the pass loaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantChange {
+    /// Which.
+    pub id: GrantId,
+    /// The state that the pass loaded.
+    pub from: GrantState,
+    /// The new one; the same where only the error changes.
+    pub to: GrantState,
+    /// What went wrong last; `None` clears it.
+    pub error: Option<Failure>,
+    /// Effects that must still be settled when the change is recorded.
+    pub settled: Vec<AssignmentName>,
+    /// Whether the ending rests on other grants that still call for some of its effects: then it holds
+    /// only if no wish has moved meanwhile.
+    pub shared: bool,
+}
+
+/// A change of one job on this target, made only if every grant it rests on changed as concluded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobChange {
+    /// Which.
+    pub id: JobId,
+    /// The new state on this target.
+    pub to: JobState,
+    /// What went wrong last.
+    pub error: Option<Failure>,
+    /// The grants it rests on.
+    pub grants: BTreeSet<GrantId>,
+}
+
+/// What a pass went by, besides the target.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The pass's times.
+    pub time: PassTime,
+    /// How long a grant is tried before it fails.
+    pub grant_give_up: Duration,
+    /// The cluster is gone, and everything on it.
+    pub cluster_gone: bool,
+}
+
+/// Concludes a pass from the target with its effects as they are after the answers, and what failed.
+#[must_use]
+pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclusion {
+    let wishes = target.wishes();
+    let mut conclusion = Conclusion::default();
+    let mut after: BTreeMap<GrantId, (GrantState, bool)> = BTreeMap::new();
+    let changes = if terms.cluster_gone {
+        target
+            .grants
+            .iter()
+            .filter_map(ended_with_its_cluster)
+            .collect()
+    } else {
+        changes(target, &wishes, failed, terms)
+    };
+    for (grant, change) in changes {
+        conclusion.wishes_changed |= fails(&change);
+        after.insert(
+            grant.id,
+            (
+                change.to,
+                grant.was_active || change.to == GrantState::Active,
+            ),
+        );
+        if change.to != change.from || change.error != grant.last_error {
+            conclusion.grants.push(change);
+        }
+    }
+    conclusion.jobs = target
+        .jobs
+        .iter()
+        .map(|job| job_change(job, target, &after, failed))
+        .collect();
+    conclusion.forget = target
+        .effects
+        .values()
+        .filter(|effect| {
+            terms.cluster_gone
+                || (effect.is_forgettable(terms.time) && !wishes.contains_key(&effect.at))
+        })
+        .map(|effect| effect.name)
+        .collect();
+    conclusion
+}
+
+/// Live grants first: one that fails calls for nothing any more, and what it shared with an ending one
+/// must then be gone before that one has ended.
+fn changes<'a>(
+    target: &'a Target,
+    wishes: &BTreeMap<RoleAtScope, Wish>,
+    failed: &[FailedStep],
+    terms: Terms,
+) -> Vec<(&'a Grant, GrantChange)> {
+    let mut changes: Vec<(&Grant, GrantChange)> = target
+        .grants
+        .iter()
+        .filter(|grant| grant.state.is_live())
+        .map(|grant| (grant, live_change(grant, target, wishes, failed, terms)))
+        .collect();
+    let failing: BTreeSet<GrantId> = changes
+        .iter()
+        .filter(|(_, change)| fails(change))
+        .map(|(grant, _)| grant.id)
+        .collect();
+    let remaining = target.wishes_without(&failing);
+    let ending = target.grants.iter().filter_map(|grant| match grant.state {
+        GrantState::Revoking(how) => {
+            Some((grant, ending_change(grant, how, target, &remaining, failed)))
+        }
+        _ => None,
+    });
+    changes.extend(ending);
+    changes
+}
+
+fn fails(change: &GrantChange) -> bool {
+    change.from == GrantState::Pending && change.to == GrantState::Revoking(Ending::Failed)
+}
+
+fn unchanged(grant: &Grant) -> GrantChange {
+    GrantChange {
+        id: grant.id,
+        from: grant.state,
+        to: grant.state,
+        error: grant.last_error.clone(),
+        settled: Vec::new(),
+        shared: false,
+    }
+}
+
+fn ended_with_its_cluster(grant: &Grant) -> Option<(&Grant, GrantChange)> {
+    let ending = match grant.state {
+        GrantState::Revoking(ending) => ending,
+        GrantState::Pending | GrantState::Active => Ending::Revoked,
+        GrantState::Ended(_) => return None,
+    };
+    let error = grant.state.is_live().then(|| Failure {
+        reason: Reason::ClusterGone.to_string(),
+        message: format!(
+            "cluster {} no longer exists; the grant ended with it",
+            grant.target.cluster
+        ),
+        azure_correlation_id: String::new(),
+        retryable: false,
+        code: Reason::ClusterGone.code(),
+        metadata: BTreeMap::new(),
+    });
+    let change = GrantChange {
+        to: GrantState::Ended(ending),
+        error,
+        ..unchanged(grant)
+    };
+    Some((grant, change))
+}
+
+fn live_change(
+    grant: &Grant,
+    target: &Target,
+    wishes: &BTreeMap<RoleAtScope, Wish>,
+    failed: &[FailedStep],
+    terms: Terms,
+) -> GrantChange {
+    let failure = failure_of(grant, failed);
+    match (grant.state, failure) {
+        (GrantState::Pending, failure) => {
+            pending_change(grant, target, wishes, failed, failure, terms)
+        }
+        (_, Some(failure)) => GrantChange {
+            error: Some(failure),
+            ..unchanged(grant)
+        },
+        (_, None) => unchanged(grant),
+    }
+}
+
+fn ending_change(
+    grant: &Grant,
+    how: Ending,
+    target: &Target,
+    wishes: &BTreeMap<RoleAtScope, Wish>,
+    failed: &[FailedStep],
+) -> GrantChange {
+    let calls_for = grant.calls_for();
+    if !is_taken_back(&calls_for, target, wishes) {
+        return GrantChange {
+            error: failure_of(grant, failed).or_else(|| grant.last_error.clone()),
+            ..unchanged(grant)
+        };
+    }
+    let (shared, own): (Vec<_>, Vec<_>) = calls_for.iter().partition(|at| wishes.contains_key(*at));
+    GrantChange {
+        to: GrantState::Ended(how),
+        settled: names_at(target, own.into_iter()),
+        shared: !shared.is_empty(),
+        ..unchanged(grant)
+    }
+}
+
+/// What stands in the grant's way, the worst first.
+fn failure_of(grant: &Grant, failed: &[FailedStep]) -> Option<Failure> {
+    let calls_for = grant.calls_for();
+    failed
+        .iter()
+        .filter(|step| calls_for.contains(&step.at))
+        .max_by_key(|step| !step.failure.retryable)
+        .map(|step| step.failure.clone())
+}
+
+fn pending_change(
+    grant: &Grant,
+    target: &Target,
+    wishes: &BTreeMap<RoleAtScope, Wish>,
+    failed: &[FailedStep],
+    failure: Option<Failure>,
+    terms: Terms,
+) -> GrantChange {
+    let calls_for = grant.calls_for();
+    let in_doubt = |at: &RoleAtScope| {
+        failed
+            .iter()
+            .any(|step| step.call == Call::Put && step.at == *at)
+    };
+    if calls_for
+        .iter()
+        .all(|at| stands(target, at, wishes.get(at)) && !in_doubt(at))
+    {
+        return GrantChange {
+            to: GrantState::Active,
+            error: None,
+            ..unchanged(grant)
+        };
+    }
+    let given_up = grant
+        .create_time
+        .saturating_add(terms.grant_give_up)
+        .is_ok_and(|end| end <= terms.time.now);
+    let fatal = failed
+        .iter()
+        .find(|step| {
+            !step.failure.retryable
+                && step.call == Call::Put
+                && calls_for.contains(&step.at)
+                && step
+                    .principal_type
+                    .is_none_or(|claimed| claimed == grant.principal_type)
+        })
+        .map(|step| step.failure.clone())
+        .or_else(|| conditional_assignment(target, &calls_for))
+        .or_else(|| failure.clone().filter(|_| given_up));
+    match fatal {
+        Some(error) => GrantChange {
+            to: GrantState::Revoking(Ending::Failed),
+            error: Some(error),
+            ..unchanged(grant)
+        },
+        None => GrantChange {
+            error: failure.or_else(|| grant.last_error.clone()),
+            ..unchanged(grant)
+        },
+    }
+}
+
+/// Somebody else's assignment counts only without a condition: one with a condition is not what was
+/// asked for, and stands in the way of ours.
+fn conditional_assignment(target: &Target, calls_for: &BTreeSet<RoleAtScope>) -> Option<Failure> {
+    target.effects.values().find_map(|effect| match &effect.known {
+        Known::Foreign(foreign) if foreign.conditional && calls_for.contains(&effect.at) => Some(Failure {
+            reason: Reason::ConditionalAssignmentExists.to_string(),
+            message: format!(
+                "role assignment {} at {} gives the same role under a condition, and Azure allows no second one; \
+                 remove it, or lift its condition",
+                foreign.name, effect.at.scope
+            ),
+            azure_correlation_id: String::new(),
+            retryable: false,
+            code: Reason::ConditionalAssignmentExists.code(),
+            metadata: BTreeMap::from([("role_assignment".to_owned(), foreign.name.to_string())]),
+        }),
+        _ => None,
+    })
+}
+
+fn stands(target: &Target, at: &RoleAtScope, wish: Option<&Wish>) -> bool {
+    target.series(at).any(|effect| {
+        effect.open.is_none()
+            && match &effect.known {
+                Known::Present => is_described(effect, wish),
+                Known::Foreign(foreign) => !foreign.conditional,
+                Known::Absent | Known::NameRefused => false,
+            }
+    })
+}
+
+/// Whether the effect's own description says the end that the live grants call for.
+fn is_described(effect: &Effect, wish: Option<&Wish>) -> bool {
+    match (&effect.written, wish) {
+        (Some(written), Some(wish)) => written.expiry == wish.expiry,
+        _ => false,
+    }
+}
+
+/// What only ended grants called for must be gone and settled; what a live one still calls for must
+/// not say on itself that it lasts longer than that one.
+fn is_taken_back(
+    calls_for: &BTreeSet<RoleAtScope>,
+    target: &Target,
+    wishes: &BTreeMap<RoleAtScope, Wish>,
+) -> bool {
+    calls_for.iter().all(|at| {
+        let wish = wishes.get(at);
+        target.series(at).all(|effect| match wish {
+            None => effect.is_gone_and_settled(),
+            Some(_) => match effect.known {
+                Known::Present => effect.open.is_none() && is_described(effect, wish),
+                Known::Absent | Known::NameRefused | Known::Foreign(_) => {
+                    effect.open != Some(Call::Put)
+                }
+            },
+        })
+    })
+}
+
+fn names_at<'a>(
+    target: &Target,
+    places: impl Iterator<Item = &'a RoleAtScope>,
+) -> Vec<AssignmentName> {
+    places
+        .flat_map(|at| {
+            target
+                .series(at)
+                .map(|effect| effect.name)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn job_change(
+    job: &WaitingJob,
+    target: &Target,
+    after: &BTreeMap<GrantId, (GrantState, bool)>,
+    failed: &[FailedStep],
+) -> JobChange {
+    let change = |to, error| JobChange {
+        id: job.id,
+        to,
+        error,
+        grants: job.grants.clone(),
+    };
+    // A grant that the target no longer has ended in an earlier pass.
+    let gone = (GrantState::Ended(Ending::Revoked), false);
+    let states: Vec<(GrantState, bool)> = job
+        .grants
+        .iter()
+        .map(|id| after.get(id).copied().unwrap_or(gone))
+        .collect();
+    let error_of = |id: &GrantId| {
+        target
+            .grants
+            .iter()
+            .find(|grant| grant.id == *id)?
+            .last_error
+            .clone()
+    };
+    if let Some(state) = final_state(job.kind, &states) {
+        let error = (state == JobState::Failed)
+            .then(|| job.grants.iter().find_map(error_of))
+            .flatten();
+        return change(state, error);
+    }
+    let places: BTreeSet<RoleAtScope> = target
+        .grants
+        .iter()
+        .filter(|grant| job.grants.contains(&grant.id))
+        .flat_map(Grant::calls_for)
+        .collect();
+    match failed.iter().find(|step| places.contains(&step.at)) {
+        Some(step) => change(JobState::Retrying, Some(step.failure.clone())),
+        None => change(JobState::Running, None),
+    }
+}
+
+/// The state in which a job of `kind` is over, once its grants have come to rest in `states` (each with
+/// whether it ever was active).
+fn final_state(kind: JobKind, states: &[(GrantState, bool)]) -> Option<JobState> {
+    let ended = |(state, _): &(GrantState, bool)| matches!(state, GrantState::Ended(_));
+    let active = |(state, _): &(GrantState, bool)| matches!(state, GrantState::Active);
+    match kind {
+        JobKind::Revoke | JobKind::Expire => {
+            states.iter().all(ended).then_some(JobState::Succeeded)
+        }
+        JobKind::Grant if !states.iter().all(|state| ended(state) || active(state)) => None,
+        JobKind::Grant => Some(
+            if states
+                .iter()
+                .any(|(state, _)| *state == GrantState::Ended(Ending::Failed))
+            {
+                JobState::Failed
+            } else if states.iter().any(|state| ended(state) && !state.1) {
+                JobState::Superseded
+            } else {
+                JobState::Succeeded
+            },
+        ),
+    }
+}
+
+/// When the target is to be looked at again of its own accord: the earliest settle deadline to come.
+#[must_use]
+pub fn next_deadline(target: &Target) -> Option<Timestamp> {
+    target
+        .effects
+        .values()
+        .filter_map(|effect| effect.deadline)
+        .min()
+}
