@@ -3,7 +3,7 @@
 //! It reads tokens, not syntax trees: `crate::store` inside a macro's arguments is as much of an edge as
 //! in a `use`, and a parser does not look in there.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used)] // clippy lets tests unwrap, but not the functions that they share
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

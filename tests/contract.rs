@@ -1,6 +1,6 @@
 //! Holds the contract's list of error reasons to the ones that the code gives.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used)] // clippy lets tests unwrap, but not the functions that they share
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -12,7 +12,7 @@ use super::job::Failure;
 /// The shortest time to live of a grant.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
 /// The longest time to live of a grant: 366 days.
-pub const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+pub const MAX_TTL: Duration = Duration::from_hours(366 * 24);
 
 /// When a grant ends by itself. Ordered by which ends later: "never" is the latest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -60,7 +60,8 @@ impl Description {
         for (index, grant) in self.grants.iter().enumerate() {
             let grant = grant.to_string();
             if text.len() + grant.len() + 1 > room {
-                text.push_str(&format!("+{}", self.grants.len() - index));
+                text.push('+');
+                text.push_str(&(self.grants.len() - index).to_string());
                 break;
             }
             if index > 0 {
