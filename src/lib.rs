@@ -4,6 +4,7 @@
 //! `grpc` → `broker` → `domain`, with `store`, `azure` beside the domain, and `reconcile` making Azure
 //! agree with what was accepted. `docs/architecture.md` is the map.
 
+pub mod azure;
 pub mod broker;
 pub mod cli;
 pub mod config;

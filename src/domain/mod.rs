@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod backoff;
+pub mod cluster;
 pub mod conclude;
 pub mod effect;
 pub mod grant;

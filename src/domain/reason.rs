@@ -41,6 +41,16 @@ pub enum Reason {
     RequestDisallowedByPolicy,
     /// The subscription holds as many role assignments as Azure allows.
     RoleAssignmentLimitExceeded,
+    /// The principal is of another type than was said.
+    UnmatchedPrincipalType,
+    /// Azure assigns no roles to principals of this type.
+    PrincipalTypeNotSupported,
+    /// The subscription does not exist, or the broker's own identity does not see it.
+    SubscriptionNotFound,
+    /// The subscription is disabled.
+    ReadOnlyDisabledSubscription,
+    /// Entra refuses the broker's own credentials.
+    AzureCredentialsRefused,
     /// Azure told us to wait.
     AzureThrottled,
     /// Azure did not answer, or not in time.
@@ -121,6 +131,15 @@ impl Reason {
             Self::RoleAssignmentLimitExceeded => {
                 ("ROLE_ASSIGNMENT_LIMIT_EXCEEDED", code::RESOURCE_EXHAUSTED)
             }
+            Self::UnmatchedPrincipalType => ("UNMATCHED_PRINCIPAL_TYPE", code::FAILED_PRECONDITION),
+            Self::PrincipalTypeNotSupported => {
+                ("PRINCIPAL_TYPE_NOT_SUPPORTED", code::FAILED_PRECONDITION)
+            }
+            Self::SubscriptionNotFound => ("SUBSCRIPTION_NOT_FOUND", code::FAILED_PRECONDITION),
+            Self::ReadOnlyDisabledSubscription => {
+                ("READ_ONLY_DISABLED_SUBSCRIPTION", code::FAILED_PRECONDITION)
+            }
+            Self::AzureCredentialsRefused => ("AZURE_CREDENTIALS_REFUSED", code::UNAVAILABLE),
             Self::AzureThrottled => ("AZURE_THROTTLED", code::UNAVAILABLE),
             Self::AzureUnavailable => ("AZURE_UNAVAILABLE", code::UNAVAILABLE),
             Self::AzureError => ("AZURE_ERROR", code::UNAVAILABLE),

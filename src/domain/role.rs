@@ -121,6 +121,8 @@ pub struct Permissions {
     pub data_actions: Vec<String>,
     /// Taken out of `data_actions`.
     pub not_data_actions: Vec<String>,
+    /// Whether the whole block hangs on a condition of the definition's own.
+    pub conditional: bool,
 }
 
 /// A role definition as ARM tells it.

@@ -1,0 +1,128 @@
+//! Role definitions: `Microsoft.Authorization/roleDefinitions` [azure.md §2].
+
+use serde::{Deserialize, Deserializer};
+use uuid::Uuid;
+
+use super::super::Azure;
+use super::super::error::AzureError;
+use crate::domain::ids::{RoleDefinitionId, SubscriptionId};
+use crate::domain::role::{Permissions, RoleDefinition};
+
+/// A preview, because only from here on does ARM show the conditions of a definition's own blocks; it
+/// is the version that Azure's CLI uses [azure-cli recording, wire/role-assignments.txt].
+const API_VERSION: &str = "2022-05-01-preview";
+
+#[derive(Deserialize)]
+struct Wire {
+    name: String,
+    properties: WireProperties,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireProperties {
+    role_name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    permissions: Vec<WirePermissions>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePermissions {
+    #[serde(default, deserialize_with = "null_as_empty")]
+    actions: Vec<String>,
+    #[serde(default, deserialize_with = "null_as_empty")]
+    not_actions: Vec<String>,
+    #[serde(default, deserialize_with = "null_as_empty")]
+    data_actions: Vec<String>,
+    #[serde(default, deserialize_with = "null_as_empty")]
+    not_data_actions: Vec<String>,
+    #[serde(default)]
+    condition: Option<String>,
+}
+
+fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Wire {
+    fn parse(self) -> Result<RoleDefinition, String> {
+        Ok(RoleDefinition {
+            id: RoleDefinitionId::parse(&self.name).map_err(|e| format!("its name: {e}"))?,
+            name: self.properties.role_name,
+            // Whatever is not said to be Azure's own is somebody's own.
+            custom: !self.properties.kind.eq_ignore_ascii_case("BuiltInRole"),
+            permissions: self
+                .properties
+                .permissions
+                .into_iter()
+                .map(Into::into)
+                .collect(),
+        })
+    }
+}
+
+impl From<WirePermissions> for Permissions {
+    fn from(wire: WirePermissions) -> Self {
+        Self {
+            actions: wire.actions,
+            not_actions: wire.not_actions,
+            data_actions: wire.data_actions,
+            not_data_actions: wire.not_data_actions,
+            conditional: wire.condition.is_some_and(|text| !text.is_empty()),
+        }
+    }
+}
+
+impl Azure {
+    /// The role definition with this GUID, as seen from a subscription.
+    ///
+    /// # Errors
+    /// An [`AzureError`]; `RoleDefinitionDoesNotExist` if there is none there (yet).
+    pub async fn role_definition(
+        &self,
+        subscription: SubscriptionId,
+        role: RoleDefinitionId,
+        request: Uuid,
+    ) -> Result<RoleDefinition, AzureError> {
+        let what = format!("GET of role definition {role} in subscription {subscription}");
+        let path = format!(
+            "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}"
+        );
+        let url = self.arm.url(&path, API_VERSION, None);
+        let definition = self
+            .arm
+            .get::<Wire>(&what, url, request)
+            .await?
+            .parse()
+            .map_err(|problem| super::unreadable_list(&what, &problem))?;
+        if definition.id == role {
+            Ok(definition)
+        } else {
+            Err(super::unreadable_list(&what, "it tells of another role"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_definition_is_read() {
+        let wire: Wire = serde_json::from_value(serde_json::json!({
+            "properties": {
+                "roleName": "Reader", "type": "BuiltInRole", "assignableScopes": ["/"],
+                "permissions": [{"actions": ["*/read"], "notActions": [], "dataActions": null}]
+            },
+            "name": "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+        }))
+        .unwrap();
+        let definition = wire.parse().unwrap();
+        assert!(!definition.custom);
+        assert_eq!(definition.permissions[0].actions, ["*/read"]);
+        assert!(definition.permissions[0].data_actions.is_empty());
+        assert!(!definition.permissions[0].conditional);
+    }
+}

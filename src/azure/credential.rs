@@ -1,0 +1,261 @@
+//! Access tokens for ARM: fetched ahead of need, shared by all calls, dropped when ARM refuses them.
+
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
+use azure_core::credentials::{AccessToken, Secret, TokenCredential};
+use azure_core::http::{ClientOptions, RetryOptions, Transport};
+use azure_core::time::OffsetDateTime;
+use azure_identity::{
+    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
+    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+};
+
+use super::error::AzureError;
+use super::{AzureSettings, CredentialSettings};
+
+/// How long before its end a token is replaced.
+const REFRESH_AHEAD: Duration = Duration::from_mins(5);
+/// What a token must outlast a call by, for clocks that differ.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// A token in hand. Clones share the secret, whose `Debug` is redacted.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer {
+    secret: Secret,
+    /// Tells tokens apart without comparing secrets.
+    serial: u64,
+    refresh_at: Instant,
+    ends: Instant,
+}
+
+impl Bearer {
+    pub(super) fn secret(&self) -> &str {
+        self.secret.secret()
+    }
+}
+
+/// Where the calls get their tokens.
+pub(super) struct Tokens {
+    settings: AzureSettings,
+    http: reqwest::Client,
+    scope: String,
+    /// A std mutex: held for moments, never across an await.
+    state: Mutex<State>,
+    /// Held while a token is fetched, so that calls that all miss it make one request.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    /// `None` after a refusal: `azure_identity` knows no forced refresh, so it is built anew.
+    credential: Option<Arc<dyn TokenCredential>>,
+    bearer: Option<Bearer>,
+    serial: u64,
+}
+
+impl Tokens {
+    /// # Errors
+    /// Why the credential cannot be built, for instance because its token file is missing.
+    pub(super) fn new(settings: AzureSettings, http: reqwest::Client) -> Result<Self, String> {
+        let credential = build(&settings, &http)?;
+        Ok(Self {
+            scope: format!("{}/.default", settings.arm_audience.trim_end_matches('/')),
+            settings,
+            http,
+            state: Mutex::new(State {
+                credential: Some(credential),
+                bearer: None,
+                serial: 0,
+            }),
+            fetching: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// A token that outlasts a call: the one in hand, without waiting for anything, if it does.
+    pub(super) async fn for_call(&self) -> Result<Bearer, AzureError> {
+        match self.in_hand() {
+            Some(bearer) if self.outlasts_a_call(&bearer) => Ok(bearer),
+            _ => self.fresh().await,
+        }
+    }
+
+    /// The token in hand, replaced first if it ends within minutes.
+    pub(super) async fn fresh(&self) -> Result<Bearer, AzureError> {
+        if let Some(bearer) = self.in_hand().filter(Bearer::is_fresh) {
+            return Ok(bearer);
+        }
+        let _one_at_a_time = self.fetching.lock().await;
+        let in_hand = self.in_hand();
+        if let Some(bearer) = in_hand.clone().filter(Bearer::is_fresh) {
+            return Ok(bearer);
+        }
+        match self.fetch().await {
+            Ok(bearer) => Ok(bearer),
+            Err(error) => match in_hand.filter(|bearer| self.outlasts_a_call(bearer)) {
+                Some(bearer) => {
+                    tracing::warn!(%error, "the access token for ARM could not be renewed yet");
+                    Ok(bearer)
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// ARM refused this token: the next call gets another.
+    pub(super) fn refused(&self, bearer: &Bearer) {
+        let mut state = self.state();
+        if state
+            .bearer
+            .as_ref()
+            .is_some_and(|held| held.serial == bearer.serial)
+        {
+            state.bearer = None;
+            state.credential = None;
+        }
+    }
+
+    async fn fetch(&self) -> Result<Bearer, AzureError> {
+        let credential = self.credential()?;
+        let token = credential
+            .get_token(&[&self.scope], None)
+            .await
+            .map_err(|error| no_token(&error))?;
+        let mut state = self.state();
+        state.serial += 1;
+        let bearer = Bearer::new(token, state.serial);
+        state.bearer = Some(bearer.clone());
+        Ok(bearer)
+    }
+
+    fn credential(&self) -> Result<Arc<dyn TokenCredential>, AzureError> {
+        let mut state = self.state();
+        if let Some(credential) = &state.credential {
+            return Ok(Arc::clone(credential));
+        }
+        let credential = build(&self.settings, &self.http)
+            .map_err(|problem| AzureError::no_token(false, &problem))?;
+        state.credential = Some(Arc::clone(&credential));
+        Ok(credential)
+    }
+
+    fn in_hand(&self) -> Option<Bearer> {
+        self.state().bearer.clone()
+    }
+
+    fn outlasts_a_call(&self, bearer: &Bearer) -> bool {
+        bearer.ends > Instant::now() + self.settings.call_timeout + SLACK
+    }
+
+    /// Nothing in here can panic half-way through a change, so a poisoned lock holds good data.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bearer {
+    fn new(token: AccessToken, serial: u64) -> Self {
+        // Instants: a wall clock that is set back must not make a dead token look alive.
+        let now = Instant::now();
+        let lifetime = (token.expires_on - OffsetDateTime::now_utc())
+            .try_into()
+            .unwrap_or(Duration::ZERO);
+        Self {
+            secret: token.token,
+            serial,
+            refresh_at: now + lifetime.saturating_sub(REFRESH_AHEAD.min(lifetime / 2)),
+            ends: now + lifetime,
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        Instant::now() < self.refresh_at
+    }
+}
+
+fn build(
+    settings: &AzureSettings,
+    http: &reqwest::Client,
+) -> Result<Arc<dyn TokenCredential>, String> {
+    let options = client_options(settings, http);
+    match &settings.credential {
+        CredentialSettings::ClientSecret { client_id, secret } => ClientSecretCredential::new(
+            &settings.tenant,
+            client_id.clone(),
+            secret.clone(),
+            Some(ClientSecretCredentialOptions {
+                client_options: options,
+            }),
+        )
+        .map(|credential| credential as Arc<dyn TokenCredential>),
+        CredentialSettings::WorkloadIdentity {
+            client_id,
+            token_file,
+        } => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
+            credential_options: ClientAssertionCredentialOptions {
+                client_options: options,
+            },
+            client_id: Some(client_id.clone()),
+            tenant_id: Some(settings.tenant.clone()),
+            token_file_path: Some(token_file.clone()),
+        }))
+        .map(|credential| credential as Arc<dyn TokenCredential>),
+    }
+    .map_err(|error| error.to_string())
+}
+
+fn client_options(settings: &AzureSettings, http: &reqwest::Client) -> ClientOptions {
+    let mut cloud = CustomConfiguration::default();
+    settings
+        .authority
+        .as_str()
+        .clone_into(&mut cloud.authority_host);
+    ClientOptions {
+        // The default policy took 82 seconds and nine calls over one 500.
+        retry: RetryOptions::none(),
+        transport: Some(Transport::new(Arc::new(http.clone()))),
+        cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
+        ..ClientOptions::default()
+    }
+}
+
+/// A 400 or 401 of the token endpoint says that the credential is no good; all else may pass.
+fn no_token(error: &azure_core::Error) -> AzureError {
+    let status = status_of(error);
+    let refused = matches!(status, Some(400 | 401));
+    // What follows is a link to a page on troubleshooting the SDK.
+    let text = error.to_string();
+    let said = text
+        .split("\nTo troubleshoot")
+        .next()
+        .unwrap_or_default()
+        .trim();
+    let causes = causes_of(error);
+    AzureError::no_token(refused, &format!("{said}{causes}"))
+}
+
+fn status_of(error: &azure_core::Error) -> Option<u16> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(status) = error
+            .downcast_ref::<azure_core::Error>()
+            .and_then(azure_core::Error::http_status)
+        {
+            return Some(status.into());
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The innermost cause, which says "connection refused" where the outer ones say "failed to execute".
+fn causes_of(error: &azure_core::Error) -> String {
+    let mut innermost = None;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        innermost = Some(cause.to_string());
+        next = cause.source();
+    }
+    innermost.map_or_else(String::new, |cause| format!(" ({cause})"))
+}

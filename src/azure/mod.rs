@@ -1,0 +1,229 @@
+//! Azure, as the broker uses it: Azure Resource Manager, with access tokens from Entra ID.
+//!
+//! Azure's JSON stops here: what comes out are the domain's types. Nothing in this module retries; what
+//! an error means, and whether to try again, is data ([`AzureError`]) for whoever asked.
+
+mod arm;
+mod credential;
+mod error;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use url::Url;
+
+pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
+pub use azure_core::credentials::Secret;
+pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
+
+use credential::Tokens;
+
+/// How to reach Azure, and as whom.
+#[derive(Clone, Debug)]
+pub struct AzureSettings {
+    /// Azure Resource Manager: `https://management.azure.com`, or another cloud's [azure.md §7].
+    pub arm_endpoint: Url,
+    /// The resource that ARM's tokens are for: `https://management.azure.com`. The same as the endpoint
+    /// in Azure; kept apart because an emulator listens elsewhere.
+    pub arm_audience: String,
+    /// Entra ID: `https://login.microsoftonline.com`, or another cloud's.
+    pub authority: Url,
+    /// The tenant, as GUID or domain name.
+    pub tenant: String,
+    /// Who the broker is.
+    pub credential: CredentialSettings,
+    /// Certificate authorities to trust besides the system's, as PEM: an emulator's, or a proxy's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// How long one call may take, from connecting to the last byte of the answer.
+    pub call_timeout: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+}
+
+/// Who the broker is, for Entra ID.
+#[derive(Clone, Debug)]
+pub enum CredentialSettings {
+    /// An application with a secret.
+    ClientSecret {
+        /// The application (client) id.
+        client_id: String,
+        /// Its secret, which is redacted wherever it is printed.
+        secret: Secret,
+    },
+    /// A Kubernetes service account that Entra trusts: nothing secret to keep.
+    WorkloadIdentity {
+        /// The application (client) id.
+        client_id: String,
+        /// Where Kubernetes puts the service account's token.
+        token_file: PathBuf,
+    },
+}
+
+/// Why there can be no clients with these settings.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidAzureSettings {
+    /// An endpoint that is no bare https origin: tokens are sent there.
+    #[error("{setting} is {url}: expected https://HOST[:PORT] and nothing behind it")]
+    Endpoint {
+        /// Which.
+        setting: &'static str,
+        /// What was given.
+        url: Url,
+    },
+    /// The certificate authorities cannot be read.
+    #[error("the certificate authorities are not PEM: {0}")]
+    Ca(String),
+    /// The credential cannot be built.
+    #[error("the broker's own credential cannot be used: {0}")]
+    Credential(String),
+    /// The HTTP client cannot be built.
+    #[error("no HTTP client for Azure: {0}")]
+    Client(String),
+}
+
+/// A handle on Azure, cheap to clone.
+#[derive(Clone)]
+pub struct Azure {
+    arm: Arc<arm::Arm>,
+}
+
+impl fmt::Debug for Azure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Azure")
+            .field("arm", &self.arm.endpoint().as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Azure {
+    /// Builds the clients; calls nothing.
+    ///
+    /// # Errors
+    /// [`InvalidAzureSettings`] says which setting cannot be used, and why.
+    pub fn new(settings: AzureSettings) -> Result<Self, InvalidAzureSettings> {
+        bare_https("the ARM endpoint", &settings.arm_endpoint)?;
+        bare_https("the Entra authority", &settings.authority)?;
+        let http = http_client(&settings)?;
+        let endpoint = settings.arm_endpoint.clone();
+        let call_timeout = settings.call_timeout;
+        let tokens =
+            Tokens::new(settings, http.clone()).map_err(InvalidAzureSettings::Credential)?;
+        Ok(Self {
+            arm: Arc::new(arm::Arm::new(http, endpoint, tokens, call_timeout)),
+        })
+    }
+
+    /// Makes sure that an access token for ARM is in hand that outlasts a call, so that the calls after
+    /// it do not wait for Entra.
+    ///
+    /// Returns nothing: the token itself never leaves this module.
+    ///
+    /// # Errors
+    /// Definite ones only: no call has been made.
+    pub async fn fetch_access_token(&self) -> Result<(), AzureError> {
+        self.arm.tokens().fresh().await.map(drop)
+    }
+}
+
+fn bare_https(setting: &'static str, url: &Url) -> Result<(), InvalidAzureSettings> {
+    let bare = url.scheme() == "https"
+        && url.has_host()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if bare {
+        return Ok(());
+    }
+    let mut url = url.clone();
+    // Whoever wrote a password here must not find it in a log. Failing to is a URL that can hold none.
+    let _ = url.set_password(None);
+    Err(InvalidAzureSettings::Endpoint { setting, url })
+}
+
+/// One client for ARM and Entra: they share what is trusted and how long a call may take.
+fn http_client(settings: &AzureSettings) -> Result<reqwest::Client, InvalidAzureSettings> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("aks-access-broker/", env!("CARGO_PKG_VERSION")))
+        .timeout(settings.call_timeout)
+        .connect_timeout(settings.connect_timeout)
+        // Following a redirect would send the token to wherever it points.
+        .redirect(reqwest::redirect::Policy::none())
+        // By default reqwest sends again what HTTP/2 refused: nothing underneath may retry, because a
+        // call's whole timeout is reckoned against what is left of a lease.
+        .retry(reqwest::retry::never())
+        .https_only(true);
+    if let Some(pem) = &settings.ca_pem {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|error| InvalidAzureSettings::Ca(error.to_string()))?;
+        builder = builder.tls_certs_merge(authorities);
+    }
+    builder
+        .build()
+        .map_err(|error| InvalidAzureSettings::Client(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> AzureSettings {
+        AzureSettings {
+            arm_endpoint: Url::parse("https://management.azure.com").unwrap(),
+            arm_audience: "https://management.azure.com".to_owned(),
+            authority: Url::parse("https://login.microsoftonline.com").unwrap(),
+            tenant: "00000000-0000-4000-8000-000000000001".to_owned(),
+            credential: CredentialSettings::ClientSecret {
+                client_id: "client".to_owned(),
+                secret: Secret::new("hunter2"),
+            },
+            ca_pem: None,
+            call_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        assert!(!format!("{:?}", settings()).contains("hunter2"));
+        let azure = Azure::new(settings()).unwrap();
+        assert!(!format!("{azure:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn tokens_go_to_bare_https_origins_only() {
+        for endpoint in [
+            "http://management.azure.com",
+            "https://management.azure.com/arm",
+            "https://user:hunter2@management.azure.com",
+            "https://management.azure.com?x",
+        ] {
+            let refused = Azure::new(AzureSettings {
+                arm_endpoint: Url::parse(endpoint).unwrap(),
+                ..settings()
+            })
+            .unwrap_err();
+            assert!(
+                matches!(refused, InvalidAzureSettings::Endpoint { .. }),
+                "{endpoint}"
+            );
+            assert!(!refused.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_missing_token_file_is_refused_before_anything_is_called() {
+        let refused = Azure::new(AzureSettings {
+            credential: CredentialSettings::WorkloadIdentity {
+                client_id: "client".to_owned(),
+                token_file: "/nonexistent/token".into(),
+            },
+            ..settings()
+        });
+        assert!(matches!(refused, Err(InvalidAzureSettings::Credential(_))));
+    }
+}
