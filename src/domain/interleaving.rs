@@ -41,6 +41,15 @@ enum Fate {
     Lagging,
 }
 
+/// How a pass leaves off.
+#[derive(Clone, Copy, Debug)]
+enum PassEnd {
+    Records,
+    Dies,
+    /// Stops where it is, to go on at some later time.
+    Stalls,
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Grant {
@@ -54,6 +63,12 @@ enum Action {
     Call(bool, Fate),
     Record(bool),
     Die(bool),
+    /// A whole pass, or the beginning of one: its calls meet these fates in turn.
+    Pass {
+        worker: bool,
+        fates: Vec<Fate>,
+        ends: PassEnd,
+    },
     /// Somebody else assigns, or takes away, the same role.
     Stranger {
         access: u8,
@@ -73,17 +88,35 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
+fn pass() -> impl Strategy<Value = Action> {
+    let ends = prop_oneof![
+        3 => Just(PassEnd::Records),
+        1 => Just(PassEnd::Dies),
+        2 => Just(PassEnd::Stalls),
+    ];
+    (any::<bool>(), proptest::collection::vec(fate(), 0..5), ends).prop_map(
+        |(worker, fates, ends)| Action::Pass {
+            worker,
+            fates,
+            ends,
+        },
+    )
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        2 => (0..3_u8, proptest::option::of(1..60_i64)).prop_map(|(access, ttl)| Action::Grant { access, ttl }),
+        2 => (0..3_u8, proptest::option::of(1..60_i64))
+            .prop_map(|(access, ttl)| Action::Grant { access, ttl }),
         2 => (0..6_u8).prop_map(Action::Revoke),
-        4 => (1..=LEASE).prop_map(Action::Wait),
-        5 => any::<bool>().prop_map(Action::Claim),
-        5 => any::<bool>().prop_map(Action::Begin),
-        9 => (any::<bool>(), fate()).prop_map(|(worker, fate)| Action::Call(worker, fate)),
-        4 => any::<bool>().prop_map(Action::Record),
+        5 => (1..=LEASE).prop_map(Action::Wait),
+        8 => pass(),
+        1 => any::<bool>().prop_map(Action::Claim),
+        1 => any::<bool>().prop_map(Action::Begin),
+        3 => (any::<bool>(), fate()).prop_map(|(worker, fate)| Action::Call(worker, fate)),
+        2 => any::<bool>().prop_map(Action::Record),
         1 => any::<bool>().prop_map(Action::Die),
-        1 => (0..3_u8, any::<bool>()).prop_map(|(access, conditional)| Action::Stranger { access, conditional }),
+        1 => (0..3_u8, any::<bool>())
+            .prop_map(|(access, conditional)| Action::Stranger { access, conditional }),
         1 => Just(Action::StrangerLeaves),
     ]
 }
@@ -602,6 +635,23 @@ impl World {
             Action::Call(worker, fate) => self.call(usize::from(*worker), *fate),
             Action::Record(worker) => self.record(usize::from(*worker)),
             Action::Die(worker) => self.workers[usize::from(*worker)] = None,
+            Action::Pass {
+                worker,
+                fates,
+                ends,
+            } => {
+                let worker = usize::from(*worker);
+                self.claim(worker);
+                self.begin(worker);
+                for fate in fates {
+                    self.call(worker, *fate);
+                }
+                match ends {
+                    PassEnd::Records => self.record(worker),
+                    PassEnd::Dies => self.workers[worker] = None,
+                    PassEnd::Stalls => {}
+                }
+            }
             Action::Stranger {
                 access: which,
                 conditional,
