@@ -8,12 +8,14 @@ pub mod backoff;
 pub mod cluster;
 pub mod conclude;
 pub mod effect;
+pub mod evaluate;
 pub mod grant;
 pub mod ids;
 #[cfg(test)]
 mod interleaving;
 pub mod job;
 pub mod ownership;
+pub mod pattern;
 pub mod plan;
 pub mod reason;
 pub mod role;

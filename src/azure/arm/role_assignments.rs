@@ -140,7 +140,7 @@ impl Wire {
             .unwrap_or_default();
         Ok(RoleAssignment {
             name: AssignmentName::parse(&self.name).map_err(|e| format!("its name: {e}"))?,
-            scope: properties.scope.to_lowercase(),
+            scope: properties.scope.to_ascii_lowercase(),
             role: RoleDefinitionId::parse(guid).map_err(|e| format!("its role: {e}"))?,
             principal: PrincipalId::parse(&properties.principal_id)
                 .map_err(|e| format!("its principal: {e}"))?,
