@@ -9,4 +9,5 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod store;
 pub mod telemetry;

@@ -48,6 +48,8 @@ enum PassEnd {
     Dies,
     /// Stops where it is, to go on at some later time.
     Stalls,
+    /// Stops after it has looked at its lease and before it sends the next call.
+    StallsBeforeSending,
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +95,7 @@ fn pass() -> impl Strategy<Value = Action> {
         3 => Just(PassEnd::Records),
         1 => Just(PassEnd::Dies),
         2 => Just(PassEnd::Stalls),
+        1 => Just(PassEnd::StallsBeforeSending),
     ];
     (any::<bool>(), proptest::collection::vec(fate(), 0..5), ends).prop_map(
         |(worker, fates, ends)| Action::Pass {
@@ -168,6 +171,10 @@ struct Worker {
     target: Target,
     steps: Vec<Step>,
     begun: bool,
+    /// It has looked at its lease and is about to send, however long it sleeps in between.
+    cleared_to_send: bool,
+    /// It has sent a call after its lease was over: it lives to report it.
+    sent_late: bool,
     touched: BTreeMap<AssignmentName, Call>,
     unsent: BTreeSet<AssignmentName>,
     definite: BTreeSet<AssignmentName>,
@@ -271,7 +278,6 @@ impl World {
         self.stored.jobs.push(WaitingJob {
             id,
             kind,
-            state: JobState::Queued,
             grants: BTreeSet::from([grant]),
         });
         id
@@ -356,11 +362,27 @@ impl World {
             target: self.stored.clone(),
             steps: Vec::new(),
             begun: false,
+            cleared_to_send: false,
+            sent_late: false,
             touched: BTreeMap::new(),
             unsent: BTreeSet::new(),
             definite: BTreeSet::new(),
             failed: Vec::new(),
         });
+    }
+
+    fn may_call(&self, worker: &Worker) -> bool {
+        self.now + CALL_TIMEOUT < worker.lease_end
+    }
+
+    fn die(&mut self, index: usize) {
+        if self.workers[index]
+            .as_ref()
+            .is_some_and(|worker| worker.sent_late)
+        {
+            self.record(index);
+        }
+        self.workers[index] = None;
     }
 
     fn holds(&self, worker: &Worker) -> bool {
@@ -423,10 +445,12 @@ impl World {
         let Some(mut worker) = self.workers[index].take() else {
             return;
         };
-        if worker.steps.is_empty() || self.now + CALL_TIMEOUT >= worker.lease_end {
+        if worker.steps.is_empty() || !(worker.cleared_to_send || self.may_call(&worker)) {
             self.workers[index] = Some(worker);
             return;
         }
+        worker.cleared_to_send = false;
+        worker.sent_late |= self.now >= worker.lease_end;
         let step = worker.steps.remove(0);
         worker.unsent.remove(&step.name());
         let answer = self.answer(&step, fate);
@@ -611,7 +635,7 @@ impl World {
     fn report(&mut self, worker: &Worker) {
         for (name, call) in &worker.touched {
             let row = worker.target.effects[name].clone();
-            let until = at(self.now + SETTLE);
+            let until = row.deadline.max(Some(at(self.now + SETTLE))).unwrap();
             let stored = self.stored.effects.entry(*name).or_insert(row);
             stored.lost(*call, until);
             if self.open.get(name).is_none_or(|(_, token)| *token == 0) {
@@ -634,7 +658,7 @@ impl World {
             Action::Begin(worker) => self.begin(usize::from(*worker)),
             Action::Call(worker, fate) => self.call(usize::from(*worker), *fate),
             Action::Record(worker) => self.record(usize::from(*worker)),
-            Action::Die(worker) => self.workers[usize::from(*worker)] = None,
+            Action::Die(worker) => self.die(usize::from(*worker)),
             Action::Pass {
                 worker,
                 fates,
@@ -648,8 +672,14 @@ impl World {
                 }
                 match ends {
                     PassEnd::Records => self.record(worker),
-                    PassEnd::Dies => self.workers[worker] = None,
+                    PassEnd::Dies => self.die(worker),
                     PassEnd::Stalls => {}
+                    PassEnd::StallsBeforeSending => {
+                        if let Some(mut stalled) = self.workers[worker].take() {
+                            stalled.cleared_to_send = self.may_call(&stalled);
+                            self.workers[worker] = Some(stalled);
+                        }
+                    }
                 }
             }
             Action::Stranger {
@@ -678,7 +708,7 @@ impl World {
 
     /// Lets everything come to rest in good weather.
     fn settle(&mut self) {
-        self.workers[1] = None;
+        self.die(1);
         for _ in 0..60 {
             self.record(0);
             self.advance(4);

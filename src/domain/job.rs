@@ -120,8 +120,6 @@ pub struct WaitingJob {
     pub id: JobId,
     /// What it was made for.
     pub kind: JobKind,
-    /// Where it stands, as the pass loaded it.
-    pub state: JobState,
     /// The grants of this target that it waits for.
     pub grants: BTreeSet<GrantId>,
 }

@@ -1,0 +1,139 @@
+//! What time brings: targets to look at again, and grants whose time is up.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Store;
+use super::codec::{JobBody, time_millis, write_json};
+use super::error::StoreError;
+use crate::domain::ids::{GrantId, JobId};
+
+/// A grant whose time is up, by the broker's own clock.
+#[derive(Clone, Debug)]
+pub struct DueExpiry {
+    /// Which.
+    pub grant: GrantId,
+    /// When it ends.
+    pub expire_time: Timestamp,
+}
+
+/// What became of an expiry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expired {
+    /// The grant is going.
+    Expired,
+    /// One of the two clocks says that its time is not up.
+    NotDue,
+    /// It had ended, or is going already.
+    Over,
+}
+
+#[derive(Serialize)]
+struct WakeArgument {
+    limit: u32,
+}
+
+#[derive(Serialize)]
+struct ExpireArgument<'a> {
+    grant: String,
+    job: String,
+    job_body: String,
+    own_now: i64,
+    audit_event: &'a str,
+}
+
+impl Store {
+    /// Queues up to `limit` targets whose time has come, and says how many. O(limit), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn wake(&self, limit: u32) -> Result<u32, StoreError> {
+        self.run(&self.scripts.wake, &WakeArgument { limit }).await
+    }
+
+    /// The grants whose time is up at `own_now`, at most `limit`, the longest overdue first, and Redis's
+    /// time. O(log grants + limit).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn due_expiries(
+        &self,
+        own_now: Timestamp,
+        limit: u32,
+    ) -> Result<(Vec<DueExpiry>, Timestamp), StoreError> {
+        let key = self.key("expiries");
+        type Answer = ((i64, i64), Vec<(String, f64)>);
+        let ((seconds, micros), due): Answer = self
+            .link
+            .with(|mut connection| {
+                let mut pipe = redis::pipe();
+                pipe.cmd("TIME")
+                    .cmd("ZRANGEBYSCORE")
+                    .arg(&key)
+                    .arg("-inf")
+                    .arg(time_millis(own_now))
+                    .arg("WITHSCORES")
+                    .arg("LIMIT")
+                    .arg(0)
+                    .arg(limit);
+                async move { pipe.query_async(&mut connection).await }
+            })
+            .await?;
+        let unreadable = |problem: String| StoreError::Unreadable {
+            key: key.clone(),
+            problem,
+        };
+        let time = |millis: i64| {
+            Timestamp::from_millisecond(millis).map_err(|error| unreadable(error.to_string()))
+        };
+        let due: Result<Vec<DueExpiry>, StoreError> = due
+            .into_iter()
+            .map(|(grant, score)| {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "milliseconds fit an f64 exactly, and an i64"
+                )]
+                let millis = score as i64;
+                Ok(DueExpiry {
+                    grant: GrantId::parse(&grant).map_err(|error| unreadable(error.to_string()))?,
+                    expire_time: time(millis)?,
+                })
+            })
+            .collect();
+        Ok((due?, time(seconds * 1000 + micros / 1000)?))
+    }
+
+    /// Ends a grant whose time is up, if both clocks say so. O(1), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn expire(
+        &self,
+        grant: GrantId,
+        job: JobId,
+        own_now: Timestamp,
+        audit_event: &str,
+    ) -> Result<Expired, StoreError> {
+        let argument = ExpireArgument {
+            grant: grant.to_string(),
+            job: job.to_string(),
+            job_body: write_json(&JobBody {
+                request_id: None,
+                requested_by: "expiry".to_owned(),
+                justification: String::new(),
+            }),
+            own_now: time_millis(own_now),
+            audit_event,
+        };
+        let answer: Vec<String> = self.run(&self.scripts.expire, &argument).await?;
+        match answer.first().map(String::as_str) {
+            Some("expired") => Ok(Expired::Expired),
+            Some("not_due") => Ok(Expired::NotDue),
+            Some("over") => Ok(Expired::Over),
+            _ => Err(StoreError::Unreadable {
+                key: self.key("expiries"),
+                problem: format!("the script expire answered {answer:?}"),
+            }),
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! How the domain's types are written in Redis, and read back.
+//!
+//! Grants, jobs and targets are hashes whose fields scripts change one by one; what never changes of them
+//! is one JSON `body`. Every hash carries its format's version in `v`; an unknown one is an error that
+//! names the key.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::error::StoreError;
+use crate::domain::access::{Access, PrincipalType, RoleAtScope};
+use crate::domain::effect::{Call, Effect, Foreign, Known};
+use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
+use crate::domain::ids::{
+    AssignmentName, GrantId, JobId, Namespace, RoleDefinitionId, Scope, TargetId,
+};
+use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget, WaitingJob};
+use crate::domain::ownership::Description;
+use crate::domain::role::{BuiltInRole, Role};
+
+/// The version of every format here.
+const VERSION: &str = "1";
+
+/// One hash as Redis gives it, and its key for error messages.
+pub(super) struct Hash {
+    key: String,
+    fields: HashMap<String, String>,
+}
+
+impl Hash {
+    /// Checks the version first: nothing of an unknown format is guessed at.
+    pub(super) fn new(key: String, fields: HashMap<String, String>) -> Result<Self, StoreError> {
+        let hash = Self { key, fields };
+        match hash.fields.get("v").map(String::as_str) {
+            Some(VERSION) => Ok(hash),
+            found => Err(hash.unreadable(format!(
+                "its format is {}, and this broker reads format {VERSION}",
+                found.unwrap_or("not given")
+            ))),
+        }
+    }
+
+    fn unreadable(&self, problem: impl ToString) -> StoreError {
+        StoreError::Unreadable {
+            key: self.key.clone(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// A field that may be missing; an empty one counts as missing.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.fields
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &str) -> Result<&str, StoreError> {
+        self.get(name)
+            .ok_or_else(|| self.unreadable(format!("it has no {name}")))
+    }
+
+    fn parsed<T>(&self, name: &str) -> Result<T, StoreError>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        self.text(name)?
+            .parse()
+            .map_err(|error| self.unreadable(format!("{name}: {error}")))
+    }
+
+    fn number(&self, name: &str) -> Result<u32, StoreError> {
+        self.get(name).map_or(Ok(0), |_| self.parsed(name))
+    }
+
+    fn json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T, StoreError> {
+        self.decode(name, self.text(name)?)
+    }
+
+    fn decode<T: for<'a> Deserialize<'a>>(&self, name: &str, value: &str) -> Result<T, StoreError> {
+        serde_json::from_str(value).map_err(|error| self.unreadable(format!("{name}: {error}")))
+    }
+
+    fn time(&self, name: &str) -> Result<Timestamp, StoreError> {
+        let millis = self.parsed(name)?;
+        Timestamp::from_millisecond(millis)
+            .map_err(|error| self.unreadable(format!("{name}: {error}")))
+    }
+
+    fn optional_time(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.get(name).map(|_| self.time(name)).transpose()
+    }
+
+    fn failure(&self, name: &str) -> Result<Option<Failure>, StoreError> {
+        self.get(name)
+            .map(|_| self.json::<StoredFailure>(name).map(Failure::from))
+            .transpose()
+    }
+
+    fn one_of<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, StoreError> {
+        let word = self.text(name)?;
+        words
+            .iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| self.unreadable(format!("{name} is {word:?}, which nothing here means")))
+    }
+
+    /// The fields `{kind}:{name}`, by name.
+    fn numbered(&self, kind: char) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().filter_map(move |(field, value)| {
+            let name = field.strip_prefix(kind)?.strip_prefix(':')?;
+            Some((name, value.as_str()))
+        })
+    }
+}
+
+const ENDINGS: [(&str, Ending); 3] = [
+    ("REVOKED", Ending::Revoked),
+    ("EXPIRED", Ending::Expired),
+    ("FAILED", Ending::Failed),
+];
+const KINDS: [(&str, JobKind); 3] = [
+    ("GRANT", JobKind::Grant),
+    ("REVOKE", JobKind::Revoke),
+    ("EXPIRE", JobKind::Expire),
+];
+const STATES: [(&str, JobState); 6] = [
+    ("QUEUED", JobState::Queued),
+    ("RUNNING", JobState::Running),
+    ("RETRYING", JobState::Retrying),
+    ("SUCCEEDED", JobState::Succeeded),
+    ("FAILED", JobState::Failed),
+    ("SUPERSEDED", JobState::Superseded),
+];
+const TYPES: [(&str, PrincipalType); 3] = [
+    ("User", PrincipalType::User),
+    ("Group", PrincipalType::Group),
+    ("ServicePrincipal", PrincipalType::ServicePrincipal),
+];
+
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words
+        .iter()
+        .find(|(_, known)| known == value)
+        .map_or("", |(word, _)| word)
+}
+
+/// A job state's word.
+pub(super) fn job_state_word(state: JobState) -> &'static str {
+    word_of(&STATES, &state)
+}
+
+/// A grant state as scripts compare it: its word, and the ending's.
+pub(super) fn grant_state_words(state: GrantState) -> (&'static str, &'static str) {
+    match state {
+        GrantState::Pending => ("PENDING", ""),
+        GrantState::Active => ("ACTIVE", ""),
+        GrantState::Revoking(ending) => ("REVOKING", word_of(&ENDINGS, &ending)),
+        GrantState::Ended(ending) => ("ENDED", word_of(&ENDINGS, &ending)),
+    }
+}
+
+/// A call's word.
+pub(super) const fn call_word(call: Call) -> &'static str {
+    match call {
+        Call::Put => "put",
+        Call::Delete => "delete",
+    }
+}
+
+/// What never changes of a grant.
+#[derive(Serialize, Deserialize)]
+pub(super) struct GrantBody {
+    principal_type: String,
+    role: String,
+    /// Of a custom role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    role_name: Option<String>,
+    namespaces: Vec<String>,
+    requested_by: String,
+    justification: String,
+}
+
+impl GrantBody {
+    pub(super) fn new(
+        access: &Access,
+        principal_type: PrincipalType,
+        requested_by: &str,
+        justification: &str,
+    ) -> Self {
+        Self {
+            principal_type: word_of(&TYPES, &principal_type).to_owned(),
+            role: access.role.id().to_string(),
+            role_name: match &access.role {
+                Role::BuiltIn(_) => None,
+                Role::Custom { name, .. } => Some(name.clone()),
+            },
+            namespaces: access.namespaces.iter().map(ToString::to_string).collect(),
+            requested_by: requested_by.to_owned(),
+            justification: justification.to_owned(),
+        }
+    }
+}
+
+/// What never changes of a job.
+#[derive(Serialize, Deserialize)]
+pub(super) struct JobBody {
+    pub(super) request_id: Option<String>,
+    pub(super) requested_by: String,
+    pub(super) justification: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredFailure {
+    reason: String,
+    message: String,
+    azure_correlation_id: String,
+    retryable: bool,
+    code: i32,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+impl From<StoredFailure> for Failure {
+    fn from(stored: StoredFailure) -> Self {
+        Self {
+            reason: stored.reason,
+            message: stored.message,
+            azure_correlation_id: stored.azure_correlation_id,
+            retryable: stored.retryable,
+            code: stored.code,
+            metadata: stored.metadata,
+        }
+    }
+}
+
+/// A failure as it is stored; empty for none.
+pub(super) fn write_failure(failure: Option<&Failure>) -> String {
+    failure.map_or_else(String::new, |failure| {
+        write_json(&StoredFailure {
+            reason: failure.reason.clone(),
+            message: failure.message.clone(),
+            azure_correlation_id: failure.azure_correlation_id.clone(),
+            retryable: failure.retryable,
+            code: failure.code,
+            metadata: failure.metadata.clone(),
+        })
+    })
+}
+
+/// Strings, numbers, lists and maps with string keys: there is no way for them not to be JSON.
+#[expect(
+    clippy::expect_used,
+    reason = "only types of this file, which always serialise"
+)]
+pub(super) fn write_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a stored type is always JSON")
+}
+
+pub(super) fn read_grant(id: GrantId, hash: &Hash) -> Result<Grant, StoreError> {
+    let body: GrantBody = hash.json("body")?;
+    let ending = || hash.one_of("ending", &ENDINGS);
+    let state = match hash.text("state")? {
+        "PENDING" => GrantState::Pending,
+        "ACTIVE" => GrantState::Active,
+        "REVOKING" => GrantState::Revoking(ending()?),
+        "ENDED" => GrantState::Ended(ending()?),
+        other => return Err(hash.unreadable(format!("state is {other:?}"))),
+    };
+    let role = RoleDefinitionId::parse(&body.role).map_err(|error| hash.unreadable(error))?;
+    let role = match (BuiltInRole::from_id(role), body.role_name) {
+        (Some(role), _) => Role::BuiltIn(role),
+        (None, Some(name)) => Role::Custom { id: role, name },
+        (None, None) => return Err(hash.unreadable(format!("its role {role} has no name"))),
+    };
+    let namespaces: Result<BTreeSet<_>, _> = body
+        .namespaces
+        .iter()
+        .map(|name| Namespace::parse(name))
+        .collect();
+    let principal_type = TYPES
+        .iter()
+        .find(|(word, _)| *word == body.principal_type)
+        .ok_or_else(|| hash.unreadable(format!("principal_type is {:?}", body.principal_type)))?;
+    Ok(Grant {
+        id,
+        target: hash.parsed("target")?,
+        principal_type: principal_type.1,
+        access: Access {
+            role,
+            namespaces: namespaces.map_err(|error| hash.unreadable(error))?,
+        },
+        state,
+        create_time: hash.time("created")?,
+        expiry: hash
+            .optional_time("expire")?
+            .map_or(Expiry::Never, Expiry::At),
+        update_time: hash.time("updated")?,
+        end_time: hash.optional_time("ended")?,
+        was_active: hash.get("active") == Some("1"),
+        requested_by: body.requested_by,
+        ended_by: hash.get("ended_by").unwrap_or_default().to_owned(),
+        justification: body.justification,
+        job: hash.parsed("job")?,
+        last_error: hash.failure("error")?,
+    })
+}
+
+pub(super) fn read_job(id: JobId, hash: &Hash, targets: &Hash) -> Result<Job, StoreError> {
+    let body: JobBody = hash.json("body")?;
+    Ok(Job {
+        id,
+        kind: hash.one_of("kind", &KINDS)?,
+        state: hash.one_of("state", &STATES)?,
+        version: hash.parsed("version")?,
+        request_id: body
+            .request_id
+            .map(|id| id.parse())
+            .transpose()
+            .map_err(|error| hash.unreadable(error))?,
+        requested_by: body.requested_by,
+        justification: body.justification,
+        create_time: hash.time("created")?,
+        finish_time: hash.optional_time("finished")?,
+        next_attempt_time: hash.optional_time("next")?,
+        attempts: hash.number("attempts")?,
+        total_targets: hash.number("total")?,
+        completed_targets: hash.number("done")?,
+        last_error: hash.failure("error")?,
+        consistency_token: hash.get("token").unwrap_or_default().to_owned(),
+        targets: read_job_targets(targets)?,
+    })
+}
+
+/// At most this many targets travel with a job.
+const JOB_TARGETS: usize = 20;
+
+fn read_job_targets(hash: &Hash) -> Result<Vec<JobTarget>, StoreError> {
+    let mut names: Vec<&str> = hash.numbered('s').map(|(target, _)| target).collect();
+    names.sort_unstable();
+    names.truncate(JOB_TARGETS);
+    let read = |target: &str| {
+        let grants: Vec<String> = hash.json(&format!("g:{target}"))?;
+        let grants: Result<BTreeSet<GrantId>, _> = grants.iter().map(|id| id.parse()).collect();
+        Ok(JobTarget {
+            id: target.parse().map_err(|error| hash.unreadable(error))?,
+            state: hash.one_of(&format!("s:{target}"), &STATES)?,
+            attempts: hash.number(&format!("a:{target}"))?,
+            next_attempt_time: hash.optional_time(&format!("n:{target}"))?,
+            last_error: hash.failure(&format!("x:{target}"))?,
+            grants: grants.map_err(|error| hash.unreadable(error))?,
+        })
+    };
+    names.into_iter().map(read).collect()
+}
+
+#[derive(Deserialize)]
+struct StoredWaiting {
+    kind: String,
+    grants: Vec<String>,
+}
+
+/// The jobs that wait for a target.
+pub(super) fn read_waiting_jobs(hash: &Hash) -> Result<Vec<WaitingJob>, StoreError> {
+    let read = |(id, value): (&str, &str)| {
+        let waiting: StoredWaiting = hash.decode(id, value)?;
+        let kind = KINDS
+            .iter()
+            .find(|(word, _)| *word == waiting.kind)
+            .ok_or_else(|| hash.unreadable(format!("job {id} is of kind {:?}", waiting.kind)))?;
+        let grants: Result<BTreeSet<GrantId>, _> =
+            waiting.grants.iter().map(|id| id.parse()).collect();
+        Ok(WaitingJob {
+            id: id.parse().map_err(|error| hash.unreadable(error))?,
+            kind: kind.1,
+            grants: grants.map_err(|error| hash.unreadable(error))?,
+        })
+    };
+    hash.numbered('j').map(read).collect()
+}
+
+/// What scripts never look into of an effect; its intent, deadline and last PUT are fields beside it.
+#[derive(Serialize, Deserialize)]
+struct EffectBody {
+    v: u32,
+    role: String,
+    scope: String,
+    n: u32,
+    known: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    foreign: Option<ForeignBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written: Option<String>,
+    changed: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ForeignBody {
+    name: String,
+    conditional: bool,
+}
+
+pub(super) fn write_effect(effect: &Effect) -> String {
+    let (known, foreign) = match &effect.known {
+        Known::Absent => ("absent", None),
+        Known::Present => ("present", None),
+        Known::NameRefused => ("name refused", None),
+        Known::Foreign(foreign) => (
+            "foreign",
+            Some(ForeignBody {
+                name: foreign.name.to_string(),
+                conditional: foreign.conditional,
+            }),
+        ),
+    };
+    write_json(&EffectBody {
+        v: 1,
+        role: effect.at.role.to_string(),
+        scope: effect.at.scope.to_string(),
+        n: effect.n,
+        known: known.to_owned(),
+        foreign,
+        written: effect.written.as_ref().map(Description::write),
+        changed: effect.changed.as_millisecond(),
+    })
+}
+
+/// The effects of a target's record.
+pub(super) fn read_effects(hash: &Hash) -> Result<BTreeMap<AssignmentName, Effect>, StoreError> {
+    let read = |(name, value): (&str, &str)| {
+        let effect = read_effect(hash, name, value)?;
+        Ok((effect.name, effect))
+    };
+    hash.numbered('e').map(read).collect()
+}
+
+fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreError> {
+    let bad = |error: &dyn std::fmt::Display| hash.unreadable(format!("effect {name}: {error}"));
+    let body: EffectBody = hash.decode(name, value)?;
+    if body.v != 1 {
+        return Err(bad(&format!(
+            "its format is {}, and this broker reads format 1",
+            body.v
+        )));
+    }
+    let known = match (body.known.as_str(), body.foreign) {
+        ("absent", _) => Known::Absent,
+        ("present", _) => Known::Present,
+        ("name refused", _) => Known::NameRefused,
+        ("foreign", Some(foreign)) => Known::Foreign(Foreign {
+            name: foreign.name.parse().map_err(|error| bad(&error))?,
+            conditional: foreign.conditional,
+        }),
+        (other, _) => return Err(bad(&format!("known is {other:?}"))),
+    };
+    let open = match hash
+        .get(&format!("i:{name}"))
+        .map(|intent| intent.split(':').next())
+    {
+        None => None,
+        Some(Some("put")) => Some(Call::Put),
+        Some(Some("delete")) => Some(Call::Delete),
+        Some(other) => return Err(bad(&format!("its intent is {other:?}"))),
+    };
+    Ok(Effect {
+        name: name.parse().map_err(|error| bad(&error))?,
+        at: RoleAtScope {
+            role: body.role.parse().map_err(|error| bad(&error))?,
+            scope: Scope::parse(&body.scope).map_err(|error| bad(&error))?,
+        },
+        n: body.n,
+        known,
+        open,
+        deadline: hash.optional_time(&format!("d:{name}"))?,
+        put_until: hash.optional_time(&format!("p:{name}"))?,
+        written: body.written.as_deref().and_then(Description::parse),
+        changed: Timestamp::from_millisecond(body.changed).map_err(|error| bad(&error))?,
+    })
+}
+
+pub(super) fn generation(hash: &Hash) -> Result<u64, StoreError> {
+    hash.get("generation")
+        .map_or(Ok(0), |_| hash.parsed("generation"))
+}
+
+pub(super) fn attempts(hash: &Hash) -> Result<u32, StoreError> {
+    hash.number("attempts")
+}
+
+pub(super) fn parse_target(text: &str) -> Result<TargetId, StoreError> {
+    text.parse().map_err(
+        |error: crate::domain::ids::InvalidTargetId| StoreError::Unreadable {
+            key: "the queue".to_owned(),
+            problem: error.to_string(),
+        },
+    )
+}
+
+/// A time as scripts count.
+pub(super) fn time_millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}

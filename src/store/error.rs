@@ -1,0 +1,63 @@
+//! What can go wrong between the broker and Redis.
+
+use thiserror::Error;
+
+/// A failure of the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Redis cannot be reached, or did not answer in time. A change may have been made all the same;
+    /// sending it again with the same ids changes nothing twice.
+    #[error("Redis cannot be reached or did not answer in time: {0}")]
+    Unavailable(#[source] redis::RedisError),
+    /// Redis is at its memory limit: grants are refused, revocations go on.
+    #[error("Redis is at its memory limit; new grants are refused until it has room: {0}")]
+    Full(#[source] redis::RedisError),
+    /// This Redis can forget or evict what was accepted (I1).
+    #[error("this Redis cannot keep what the broker accepts: {}", .problems.join("; "))]
+    NotDurable {
+        /// Each setting that is wrong, with its remedy.
+        problems: Vec<String>,
+    },
+    /// A stored value that cannot be read: another format, or damage. Never guessed at.
+    #[error("the value of Redis key {key} cannot be read: {problem}")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// What is wrong with its value.
+        problem: String,
+    },
+    /// Redis refused a command: a script or a permission is wrong.
+    #[error("Redis refused a command: {0}")]
+    Refused(#[source] redis::RedisError),
+    /// The address or the password cannot be used.
+    #[error("the Redis settings cannot be used: {0}")]
+    Misconfigured(String),
+}
+
+impl StoreError {
+    /// Whether trying again later can help.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full(_))
+    }
+
+    pub(super) fn from_redis(error: redis::RedisError) -> Self {
+        use redis::{ErrorKind, ServerErrorKind};
+        match error.kind() {
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly,
+            )
+            | ErrorKind::Io
+            | ErrorKind::ClusterConnectionNotFound => Self::Unavailable(error),
+            _ if error.code() == Some("OOM") => Self::Full(error),
+            // A full disk, or an append-only file that cannot be written: what is accepted would not last.
+            _ if error.code() == Some("MISCONF") => Self::Unavailable(error),
+            _ if error.is_unrecoverable_error() || error.is_timeout() => Self::Unavailable(error),
+            _ => Self::Refused(error),
+        }
+    }
+}

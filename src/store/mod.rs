@@ -1,0 +1,77 @@
+//! Redis: where what was accepted is kept, and every transition of it is one script.
+//!
+//! Redis encodings stop here: what goes in and comes out are the domain's types. All keys of one broker
+//! carry one hash tag, so each transition is atomic on a single server, behind Sentinel and on a cluster.
+//! Every script is idempotent on the ids and the token that it is given, because a call whose answer was
+//! lost is sent again.
+
+mod accept;
+mod clock;
+mod codec;
+mod durability;
+mod error;
+mod events;
+mod link;
+mod pass;
+mod read;
+mod script;
+
+pub use accept::{Accepted, End, NewGrant, NewRevocation, RequestKey};
+pub use clock::{DueExpiry, Expired};
+pub use error::StoreError;
+pub use events::{Change, Changes};
+pub use pass::{Begun, ClaimTerms, Claimed, Closing, PassRecord, Recorded, TouchedEffect};
+pub use read::TargetRecord;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config;
+use crate::domain::ids::InstanceId;
+
+use link::Link;
+use script::Scripts;
+
+/// How long the record of a request outlives its job.
+const REQUEST_LIFE: Duration = Duration::from_hours(24);
+
+/// How many audit events the stream keeps; older ones are trimmed.
+const AUDIT_LENGTH: u64 = 1_000_000;
+
+/// A handle on the broker's keys, cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    link: Arc<Link>,
+    scripts: Arc<Scripts>,
+    prefix: Arc<str>,
+    retention: Duration,
+}
+
+impl Store {
+    /// Makes a handle; connects at the first call, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] where the address or the password cannot be used.
+    pub fn new(redis: &config::Redis, retention: Duration) -> Result<Self, StoreError> {
+        Ok(Self {
+            link: Arc::new(Link::new(redis)?),
+            scripts: Arc::new(Scripts::new()),
+            prefix: format!("{{aab:{}}}:", redis.name).into(),
+            retention,
+        })
+    }
+
+    /// Connects if need be, checks that Redis can keep I1, and answers with the broker's instance id,
+    /// which is made at the first call ever. O(1).
+    ///
+    /// # Errors
+    /// [`StoreError::NotDurable`] where this Redis can forget or evict what was accepted;
+    /// [`StoreError::Unavailable`] where it cannot be reached.
+    pub async fn instance(&self) -> Result<InstanceId, StoreError> {
+        read::instance(self).await
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}

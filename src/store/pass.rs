@@ -1,0 +1,512 @@
+//! A pass's way through the store: claim, begin, renew, record.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Store;
+use super::codec::{
+    self, Hash, call_word, grant_state_words, job_state_word, time_millis, write_effect,
+    write_failure,
+};
+use super::error::StoreError;
+use super::script::millis;
+use crate::config::LaneBudget;
+use crate::domain::backoff::Backoff;
+use crate::domain::conclude::Conclusion;
+use crate::domain::effect::{Call, Effect};
+use crate::domain::grant::GrantState;
+use crate::domain::ids::{GrantId, LeaseToken, TargetId};
+use crate::domain::target::Target;
+
+/// On what terms a worker claims.
+#[derive(Clone, Debug)]
+pub struct ClaimTerms {
+    /// The claimer's own random token.
+    pub token: LeaseToken,
+    /// How long the target is its own.
+    pub lease: Duration,
+    /// The settle time, for intents that an earlier worker left.
+    pub settle: Duration,
+    /// Counts the claimer's claims: lanes take turns, and one in eight goes to a grant first.
+    pub turn: u64,
+    /// How long the next attempt waits if this one's worker dies.
+    pub backoff: Backoff,
+    /// The jitter for it, 0 to 1.
+    pub jitter: f64,
+}
+
+/// A target, claimed.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The target as it was loaded.
+    pub target: Target,
+    /// Redis's time at the claim.
+    pub now: Timestamp,
+    /// When the lease ends, by Redis's clock.
+    pub lease_end: Timestamp,
+}
+
+/// What became of writing down intents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begun {
+    /// They are written; calls may go out.
+    Begun,
+    /// The lease is somebody else's, or over.
+    Lost,
+    /// The wishes have changed since the claim: claim again.
+    Moved,
+    /// The lane's budget does not reach before so long.
+    Wait(Duration),
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recorded {
+    /// It is recorded, and the lease handed back.
+    Recorded,
+    /// The lease was not ours any more: nothing is recorded but that what we touched is unsettled.
+    Lost,
+}
+
+/// An effect that a pass touched, as it is after the pass's answers.
+#[derive(Clone, Debug)]
+pub struct TouchedEffect {
+    /// The effect.
+    pub effect: Effect,
+    /// The call that touched it.
+    pub call: Call,
+    /// Whether the call was sent at all: an intent whose call never started is withdrawn.
+    pub sent: bool,
+    /// Whether a definite answer said what stands.
+    pub answered: bool,
+    /// Whether a PUT of this pass took effect.
+    pub landed: bool,
+}
+
+/// A queue that Azure told us to close for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Closing {
+    /// Which calls.
+    pub call: Call,
+    /// For how long.
+    pub for_: Duration,
+}
+
+/// Everything that a pass leaves behind.
+#[derive(Clone, Debug)]
+pub struct PassRecord<'a> {
+    /// Which target.
+    pub target: &'a TargetId,
+    /// The pass's token.
+    pub token: LeaseToken,
+    /// The generation that claim returned.
+    pub generation: u64,
+    /// Redis's time at the claim.
+    pub claimed: Timestamp,
+    /// What it touched.
+    pub effects: &'a [TouchedEffect],
+    /// What it means for grants and jobs.
+    pub conclusion: &'a Conclusion,
+    /// How long the target waits before it is looked at again, unless a wish wants it; `None`: no failure.
+    pub wait: Option<Duration>,
+    /// Whether the backoff begins anew: the pass ended well, or never began.
+    pub reset_backoff: bool,
+    /// What is needed next, if the record does not know better.
+    pub next_call: Call,
+    /// Queues to close.
+    pub closings: &'a [Closing],
+    /// The settle time.
+    pub settle: Duration,
+    /// The longest that reads may trail writes.
+    pub lag: Duration,
+    /// One audit event for each effect that Azure answered on, as JSON.
+    pub audit_events: Vec<String>,
+    /// One for each grant that changes its state, as JSON.
+    pub grant_events: HashMap<GrantId, String>,
+    /// The one that tells of a lost lease, as JSON.
+    pub lost_event: String,
+}
+
+#[derive(Serialize)]
+struct Budget {
+    capacity: u32,
+    per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Budgets {
+    writes: Budget,
+    deletes: Budget,
+}
+
+impl Budgets {
+    fn new(lane: &LaneBudget) -> Self {
+        let budget = |bucket: &crate::config::Bucket| Budget {
+            capacity: bucket.capacity.get(),
+            per_second: f64::from(bucket.per_second.get()),
+        };
+        Self {
+            writes: budget(&lane.writes),
+            deletes: budget(&lane.deletes),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ClaimArgument {
+    token: String,
+    lease: u64,
+    settle: u64,
+    turn: u64,
+    backoff: BackoffArgument,
+    jitter: f64,
+    budget: Budgets,
+}
+
+#[derive(Serialize)]
+struct BackoffArgument {
+    initial: u64,
+    max: u64,
+}
+
+#[derive(Serialize)]
+struct BeginArgument {
+    target: String,
+    token: String,
+    generation: u64,
+    rows: Vec<IntentRow>,
+    budget: Budgets,
+}
+
+#[derive(Serialize)]
+struct IntentRow {
+    name: String,
+    call: &'static str,
+    body: String,
+}
+
+#[derive(Serialize)]
+struct RenewArgument {
+    target: String,
+    token: String,
+    lease: u64,
+}
+
+#[derive(Serialize)]
+struct RecordArgument<'a> {
+    target: String,
+    token: String,
+    generation: u64,
+    claimed: i64,
+    rows: Vec<EffectRow>,
+    grants: Vec<GrantRow<'a>>,
+    jobs: Vec<JobRow>,
+    forget: Vec<String>,
+    moved: bool,
+    waits: bool,
+    delay: u64,
+    reset: bool,
+    bucket: &'static str,
+    closed: Vec<ClosedRow>,
+    settle: u64,
+    lag: u64,
+    audit_events: &'a [String],
+    lost_event: &'a str,
+}
+
+#[derive(Serialize)]
+struct EffectRow {
+    name: String,
+    body: String,
+    call: &'static str,
+    open: &'static str,
+    answered: bool,
+    sent: bool,
+    deadline: i64,
+    put_until: i64,
+    landed: bool,
+}
+
+#[derive(Serialize)]
+struct GrantRow<'a> {
+    id: String,
+    from: &'static str,
+    from_ending: &'static str,
+    to: &'static str,
+    ending: &'static str,
+    error: String,
+    settled: Vec<String>,
+    shared: bool,
+    audit_event: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct JobRow {
+    id: String,
+    to: &'static str,
+    #[serde(rename = "final")]
+    is_final: bool,
+    error: String,
+    grants: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ClosedRow {
+    bucket: &'static str,
+    until_after: u64,
+}
+
+const fn bucket(call: Call) -> &'static str {
+    match call {
+        Call::Put => "writes",
+        Call::Delete => "deletes",
+    }
+}
+
+type ClaimAnswer = (
+    String,
+    i64,
+    i64,
+    HashMap<String, String>,
+    Vec<HashMap<String, String>>,
+);
+
+impl Store {
+    /// Claims the target that is to be looked at next; `None` where none is ready in an open lane.
+    /// O(lanes + effects and grants of the target), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]; after [`StoreError::Unavailable`] a target may be claimed under the token: its
+    /// lease ends by itself.
+    pub async fn claim(
+        &self,
+        terms: &ClaimTerms,
+        lane: &LaneBudget,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let argument = ClaimArgument {
+            token: terms.token.to_string(),
+            lease: millis(terms.lease),
+            settle: millis(terms.settle),
+            turn: terms.turn,
+            backoff: BackoffArgument {
+                initial: millis(terms.backoff.initial),
+                max: millis(terms.backoff.max),
+            },
+            jitter: terms.jitter.clamp(0.1, 1.0),
+            budget: Budgets::new(lane),
+        };
+        let answer: Option<ClaimAnswer> = self.run(&self.scripts.claim, &argument).await?;
+        answer.map(|answer| self.read_claim(answer)).transpose()
+    }
+
+    fn read_claim(
+        &self,
+        (id, now, lease_end, record, grants): ClaimAnswer,
+    ) -> Result<Claimed, StoreError> {
+        let record = Hash::new(self.key(&format!("target:{id}")), record)?;
+        let time = |millis| {
+            Timestamp::from_millisecond(millis).map_err(|error| StoreError::Unreadable {
+                key: "Redis's clock".to_owned(),
+                problem: error.to_string(),
+            })
+        };
+        let grants: Result<Vec<_>, StoreError> = grants
+            .into_iter()
+            .map(|mut fields| {
+                let id = fields.remove("id").unwrap_or_default();
+                let key = self.key(&format!("grant:{id}"));
+                let hash = Hash::new(key.clone(), fields)?;
+                let id = GrantId::parse(&id).map_err(|error| StoreError::Unreadable {
+                    key,
+                    problem: error.to_string(),
+                })?;
+                codec::read_grant(id, &hash)
+            })
+            .collect();
+        Ok(Claimed {
+            target: Target {
+                id: codec::parse_target(&id)?,
+                generation: codec::generation(&record)?,
+                effects: codec::read_effects(&record)?,
+                grants: grants?,
+                jobs: codec::read_waiting_jobs(&record)?,
+                attempts: codec::attempts(&record)?,
+            },
+            now: time(now)?,
+            lease_end: time(lease_end)?,
+        })
+    }
+
+    /// Writes down intents before their calls, and takes the calls out of the lane's budget.
+    /// O(intents), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then no call may be made.
+    pub async fn begin(
+        &self,
+        target: &Target,
+        token: LeaseToken,
+        intents: &[(&Effect, Call)],
+        lane: &LaneBudget,
+    ) -> Result<Begun, StoreError> {
+        let argument = BeginArgument {
+            target: target.id.to_string(),
+            token: token.to_string(),
+            generation: target.generation,
+            rows: intents
+                .iter()
+                .map(|(effect, call)| IntentRow {
+                    name: effect.name.to_string(),
+                    call: call_word(*call),
+                    body: write_effect(effect),
+                })
+                .collect(),
+            budget: Budgets::new(lane),
+        };
+        let answer: Vec<String> = self.run(&self.scripts.begin, &argument).await?;
+        match answer.as_slice() {
+            [word] if word == "begun" => Ok(Begun::Begun),
+            [word] if word == "lost" => Ok(Begun::Lost),
+            [word] if word == "moved" => Ok(Begun::Moved),
+            [word, wait] if word == "wait" => {
+                let wait = wait
+                    .parse()
+                    .map_err(|_| self.odd_answer("begin", &answer))?;
+                Ok(Begun::Wait(Duration::from_millis(wait)))
+            }
+            _ => Err(self.odd_answer("begin", &answer)),
+        }
+    }
+
+    /// Lengthens the lease; `false` where it is somebody else's. O(1), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then the lease is as it was.
+    pub async fn renew(
+        &self,
+        target: &TargetId,
+        token: LeaseToken,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        let argument = RenewArgument {
+            target: target.to_string(),
+            token: token.to_string(),
+            lease: millis(lease),
+        };
+        let answer: Vec<String> = self.run(&self.scripts.renew, &argument).await?;
+        match answer.first().map(String::as_str) {
+            Some("renewed") => Ok(true),
+            Some("lost") => Ok(false),
+            _ => Err(self.odd_answer("renew", &answer)),
+        }
+    }
+
+    /// Records a pass, and hands its lease back. O(effects and grants of the target), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then the pass's intents stay open, and its lease ends by itself.
+    pub async fn record(&self, pass: &PassRecord<'_>) -> Result<Recorded, StoreError> {
+        let argument = RecordArgument {
+            target: pass.target.to_string(),
+            token: pass.token.to_string(),
+            generation: pass.generation,
+            claimed: time_millis(pass.claimed),
+            rows: pass.effects.iter().map(effect_row).collect(),
+            grants: grant_rows(pass),
+            jobs: job_rows(pass.conclusion),
+            forget: pass
+                .conclusion
+                .forget
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            moved: pass.conclusion.wishes_changed,
+            waits: pass.wait.is_some(),
+            delay: pass.wait.map_or(0, millis),
+            reset: pass.reset_backoff,
+            bucket: bucket(pass.next_call),
+            closed: pass
+                .closings
+                .iter()
+                .map(|closing| ClosedRow {
+                    bucket: bucket(closing.call),
+                    until_after: millis(closing.for_),
+                })
+                .collect(),
+            settle: millis(pass.settle),
+            lag: millis(pass.lag),
+            audit_events: &pass.audit_events,
+            lost_event: &pass.lost_event,
+        };
+        let answer: Vec<String> = self.run(&self.scripts.record, &argument).await?;
+        match answer.first().map(String::as_str) {
+            Some("recorded") => Ok(Recorded::Recorded),
+            Some("lost") => Ok(Recorded::Lost),
+            _ => Err(self.odd_answer("record", &answer)),
+        }
+    }
+
+    fn odd_answer(&self, script: &str, answer: &[String]) -> StoreError {
+        StoreError::Unreadable {
+            key: self.key("meta"),
+            problem: format!("the script {script} answered {answer:?}"),
+        }
+    }
+}
+
+fn effect_row(touched: &TouchedEffect) -> EffectRow {
+    let effect = &touched.effect;
+    EffectRow {
+        name: effect.name.to_string(),
+        body: write_effect(effect),
+        call: call_word(touched.call),
+        open: effect.open.map_or("", call_word),
+        answered: touched.answered,
+        sent: touched.sent,
+        deadline: effect.deadline.map_or(0, time_millis),
+        put_until: effect.put_until.map_or(0, time_millis),
+        landed: touched.landed,
+    }
+}
+
+fn grant_rows<'a>(pass: &'a PassRecord<'_>) -> Vec<GrantRow<'a>> {
+    let row = |change: &crate::domain::conclude::GrantChange| {
+        let (from, from_ending) = grant_state_words(change.from);
+        let (to, ending) = grant_state_words(change.to);
+        GrantRow {
+            id: change.id.to_string(),
+            from,
+            from_ending,
+            to,
+            ending,
+            error: write_failure(change.error.as_ref()),
+            settled: change.settled.iter().map(ToString::to_string).collect(),
+            shared: change.shared,
+            audit_event: pass.grant_events.get(&change.id).map(String::as_str),
+        }
+    };
+    // What is live comes first: what ends may rest on it.
+    let (ended, others): (Vec<_>, Vec<_>) = pass
+        .conclusion
+        .grants
+        .iter()
+        .partition(|change| matches!(change.to, GrantState::Ended(_)));
+    others.into_iter().chain(ended).map(row).collect()
+}
+
+fn job_rows(conclusion: &Conclusion) -> Vec<JobRow> {
+    conclusion
+        .jobs
+        .iter()
+        .map(|change| JobRow {
+            id: change.id.to_string(),
+            to: job_state_word(change.to),
+            is_final: change.to.is_final(),
+            error: write_failure(change.error.as_ref()),
+            grants: change.grants.iter().map(ToString::to_string).collect(),
+        })
+        .collect()
+}

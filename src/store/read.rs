@@ -1,0 +1,127 @@
+//! Reading single records.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redis::AsyncCommands;
+use uuid::Uuid;
+
+use super::Store;
+use super::codec::{self, Hash};
+use super::error::StoreError;
+use crate::domain::effect::Effect;
+use crate::domain::grant::Grant;
+use crate::domain::ids::{AssignmentName, GrantId, InstanceId, JobId, TargetId};
+use crate::domain::job::Job;
+
+/// What a target's record says of its effects.
+#[derive(Clone, Debug, Default)]
+pub struct TargetRecord {
+    /// Its effects, those included that are gone but may still show in Azure's lists.
+    pub effects: BTreeMap<AssignmentName, Effect>,
+}
+
+/// See [`Store::instance`].
+pub(super) async fn instance(store: &Store) -> Result<InstanceId, StoreError> {
+    let meta = store.key("meta");
+    let fresh = Uuid::new_v4().to_string();
+    let instance: (Option<String>, Option<String>) = store
+        .link
+        .with(|mut connection| {
+            let mut pipe = redis::pipe();
+            pipe.atomic()
+                .hset_nx(&meta, "v", "1")
+                .ignore()
+                .hset_nx(&meta, "instance", &fresh)
+                .ignore()
+                .cmd("HMGET")
+                .arg(&meta)
+                .arg(&["v", "instance"]);
+            async move {
+                let (values,): ((Option<String>, Option<String>),) =
+                    pipe.query_async(&mut connection).await?;
+                Ok(values)
+            }
+        })
+        .await?;
+    let unreadable = |problem: String| StoreError::Unreadable {
+        key: meta.clone(),
+        problem,
+    };
+    match instance {
+        (Some(version), Some(instance)) if version == "1" => {
+            InstanceId::parse(&instance).map_err(|error| unreadable(error.to_string()))
+        }
+        other => Err(unreadable(format!("its format and instance are {other:?}"))),
+    }
+}
+
+impl Store {
+    /// One grant; `None` where there is none, or it ended longer ago than ended ones are kept. O(1).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn grant(&self, id: GrantId) -> Result<Option<Grant>, StoreError> {
+        let key = self.key(&format!("grant:{id}"));
+        let fields = self.hash(&key).await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        codec::read_grant(id, &Hash::new(key, fields)?).map(Some)
+    }
+
+    /// One job with its first targets; `None` where there is none, or it was over longer ago than such
+    /// are kept. O(targets of the job).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let key = self.key(&format!("job:{id}"));
+        let targets_key = format!("{key}:targets");
+        type Hashes = (HashMap<String, String>, HashMap<String, String>);
+        let (fields, mut targets): Hashes = self
+            .link
+            .with(|mut connection| {
+                let mut pipe = redis::pipe();
+                pipe.atomic().hgetall(&key).hgetall(&targets_key);
+                async move { pipe.query_async(&mut connection).await }
+            })
+            .await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        // The targets' hash is of the job's own format.
+        if let Some(version) = fields.get("v") {
+            targets.insert("v".to_owned(), version.clone());
+        }
+        let job = codec::read_job(
+            id,
+            &Hash::new(key, fields)?,
+            &Hash::new(targets_key, targets)?,
+        )?;
+        Ok(Some(job))
+    }
+
+    /// What is known of a target's effects; empty where there is no record. O(effects and grants of the
+    /// target).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn target(&self, id: &TargetId) -> Result<TargetRecord, StoreError> {
+        let key = self.key(&format!("target:{id}"));
+        let fields = self.hash(&key).await?;
+        if fields.is_empty() {
+            return Ok(TargetRecord::default());
+        }
+        let effects = codec::read_effects(&Hash::new(key, fields)?)?;
+        Ok(TargetRecord { effects })
+    }
+
+    async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {
+        self.link
+            .with(|mut connection| {
+                let key = key.to_owned();
+                async move { connection.hgetall(key).await }
+            })
+            .await
+    }
+}

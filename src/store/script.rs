@@ -1,0 +1,97 @@
+//! The scripts, one a transition, each behind what they share.
+
+use redis::Script;
+use serde::Serialize;
+
+use super::error::StoreError;
+use super::{AUDIT_LENGTH, REQUEST_LIFE, Store};
+
+const PRELUDE: &str = include_str!("scripts/prelude.lua");
+
+/// Whether a script may run past Redis's memory limit.
+#[derive(Clone, Copy)]
+enum Memory {
+    /// It ends access, or carries out what was accepted.
+    MayExceed,
+    /// It accepts something new.
+    MustFit,
+}
+
+pub(super) struct Scripts {
+    pub(super) accept_grant: Script,
+    pub(super) accept_revoke: Script,
+    pub(super) expire: Script,
+    pub(super) wake: Script,
+    pub(super) claim: Script,
+    pub(super) begin: Script,
+    pub(super) renew: Script,
+    pub(super) record: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        use Memory::{MayExceed, MustFit};
+        Self {
+            accept_grant: script(MustFit, include_str!("scripts/accept_grant.lua")),
+            accept_revoke: script(MayExceed, include_str!("scripts/accept_revoke.lua")),
+            expire: script(MayExceed, include_str!("scripts/expire.lua")),
+            wake: script(MayExceed, include_str!("scripts/wake.lua")),
+            claim: script(MayExceed, include_str!("scripts/claim.lua")),
+            begin: script(MayExceed, include_str!("scripts/begin.lua")),
+            renew: script(MayExceed, include_str!("scripts/renew.lua")),
+            record: script(MayExceed, include_str!("scripts/record.lua")),
+        }
+    }
+}
+
+fn script(memory: Memory, body: &str) -> Script {
+    let flags = match memory {
+        Memory::MayExceed => "allow-oom",
+        Memory::MustFit => "",
+    };
+    Script::new(&format!("#!lua flags={flags}\n{PRELUDE}\n{body}"))
+}
+
+/// What every script is told besides its own arguments.
+#[derive(Serialize)]
+struct Argument<'a, A> {
+    #[serde(flatten)]
+    own: &'a A,
+    audit_length: u64,
+    retention: u64,
+    request_life: u64,
+}
+
+impl Store {
+    /// Runs a script, once more over a new connection if the first was lost: scripts are idempotent.
+    pub(super) async fn run<A, T>(&self, script: &Script, argument: &A) -> Result<T, StoreError>
+    where
+        A: Serialize,
+        T: redis::FromRedisValue,
+    {
+        let argument = Argument {
+            own: argument,
+            audit_length: AUDIT_LENGTH,
+            retention: millis(self.retention),
+            request_life: millis(REQUEST_LIFE),
+        };
+        let argument =
+            serde_json::to_string(&argument).map_err(|error| StoreError::Unreadable {
+                key: "a script's argument".to_owned(),
+                problem: error.to_string(),
+            })?;
+        let meta = self.key("meta");
+        self.link
+            .with(|mut connection| {
+                let mut invocation = script.key(&meta);
+                invocation.arg(&argument);
+                async move { invocation.invoke_async(&mut connection).await }
+            })
+            .await
+    }
+}
+
+/// A duration in whole milliseconds, as scripts count.
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,53 @@
+-- Accepts a grant: idempotency, wish, queue, job and audit event in one step (I1, I3, I10).
+--
+-- Flags: none, so that grants are refused first when Redis reaches its memory limit.
+-- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
+-- neither, audit_event, audit_length, retention (ms), request_life (ms).
+-- Returns {'accepted' | 'replayed', job, grant} or {'reused', job}.
+
+local answer = replay()
+if answer then return answer end
+
+-- Another cluster under the same id starts empty: what we knew of the old one's effects went with it, and so
+-- did its grants (design §5.13). Clearing the token makes a pass that is still at the old one record nothing.
+local key = target_key(a.target)
+local uid = redis.call('HGET', key, 'uid')
+if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid then
+  local gone = cjson.encode({ reason = 'CLUSTER_GONE', code = 9, retryable = false, azure_correlation_id = '',
+    message = 'another cluster stands under the same id; the grant ended with the old one' })
+  local record = redis.call('HGETALL', key)
+  local active = {}
+  for i = 1, #record, 2 do
+    local grant = string.match(record[i], '^g:(.*)$')
+    if grant then
+      local held = fields(redis.call('HGETALL', grant_key(grant)))
+      active[grant] = held.active == '1'
+      redis.call('HSET', grant_key(grant), 'error', gone)
+      finish_grant(grant, held.state == 'REVOKING' and held.ending or 'REVOKED')
+    end
+    if string.match(record[i], '^[edpi]:') then redis.call('HDEL', key, record[i]) end
+  end
+  for i = 1, #record, 2 do
+    local job = string.match(record[i], '^j:(.*)$')
+    if job then
+      local waiting = cjson.decode(record[i + 1])
+      local superseded = waiting.kind == 'GRANT' and not active[waiting.grants[1]]
+      finish_job_target(job, a.target, superseded and 'SUPERSEDED' or 'SUCCEEDED', superseded and gone or '')
+    end
+  end
+  redis.call('HSET', key, 'token', '')
+end
+
+local expire = ''
+if given(a.ttl) then expire = now + a.ttl elseif given(a.expire) then expire = a.expire end
+
+redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'target', a.target, 'state', 'PENDING', 'active', 0,
+  'created', now, 'updated', now, 'expire', expire, 'job', a.job)
+if expire ~= '' then redis.call('ZADD', P .. 'expiries', expire, a.grant) end
+
+redis.call('HSET', key, 'v', 1, 'uid', a.uid, 'g:' .. a.grant, '')
+make_job(a.job, a.job_body, a.target, { a.grant }, 'GRANT', false)
+remember_request(a.job, a.grant, false)
+wish_changed(a.target, 'writes')
+audit(a.audit_event)
+return { 'accepted', a.job, a.grant }

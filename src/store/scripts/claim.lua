@@ -1,0 +1,93 @@
+-- Claims the target that is to be looked at next, for one worker (I4).
+--
+-- Flags: allow-oom.
+-- Argument: token, lease (ms), settle (ms), turn (the claimer's own count), backoff {initial, max} (ms), jitter
+-- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}.
+-- Returns nil where no target is ready in an open lane; else {target, now, lease_end, record, grants}, the record
+-- and each grant as flat lists of fields and values.
+
+-- Whether a lane lets a call of this bucket through now: neither told to wait nor out of budget.
+local function is_open(lane, bucket)
+  local held = redis.call('HMGET', lane_key(lane), bucket .. ':closed', bucket .. ':tokens', bucket .. ':at')
+  if number(held[1]) > now then return false end
+  if not held[2] then return true end
+  local budget = a.budget[bucket]
+  return number(held[2]) + (now - number(held[3])) / 1000 * budget.per_second >= 1
+end
+
+local function take(lane, bucket)
+  for _, target in ipairs(redis.call('ZRANGE', ready_key(lane, bucket), 0, 7)) do
+    redis.call('ZREM', ready_key(lane, bucket), target)
+    local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'generation')
+    if not held[3] then
+      -- Its record went away while it was queued: there is nothing to do.
+    elseif is_leased({ token = held[1], lease_end = held[2] }) then
+      redis.call('ZADD', P .. 'due', held[2], target)
+    else
+      return target
+    end
+  end
+  return nil
+end
+
+local lanes = redis.call('SMEMBERS', P .. 'lanes')
+table.sort(lanes)
+-- Revocations go first where they compete, and one claim in eight goes to a grant.
+local order = a.turn % 8 == 7 and { 'writes', 'deletes' } or { 'deletes', 'writes' }
+local target = nil
+for _, bucket in ipairs(order) do
+  for i = 1, #lanes do
+    local lane = lanes[(a.turn + i) % #lanes + 1]
+    if not target and redis.call('EXISTS', ready_key(lane, bucket)) == 1 and is_open(lane, bucket) then
+      target = take(lane, bucket)
+    end
+  end
+end
+if not target then return nil end
+
+local key = target_key(target)
+local record = fields(redis.call('HGETALL', key))
+
+-- Intents that their worker left without an answer: its calls may take effect until its lease's end + settle time.
+if (record.token or '') ~= '' then
+  local until_ = number(record.lease_end) + a.settle
+  for field, value in pairs(record) do
+    local name = string.match(field, '^i:(.*)$')
+    local call, token = string.match(value, '^(%a+):(.*)$')
+    if name and token ~= '' then
+      redis.call('HSET', key, field, call .. ':')
+      if until_ > number(record['d:' .. name]) then redis.call('HSET', key, 'd:' .. name, until_) end
+      if call == 'put' and until_ > number(record['p:' .. name]) then redis.call('HSET', key, 'p:' .. name, until_) end
+    end
+  end
+end
+
+-- The attempt is counted now, and the earliest next one set: a target that kills its worker backs off.
+local attempts = number(record.attempts) + 1
+local bound = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
+local lease_end = now + a.lease
+redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'attempts', attempts,
+  'not_before', math.floor(now + bound * a.jitter))
+redis.call('ZADD', P .. 'due', lease_end, target)
+
+local grants = {}
+for field in pairs(record) do
+  local grant = string.match(field, '^g:(.*)$')
+  if grant then
+    local held = redis.call('HGETALL', grant_key(grant))
+    table.insert(held, 'id')
+    table.insert(held, grant)
+    table.insert(grants, held)
+  end
+  local job = string.match(field, '^j:(.*)$')
+  if job then
+    redis.call('HINCRBY', job_key(job), 'attempts', 1)
+    redis.call('HINCRBY', targets_key(job), 'a:' .. target, 1)
+    redis.call('HSET', targets_key(job), 's:' .. target, 'RUNNING')
+    redis.call('HDEL', targets_key(job), 'n:' .. target)
+    redis.call('HSET', job_key(job), 'state', 'RUNNING')
+    redis.call('HDEL', job_key(job), 'next')
+    job_changed(job)
+  end
+end
+return { target, now, lease_end, redis.call('HGETALL', key), grants }

@@ -1,0 +1,20 @@
+-- Ends a grant whose time is up (I6, I10). Checks the grant's own time, which an extension moves.
+--
+-- Flags: allow-oom.
+-- Argument: grant, job, job_body, own_now (ms, the caller's clock), audit_event, audit_length, retention, request_life.
+-- Returns {'expired'}, {'not_due'} where either clock says that the time is not up, or {'over'} where there is
+-- nothing to end.
+
+local held = redis.call('HMGET', grant_key(a.grant), 'state', 'target', 'expire')
+local state, target, expire = held[1], held[2], tonumber(held[3] or '')
+if (state ~= 'PENDING' and state ~= 'ACTIVE') or not expire then
+  redis.call('ZREM', P .. 'expiries', a.grant)
+  return { 'over' }
+end
+if expire > now or expire > a.own_now then return { 'not_due' } end
+
+revoke_grant(a.grant, 'EXPIRED', 'expiry', a.job)
+make_job(a.job, a.job_body, target, { a.grant }, 'EXPIRE', false)
+wish_changed(target, 'deletes')
+audit(a.audit_event)
+return { 'expired' }
