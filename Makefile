@@ -32,19 +32,19 @@ dev: system ## Run the whole world on this machine: Redis, an Azure emulator, th
 test: system $(TOOLS)/grpcurl ## Run all tests
 	cargo test $(CARGO_LOCKED) --workspace --all-features
 
-# The cheap checks come first, so that a slip shows before the compiler has warmed up.
+# The cheap checks come first, so that a slip shows before the compiler has warmed up. cargo-deny reads the crates'
+# licences and offline it downloads none, so they are fetched before. The second clippy run is for the release image,
+# which is built without dev mode.
 .PHONY: lint
 lint: system tools ## Check format, lints, dependencies, contract and layering
-	# cargo-deny reads every crate's licence, and offline it downloads none.
-	cargo fetch $(CARGO_LOCKED)
 	cargo fmt --all --check
 	buf lint
 	buf format --diff --exit-code
+	cargo fetch $(CARGO_LOCKED)
 	cargo deny --offline check --deny warnings bans licenses sources
 	cargo clippy $(CARGO_LOCKED) --workspace --all-targets --all-features -- --deny warnings
-	# The release image is built without dev mode.
 	cargo clippy $(CARGO_LOCKED) --package aks-access-broker --no-default-features -- --deny warnings
-	cargo test $(CARGO_LOCKED) --test architecture
+	cargo test $(CARGO_LOCKED) --test architecture --test contract
 
 .PHONY: audit
 audit: $(TOOLS)/cargo-deny ## Check dependencies against the advisory database (needs the network)
