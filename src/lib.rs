@@ -4,10 +4,12 @@
 //! `grpc` → `broker` → `domain`, with `store`, `azure` beside the domain, and `reconcile` making Azure
 //! agree with what was accepted. `docs/architecture.md` is the map.
 
+pub mod audit;
 pub mod azure;
 pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod reconcile;
 pub mod store;
 pub mod telemetry;

@@ -57,6 +57,8 @@ pub enum Reason {
     AzureUnavailable,
     /// Azure answered with an error that no table of ours knows.
     AzureError,
+    /// What Azure answered cannot be believed yet: its replicas may not have seen an earlier write.
+    NotSettled,
     /// Redis cannot be reached, or not in time.
     StoreUnavailable,
     /// Redis is at its memory limit: grants are refused first.
@@ -143,6 +145,7 @@ impl Reason {
             Self::AzureThrottled => ("AZURE_THROTTLED", code::UNAVAILABLE),
             Self::AzureUnavailable => ("AZURE_UNAVAILABLE", code::UNAVAILABLE),
             Self::AzureError => ("AZURE_ERROR", code::UNAVAILABLE),
+            Self::NotSettled => ("NOT_SETTLED", code::UNAVAILABLE),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", code::UNAVAILABLE),
             Self::StoreFull => ("STORE_FULL", code::RESOURCE_EXHAUSTED),
             Self::StoreUnreadable => ("STORE_UNREADABLE", code::INTERNAL),

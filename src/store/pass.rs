@@ -112,6 +112,8 @@ pub struct PassRecord<'a> {
     pub conclusion: &'a Conclusion,
     /// How long the target waits before it is looked at again, unless a wish wants it; `None`: no failure.
     pub wait: Option<Duration>,
+    /// Whether the target is to be looked at again at once: steps are left that nothing stood in the way of.
+    pub again: bool,
     /// Whether the backoff begins anew: the pass ended well, or never began.
     pub reset_backoff: bool,
     /// What is needed next, if the record does not know better.
@@ -208,6 +210,7 @@ struct RecordArgument<'a> {
     moved: bool,
     waits: bool,
     delay: u64,
+    again: bool,
     reset: bool,
     bucket: &'static str,
     closed: Vec<ClosedRow>,
@@ -426,6 +429,7 @@ impl Store {
             moved: pass.conclusion.wishes_changed,
             waits: pass.wait.is_some(),
             delay: pass.wait.map_or(0, millis),
+            again: pass.again,
             reset: pass.reset_backoff,
             bucket: bucket(pass.next_call),
             closed: pass

@@ -8,7 +8,7 @@
 --   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
 --   jobs [{id, to, final, error, grants [ids]}], forget [names],
 --   moved (wishes change by this record), waits and delay (not to be looked at for so many ms, unless a wish wants
---     it), reset (the pass ended well, or never began: the backoff begins anew), bucket,
+--     it), again (steps are left that nothing stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
 --   closed [{bucket, until_after (ms)}], settle (ms), lag (ms), audit_events [..], lost_event, audit_length,
 --   retention (ms), request_life (ms).
 -- Returns {'recorded'}, or {'lost'} where the lease was not ours any more: then nothing is recorded,
@@ -74,7 +74,7 @@ end
 
 local moved = number(redis.call('HGET', key, 'generation')) ~= a.generation
 local skipped = {}
-local again = moved
+local again = moved or a.again
 
 local function holds(change)
   local held = redis.call('HMGET', grant_key(change.id), 'state', 'ending')

@@ -1,0 +1,106 @@
+//! What the audit trail says (I10): one event for each decision and for each effect.
+//!
+//! Events are made here and appended by the store, in the script that does what they tell of: an event
+//! cannot be missing, and none can tell of what did not happen. Reading, sealing and exporting the trail
+//! is not here yet.
+
+use serde::Serialize;
+
+use crate::domain::ids::{GrantId, JobId, TargetId};
+
+/// How something ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Outcome {
+    /// A request was accepted.
+    Accepted,
+    /// A change took effect.
+    Applied,
+    /// A change did not take effect.
+    Failed,
+    /// Nobody knows whether a change took effect.
+    Unknown,
+}
+
+/// One event. Its time and its sequence number are the script's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Event<'a> {
+    /// The calling application or user, or the broker itself.
+    pub actor: &'a str,
+    /// An RPC's full name, `roleAssignments/write`, `grant/active`, …
+    pub action: &'a str,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// A stable reason; empty where there is nothing to say.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub reason: &'a str,
+    /// The principal's object id.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub principal: String,
+    /// The cluster's ARM id.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// The grant.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub grant: String,
+    /// The job.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub job: String,
+    /// The object in Azure.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource: String,
+    /// Azure's correlation id.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub azure_correlation_id: &'a str,
+}
+
+/// The broker's own name in the trail.
+pub const BROKER: &str = "aks-access-broker";
+
+impl<'a> Event<'a> {
+    /// An event about nothing in particular.
+    #[must_use]
+    pub fn new(actor: &'a str, action: &'a str, outcome: Outcome) -> Self {
+        Self {
+            actor,
+            action,
+            outcome,
+            reason: "",
+            principal: String::new(),
+            cluster: String::new(),
+            grant: String::new(),
+            job: String::new(),
+            resource: String::new(),
+            azure_correlation_id: "",
+        }
+    }
+
+    /// The same, about a target.
+    #[must_use]
+    pub fn on(mut self, target: &TargetId) -> Self {
+        self.principal = target.principal.to_string();
+        self.cluster = target.cluster.to_string();
+        self
+    }
+
+    /// The same, about a grant.
+    #[must_use]
+    pub fn about(mut self, grant: GrantId) -> Self {
+        self.grant = grant.to_string();
+        self
+    }
+
+    /// The same, with the job that carries it out.
+    #[must_use]
+    pub fn by_job(mut self, job: JobId) -> Self {
+        self.job = job.to_string();
+        self
+    }
+
+    /// As it is written down.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "strings alone, which always serialise")]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("an event is always JSON")
+    }
+}

@@ -1,0 +1,306 @@
+//! One step, carried out: a call to Azure, and what its answer means.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::Reconciler;
+use crate::azure::{AzureError, Disposition, Filter, Outcome, Place, Purpose, REPLICATION};
+use crate::domain::access::{PrincipalType, RoleAtScope};
+use crate::domain::conclude::{FailedStep, Retry};
+use crate::domain::effect::{Answer, Call, Foreign};
+use crate::domain::ids::AssignmentName;
+use crate::domain::job::Failure;
+use crate::domain::ownership::assignment_name;
+use crate::domain::plan::Step;
+use crate::domain::reason::Reason;
+use crate::domain::target::Target;
+use crate::store::Closing;
+
+/// What became of one step.
+pub(super) struct Applied {
+    /// What it says of the effect.
+    pub(super) answer: Answer,
+    /// Why it did not do what it was meant to.
+    pub(super) failed: Option<FailedStep>,
+    /// Azure's correlation id.
+    pub(super) correlation_id: String,
+    /// A queue that Azure told us to close.
+    pub(super) closing: Option<Closing>,
+    /// The answer hints that the cluster is gone.
+    pub(super) cluster_may_be_gone: bool,
+    /// Another name of the same series was found to stand.
+    pub(super) ours: Option<AssignmentName>,
+}
+
+impl Applied {
+    const fn new(answer: Answer, correlation_id: String) -> Self {
+        Self {
+            answer,
+            failed: None,
+            correlation_id,
+            closing: None,
+            cluster_may_be_gone: false,
+            ours: None,
+        }
+    }
+}
+
+/// How many names of a series are looked for when Azure says that the same assignment exists.
+const SERIES_LOOKED_THROUGH: u32 = 64;
+
+impl Reconciler {
+    /// Makes the call of `step`. `sent` is Redis's time when it is sent, or a little later.
+    pub(super) async fn apply(&self, target: &Target, step: &Step, sent: Timestamp) -> Applied {
+        match step {
+            Step::Put {
+                name,
+                at,
+                description,
+                principal_type,
+                ..
+            } => {
+                let description_text = description.write();
+                let put = self.azure.put_role_assignment(
+                    *name,
+                    at,
+                    target.id.principal,
+                    *principal_type,
+                    &description_text,
+                    request_id(*name, target.generation, Call::Put),
+                );
+                match self.in_time(put).await {
+                    Some(Ok(written)) => {
+                        Applied::new(Answer::Written(description.clone()), written.correlation_id)
+                    }
+                    Some(Err(error)) => self.put_failed(target, step, &error, sent).await,
+                    None => self.no_answer(step, sent),
+                }
+            }
+            Step::Delete { name, at } => {
+                let request = request_id(*name, target.generation, Call::Delete);
+                let delete = self.azure.delete_role_assignment(*name, &at.scope, request);
+                match self.in_time(delete).await {
+                    Some(Ok(deletion)) => {
+                        let answer = if deletion.was_there {
+                            Answer::Deleted
+                        } else {
+                            Answer::NotThere
+                        };
+                        Applied::new(answer, deletion.correlation_id)
+                    }
+                    Some(Err(error)) => self.call_failed(target, step, &error, sent),
+                    None => self.no_answer(step, sent),
+                }
+            }
+        }
+    }
+
+    /// The client's own timeout says the same; this one holds even if it should wait for a token.
+    async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.call_timeout, call).await.ok()
+    }
+
+    async fn put_failed(
+        &self,
+        target: &Target,
+        step: &Step,
+        error: &AzureError,
+        sent: Timestamp,
+    ) -> Applied {
+        match error.disposition(Purpose::Grant) {
+            Disposition::NextName => {
+                Applied::new(Answer::NameRefused, error.correlation_id.clone())
+            }
+            Disposition::ReadBack => self.read_back(target, step, error).await,
+            _ => self.call_failed(target, step, error, sent),
+        }
+    }
+
+    /// The same assignment stands under another name: whose is it?
+    async fn read_back(&self, target: &Target, step: &Step, error: &AzureError) -> Applied {
+        let at = step.at();
+        let request = Uuid::new_v4();
+        let place = Place::Scope(at.scope.clone());
+        let read =
+            self.azure
+                .role_assignments(&place, Filter::Principal(target.id.principal), request);
+        let found = match self.in_time(read).await {
+            Some(Ok(list)) => list.into_iter().find(|found| {
+                found.is_at(at)
+                    && found.principal == target.id.principal
+                    && found.name != step.name()
+            }),
+            Some(Err(_)) | None => None,
+        };
+        let correlation_id = error.correlation_id.clone();
+        match found {
+            Some(found) if self.is_of_our_series(target, at, found.name) => Applied {
+                failed: Some(failed(step, unexplained(error, at), Retry::Soon)),
+                ours: Some(found.name),
+                ..Applied::new(Answer::Unexplained, correlation_id)
+            },
+            Some(found) => {
+                let foreign = Foreign {
+                    name: found.name,
+                    conditional: found.condition.is_some(),
+                };
+                Applied::new(Answer::Foreign(foreign), correlation_id)
+            }
+            None => Applied {
+                failed: Some(failed(step, unexplained(error, at), Retry::Soon)),
+                ..Applied::new(Answer::Unexplained, correlation_id)
+            },
+        }
+    }
+
+    fn is_of_our_series(&self, target: &Target, at: &RoleAtScope, name: AssignmentName) -> bool {
+        (0..SERIES_LOOKED_THROUGH)
+            .any(|n| assignment_name(self.instance, at, target.id.principal, n) == name)
+    }
+
+    fn call_failed(
+        &self,
+        target: &Target,
+        step: &Step,
+        error: &AzureError,
+        sent: Timestamp,
+    ) -> Applied {
+        let purpose = match step.call() {
+            Call::Put => Purpose::Grant,
+            Call::Delete => Purpose::Revocation,
+        };
+        let answer = match error.outcome {
+            Outcome::Definite => Answer::Refused,
+            Outcome::Unknown => Answer::Unknown {
+                until: self.settles(sent),
+            },
+        };
+        let mut failure = error.failure(purpose);
+        let mut closing = None;
+        let retry = match error.disposition(purpose) {
+            Disposition::Retry { slow: true } => Retry::Slowly,
+            Disposition::Throttled => {
+                let wait = error.retry_after.unwrap_or(Duration::from_secs(1));
+                closing = Some(Closing {
+                    call: step.call(),
+                    for_: wait,
+                });
+                Retry::After(wait)
+            }
+            Disposition::AwaitReplication => {
+                failure.retryable = !has_waited_for_replication(target, step.at(), sent);
+                Retry::Soon
+            }
+            Disposition::Retry { slow: false }
+            | Disposition::NextName
+            | Disposition::ReadBack
+            | Disposition::Final => Retry::Soon,
+        };
+        Applied {
+            failed: Some(failed(step, failure, retry)),
+            closing,
+            cluster_may_be_gone: error.suggests_cluster_is_gone(),
+            ..Applied::new(answer, error.correlation_id.clone())
+        }
+    }
+
+    fn no_answer(&self, step: &Step, sent: Timestamp) -> Applied {
+        let failure = Failure {
+            reason: Reason::AzureUnavailable.to_string(),
+            message: format!(
+                "Azure did not answer within {} s about {} at {}; it is tried again",
+                self.call_timeout.as_secs(),
+                step.at().role,
+                step.at().scope
+            ),
+            azure_correlation_id: String::new(),
+            retryable: true,
+            code: Reason::AzureUnavailable.code(),
+            metadata: BTreeMap::new(),
+        };
+        let answer = Answer::Unknown {
+            until: self.settles(sent),
+        };
+        Applied {
+            failed: Some(failed(step, failure, Retry::Soon)),
+            ..Applied::new(answer, String::new())
+        }
+    }
+
+    /// When a call sent at `sent` can take effect no more: give-up time + settle time.
+    fn settles(&self, sent: Timestamp) -> Timestamp {
+        let give_up = sent
+            .saturating_add(self.call_timeout)
+            .unwrap_or(Timestamp::MAX);
+        give_up
+            .saturating_add(self.settings.settle_time)
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The same in a retry of the same wish, so that Azure's support can tell one from the other.
+fn request_id(name: AssignmentName, generation: u64, call: Call) -> Uuid {
+    Uuid::new_v5(&name.guid(), format!("{generation}|{call:?}").as_bytes())
+}
+
+/// Whether every grant that waits for this has waited longer than Azure's replicas take.
+fn has_waited_for_replication(target: &Target, at: &RoleAtScope, now: Timestamp) -> bool {
+    let replication = SignedDuration::try_from(REPLICATION).unwrap_or(SignedDuration::MAX);
+    target
+        .grants
+        .iter()
+        .filter(|grant| grant.state.is_live() && grant.calls_for().contains(at))
+        .all(|grant| now.duration_since(grant.create_time) > replication)
+}
+
+fn unexplained(error: &AzureError, at: &RoleAtScope) -> Failure {
+    Failure {
+        reason: Reason::NotSettled.to_string(),
+        message: format!(
+            "Azure says that role {} is assigned at {} under another name, and shows no such assignment that is not \
+             the broker's own (yet); it is tried again",
+            at.role, at.scope
+        ),
+        retryable: true,
+        code: Reason::NotSettled.code(),
+        ..error.failure(Purpose::Grant)
+    }
+}
+
+/// What to say of a DELETE's "there was none" that cannot be believed yet.
+pub(super) fn not_believed(step: &Step, correlation_id: &str) -> FailedStep {
+    let failure = Failure {
+        reason: Reason::NotSettled.to_string(),
+        message: format!(
+            "Azure says that role assignment {} at {} does not exist, but it was written so lately that the answer \
+             may be out of date; it is asked again",
+            step.name(),
+            step.at().scope
+        ),
+        azure_correlation_id: correlation_id.to_owned(),
+        retryable: true,
+        code: Reason::NotSettled.code(),
+        metadata: BTreeMap::new(),
+    };
+    failed(step, failure, Retry::Soon)
+}
+
+pub(super) fn failed(step: &Step, failure: Failure, retry: Retry) -> FailedStep {
+    FailedStep {
+        at: step.at().clone(),
+        call: step.call(),
+        principal_type: principal_type(step),
+        failure,
+        retry,
+    }
+}
+
+const fn principal_type(step: &Step) -> Option<PrincipalType> {
+    match step {
+        Step::Put { principal_type, .. } => Some(*principal_type),
+        Step::Delete { .. } => None,
+    }
+}

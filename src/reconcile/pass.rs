@@ -1,0 +1,467 @@
+//! One pass over one target: plan → begin → apply → record.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, instrument, warn};
+use uuid::Uuid;
+
+use super::apply::{Applied, failed, not_believed};
+use super::{Lease, Reconciler, events};
+use crate::azure::{AzureError, Purpose};
+use crate::domain::conclude::{Conclusion, FailedStep, Retry, Terms, conclude};
+use crate::domain::effect::{Answer, Call, Effect, Known, PassTime};
+use crate::domain::grant::GrantState;
+use crate::domain::ids::{AssignmentName, RoleDefinitionId};
+use crate::domain::job::Failure;
+use crate::domain::plan::{Step, plan, put_with_next_name};
+use crate::domain::reason::Reason;
+use crate::domain::role::BuiltInRole;
+use crate::domain::target::Target;
+use crate::store::{Begun, Closing, PassRecord, Recorded, StoreError, TouchedEffect};
+
+/// A revocation that has lasted so long is late, and said so loudly.
+const LATE: SignedDuration = SignedDuration::from_mins(15);
+
+/// What a pass has gathered so far.
+struct Progress {
+    target: Target,
+    touched: BTreeMap<AssignmentName, TouchedEffect>,
+    failed: Vec<FailedStep>,
+    closings: Vec<Closing>,
+    audit_events: Vec<String>,
+    cluster_gone: bool,
+    /// The lease is somebody else's.
+    lost: bool,
+    /// Steps are left that nothing stood in the way of.
+    unfinished: bool,
+    /// The lane's budget does not reach before so long.
+    budget_wait: Option<Duration>,
+}
+
+impl Reconciler {
+    /// Passes once over a claimed target.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the pass could not be recorded: its intents stay open, and whoever takes the
+    /// target over settles them.
+    #[instrument(skip_all, fields(target = %lease.claimed.target.id, generation = lease.claimed.target.generation))]
+    pub(super) async fn pass(
+        &self,
+        mut lease: Lease,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let time = self.pass_time(&lease);
+        let mut progress = Progress::new(lease.claimed.target.clone());
+        warn_of_late_revocations(&progress.target, time.claimed);
+        let steps = plan(&progress.target, self.instance, time);
+        debug!(steps = steps.len(), "planned");
+        let steps = self.assignable(steps, &mut progress).await;
+        if !steps.is_empty() {
+            // The token first: no call waits for Entra while its lease runs.
+            match self.azure.fetch_access_token().await {
+                Ok(()) => {
+                    self.carry_out(steps, &mut progress, &mut lease, stop)
+                        .await?
+                }
+                Err(error) => progress.all_failed(&steps, &error),
+            }
+        }
+        self.record(progress, &lease).await
+    }
+
+    /// I8 again, before anything is applied: a custom role may have been changed since it was accepted.
+    async fn assignable(&self, steps: Vec<Step>, progress: &mut Progress) -> Vec<Step> {
+        let mut verdicts: BTreeMap<RoleDefinitionId, Result<(), (Failure, Retry)>> =
+            BTreeMap::new();
+        let mut passed = Vec::with_capacity(steps.len());
+        for step in steps {
+            let role = step.at().role;
+            if step.call() == Call::Delete || BuiltInRole::from_id(role).is_some() {
+                passed.push(step);
+                continue;
+            }
+            if !verdicts.contains_key(&role) {
+                let verdict = self.is_assignable(&progress.target, role).await;
+                verdicts.insert(role, verdict);
+            }
+            match &verdicts[&role] {
+                Ok(()) => passed.push(step),
+                Err((failure, retry)) => {
+                    progress.failed.push(failed(&step, failure.clone(), *retry))
+                }
+            }
+        }
+        passed
+    }
+
+    async fn is_assignable(
+        &self,
+        target: &Target,
+        role: RoleDefinitionId,
+    ) -> Result<(), (Failure, Retry)> {
+        let subscription = target.id.cluster.subscription();
+        let definition = self
+            .azure
+            .role_definition(subscription, role, Uuid::new_v4())
+            .await
+            .map_err(|error| (error.failure(Purpose::Grant), Retry::Soon))?;
+        definition.check_assignable().map(drop).map_err(|why| {
+            let failure = Failure {
+                reason: Reason::RoleNotAllowed.to_string(),
+                message: format!("{why}; it has been changed since the grant was accepted"),
+                azure_correlation_id: String::new(),
+                retryable: false,
+                code: Reason::RoleNotAllowed.code(),
+                metadata: BTreeMap::new(),
+            };
+            (failure, Retry::Soon)
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        steps: Vec<Step>,
+        progress: &mut Progress,
+        lease: &mut Lease,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        if !self.begin(&steps, progress, lease).await? {
+            return Ok(());
+        }
+        for step in steps {
+            let mut next = Some(step);
+            while let Some(step) = next.take() {
+                let may_go_on = !(stop.is_cancelled() || progress.cluster_gone || progress.lost);
+                if !may_go_on || !self.may_call(progress, lease).await? {
+                    progress.unfinished = true;
+                    return Ok(());
+                }
+                let sent = self.redis_now(lease);
+                progress
+                    .touched
+                    .entry(step.name())
+                    .and_modify(|touched| touched.sent = true);
+                let applied = self.apply(&progress.target, &step, sent).await;
+                if applied.cluster_may_be_gone && self.cluster_is_gone(&progress.target).await {
+                    progress.cluster_gone = true;
+                }
+                let refused_name = applied.answer == Answer::NameRefused;
+                self.take_in(&step, applied, progress, lease);
+                if refused_name {
+                    next = self.begin_next_name(&step, progress, lease).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down the intents of `steps`; `false` where their calls may not be made.
+    async fn begin(
+        &self,
+        steps: &[Step],
+        progress: &mut Progress,
+        lease: &Lease,
+    ) -> Result<bool, StoreError> {
+        let now = self.redis_now(lease);
+        let effects: Vec<(Effect, Call)> = steps
+            .iter()
+            .map(|step| (progress.effect(step, now), step.call()))
+            .collect();
+        let intents: Vec<(&Effect, Call)> = effects
+            .iter()
+            .map(|(effect, call)| (effect, *call))
+            .collect();
+        let begun = self
+            .store
+            .begin(&progress.target, lease.token, &intents, &self.settings.lane)
+            .await?;
+        match begun {
+            Begun::Begun => {
+                for (effect, call) in effects {
+                    progress.intend(effect, call);
+                }
+                return Ok(true);
+            }
+            // Who has lost the lease records nothing; whoever has it sees the same wishes.
+            Begun::Lost => {
+                progress.lost = true;
+                warn!("the lease was lost before these calls were begun");
+            }
+            // Record sees that the generation has moved, and queues the target.
+            Begun::Moved => debug!("the wishes have changed since the claim"),
+            Begun::Wait(wait) => progress.budget_wait = Some(wait),
+        }
+        Ok(false)
+    }
+
+    async fn begin_next_name(
+        &self,
+        refused: &Step,
+        progress: &mut Progress,
+        lease: &Lease,
+    ) -> Result<Option<Step>, StoreError> {
+        let Some(next) = put_with_next_name(&progress.target, self.instance, refused.at()) else {
+            return Ok(None);
+        };
+        info!(refused = %refused.name(), next = %next.name(), "Azure refuses a name; going on with the next");
+        let begun = self
+            .begin(std::slice::from_ref(&next), progress, lease)
+            .await?;
+        Ok(begun.then_some(next))
+    }
+
+    /// A call starts only if what is left of the lease exceeds the call's whole timeout; else the lease is
+    /// lengthened first.
+    async fn may_call(&self, progress: &Progress, lease: &mut Lease) -> Result<bool, StoreError> {
+        let left = |since: Instant| self.settings.lease.saturating_sub(since.elapsed());
+        if left(lease.since) > self.call_timeout {
+            return Ok(true);
+        }
+        let since = Instant::now();
+        if !self
+            .store
+            .renew(&progress.target.id, lease.token, self.settings.lease)
+            .await?
+        {
+            warn!("the lease was lost in mid-pass; nothing more is called");
+            return Ok(false);
+        }
+        // Redis's time at the claim stays what answers are judged by; only the lease counts anew.
+        lease.renewed_at(since);
+        Ok(left(lease.since) > self.call_timeout)
+    }
+
+    /// A 403 or a 404 may mean that the cluster is gone; only a read of the cluster itself says so.
+    async fn cluster_is_gone(&self, target: &Target) -> bool {
+        match self
+            .azure
+            .managed_cluster(&target.id.cluster, Uuid::new_v4())
+            .await
+        {
+            Ok(_) => false,
+            Err(error) => error.is_gone(),
+        }
+    }
+
+    fn take_in(&self, step: &Step, applied: Applied, progress: &mut Progress, lease: &Lease) {
+        let time = self.pass_time(lease);
+        progress
+            .audit_events
+            .push(events::of_step(&progress.target.id, step, &applied));
+        if let Some(failed) = &applied.failed {
+            let failure = &failed.failure;
+            warn!(
+                name = %step.name(), scope = %step.at().scope, call = ?step.call(), reason = %failure.reason,
+                azure_correlation_id = %applied.correlation_id, "{}", failure.message
+            );
+        } else {
+            info!(
+                name = %step.name(), scope = %step.at().scope, call = ?step.call(),
+                azure_correlation_id = %applied.correlation_id, "done"
+            );
+        }
+        let Some(effect) = progress.target.effects.get_mut(&step.name()) else {
+            return;
+        };
+        effect.answered(step.call(), &applied.answer, time);
+        let disbelieved = applied.answer == Answer::NotThere && effect.open.is_some();
+        if let Some(touched) = progress.touched.get_mut(&step.name()) {
+            touched.effect = effect.clone();
+            touched.landed |= matches!(applied.answer, Answer::Written(_));
+            touched.answered = effect.open.is_none() && applied.answer != Answer::Refused;
+        }
+        if disbelieved {
+            progress
+                .failed
+                .push(not_believed(step, &applied.correlation_id));
+        }
+        if let Some(name) = applied.ours {
+            progress.found(name, time.now);
+        }
+        progress.failed.extend(applied.failed);
+        progress.closings.extend(applied.closing);
+    }
+
+    async fn record(&self, progress: Progress, lease: &Lease) -> Result<(), StoreError> {
+        let time = self.pass_time(lease);
+        let terms = Terms {
+            time,
+            grant_give_up: self.settings.grant_give_up,
+            cluster_gone: progress.cluster_gone,
+        };
+        let conclusion = conclude(&progress.target, &progress.failed, terms);
+        let touched: Vec<TouchedEffect> = progress.touched.values().cloned().collect();
+        let failed = !progress.failed.is_empty() && !progress.cluster_gone;
+        let record = PassRecord {
+            target: &progress.target.id,
+            token: lease.token,
+            generation: progress.target.generation,
+            claimed: time.claimed,
+            effects: &touched,
+            conclusion: &conclusion,
+            wait: if failed {
+                Some(self.wait(&progress))
+            } else {
+                progress.budget_wait
+            },
+            again: progress.unfinished,
+            reset_backoff: !failed,
+            next_call: next_call(&progress.target),
+            closings: &progress.closings,
+            settle: self.settings.settle_time,
+            lag: self.settings.lag,
+            grant_events: events::of_grants(&progress.target.id, &conclusion),
+            lost_event: events::of_lost_lease(&progress.target.id),
+            audit_events: progress.audit_events,
+        };
+        match self.store.record(&record).await? {
+            Recorded::Recorded => say_what_changed(&conclusion),
+            Recorded::Lost => warn!("the lease was lost; what this pass touched is written again"),
+        }
+        Ok(())
+    }
+
+    /// The soonest that any failed step wants: what somebody else has to put right holds nothing up.
+    fn wait(&self, progress: &Progress) -> Duration {
+        let attempts = progress.target.attempts;
+        let jitter = rand::random();
+        let wait = |retry: &Retry| match retry {
+            Retry::Soon => self.backoff().wait(attempts, jitter),
+            Retry::Slowly => self.backoff().wait_slow(attempts, jitter),
+            Retry::After(wait) => *wait,
+        };
+        let waits = progress.failed.iter().map(|failed| wait(&failed.retry));
+        waits.min().unwrap_or(self.settings.backoff_initial)
+    }
+
+    fn pass_time(&self, lease: &Lease) -> PassTime {
+        PassTime {
+            claimed: lease.claimed.now,
+            now: self.redis_now(lease),
+            lag: SignedDuration::try_from(self.settings.lag).unwrap_or(SignedDuration::MAX),
+        }
+    }
+
+    /// Redis's time now, or a little later: its time at the claim, and what has passed since before the
+    /// claim was sent.
+    fn redis_now(&self, lease: &Lease) -> Timestamp {
+        lease
+            .claimed
+            .now
+            .saturating_add(lease.claimed_since.elapsed())
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl Progress {
+    const fn new(target: Target) -> Self {
+        Self {
+            target,
+            touched: BTreeMap::new(),
+            failed: Vec::new(),
+            closings: Vec::new(),
+            audit_events: Vec::new(),
+            cluster_gone: false,
+            lost: false,
+            unfinished: false,
+            budget_wait: None,
+        }
+    }
+
+    /// The effect that `step` is about: as it is known, or new.
+    fn effect(&self, step: &Step, now: Timestamp) -> Effect {
+        let n = match step {
+            Step::Put { n, .. } => *n,
+            Step::Delete { .. } => 0,
+        };
+        let fresh = || Effect::untouched(step.name(), step.at().clone(), n, now);
+        self.target
+            .effects
+            .get(&step.name())
+            .cloned()
+            .unwrap_or_else(fresh)
+    }
+
+    fn intend(&mut self, effect: Effect, call: Call) {
+        self.target.effects.insert(effect.name, effect.clone());
+        let touched = TouchedEffect {
+            effect,
+            call,
+            sent: false,
+            answered: false,
+            landed: false,
+        };
+        self.touched.insert(touched.effect.name, touched);
+    }
+
+    /// A read showed that an effect of ours stands, under a name whose record says otherwise.
+    fn found(&mut self, name: AssignmentName, now: Timestamp) {
+        if let Some(effect) = self.target.effects.get_mut(&name) {
+            effect.known = Known::Present;
+            effect.written = None;
+            effect.changed = now;
+            let touched = TouchedEffect {
+                effect: effect.clone(),
+                call: Call::Put,
+                sent: true,
+                answered: false,
+                landed: false,
+            };
+            self.touched.entry(name).or_insert(touched);
+        }
+    }
+
+    fn all_failed(&mut self, steps: &[Step], error: &AzureError) {
+        for step in steps {
+            let purpose = match step.call() {
+                Call::Put => Purpose::Grant,
+                Call::Delete => Purpose::Revocation,
+            };
+            self.failed
+                .push(failed(step, error.failure(purpose), Retry::Soon));
+        }
+    }
+}
+
+fn next_call(target: &Target) -> Call {
+    let revoking = target
+        .grants
+        .iter()
+        .any(|grant| matches!(grant.state, GrantState::Revoking(_)));
+    let pending = target
+        .grants
+        .iter()
+        .any(|grant| grant.state == GrantState::Pending);
+    if pending && !revoking {
+        Call::Put
+    } else {
+        Call::Delete
+    }
+}
+
+fn warn_of_late_revocations(target: &Target, now: Timestamp) {
+    let late = target.grants.iter().filter(|grant| {
+        matches!(grant.state, GrantState::Revoking(_))
+            && now.duration_since(grant.update_time) > LATE
+    });
+    for grant in late {
+        let why = grant
+            .last_error
+            .as_ref()
+            .map_or("", |failure| failure.message.as_str());
+        error!(grant = %grant.id, since = %grant.update_time, why, "a revocation is late");
+    }
+}
+
+fn say_what_changed(conclusion: &Conclusion) {
+    for change in conclusion
+        .grants
+        .iter()
+        .filter(|change| change.from != change.to)
+    {
+        info!(grant = %change.id, from = ?change.from, to = ?change.to, "grant");
+    }
+}
