@@ -12,9 +12,11 @@ use azure_identity::{
     ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
     WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
+use url::Url;
 
+use super::AzureSettings;
 use super::error::AzureError;
-use super::{AzureSettings, CredentialSettings};
+use crate::config::Credential;
 
 /// How long before its end a token is replaced.
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
@@ -37,39 +39,40 @@ impl Bearer {
     }
 }
 
+/// The resource that ARM's tokens are for: in each cloud its own ARM [azure.md §7]. An endpoint that is
+/// none of theirs is a proxy or an emulator of the public one.
+fn audience(arm: &Url) -> &'static str {
+    match arm.host_str() {
+        Some("management.usgovcloudapi.net") => "https://management.usgovcloudapi.net",
+        Some("management.chinacloudapi.cn") => "https://management.chinacloudapi.cn",
+        _ => "https://management.azure.com",
+    }
+}
+
 /// Where the calls get their tokens.
 pub(super) struct Tokens {
     settings: AzureSettings,
     http: reqwest::Client,
     scope: String,
     /// A std mutex: held for moments, never across an await.
-    state: Mutex<State>,
-    /// Held while a token is fetched, so that calls that all miss it make one request.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-struct State {
-    /// `None` after a refusal: `azure_identity` knows no forced refresh, so it is built anew.
-    credential: Option<Arc<dyn TokenCredential>>,
-    bearer: Option<Bearer>,
-    serial: u64,
+    bearer: Mutex<Option<Bearer>>,
+    /// Held while a token is fetched, so that calls that all miss it make one request; counts them.
+    fetching: tokio::sync::Mutex<u64>,
 }
 
 impl Tokens {
     /// # Errors
     /// Why the credential cannot be built, for instance because its token file is missing.
     pub(super) fn new(settings: AzureSettings, http: reqwest::Client) -> Result<Self, String> {
-        let credential = build(&settings, &http)?;
+        // Built only to see that it can be: a file that is missing now should stop the broker, not its
+        // first call.
+        build(&settings, &http)?;
         Ok(Self {
-            scope: format!("{}/.default", settings.arm_audience.trim_end_matches('/')),
+            scope: format!("{}/.default", audience(&settings.arm_endpoint)),
             settings,
             http,
-            state: Mutex::new(State {
-                credential: Some(credential),
-                bearer: None,
-                serial: 0,
-            }),
-            fetching: tokio::sync::Mutex::new(()),
+            bearer: Mutex::new(None),
+            fetching: tokio::sync::Mutex::new(0),
         })
     }
 
@@ -86,12 +89,12 @@ impl Tokens {
         if let Some(bearer) = self.in_hand().filter(Bearer::is_fresh) {
             return Ok(bearer);
         }
-        let _one_at_a_time = self.fetching.lock().await;
+        let mut fetched = self.fetching.lock().await;
         let in_hand = self.in_hand();
         if let Some(bearer) = in_hand.clone().filter(Bearer::is_fresh) {
             return Ok(bearer);
         }
-        match self.fetch().await {
+        match self.fetch(&mut fetched).await {
             Ok(bearer) => Ok(bearer),
             Err(error) => match in_hand.filter(|bearer| self.outlasts_a_call(bearer)) {
                 Some(bearer) => {
@@ -105,52 +108,41 @@ impl Tokens {
 
     /// ARM refused this token: the next call gets another.
     pub(super) fn refused(&self, bearer: &Bearer) {
-        let mut state = self.state();
-        if state
-            .bearer
+        let mut held = self.held();
+        if held
             .as_ref()
             .is_some_and(|held| held.serial == bearer.serial)
         {
-            state.bearer = None;
-            state.credential = None;
+            *held = None;
         }
     }
 
-    async fn fetch(&self) -> Result<Bearer, AzureError> {
-        let credential = self.credential()?;
+    async fn fetch(&self, fetched: &mut u64) -> Result<Bearer, AzureError> {
+        // Built anew for each token: a rotated secret or token file is then taken up, and a token that
+        // ARM has refused is not served again, which `azure_identity` would do until it ends.
+        let credential = build(&self.settings, &self.http)
+            .map_err(|problem| AzureError::no_token(false, &problem))?;
         let token = credential
             .get_token(&[&self.scope], None)
             .await
             .map_err(|error| no_token(&error))?;
-        let mut state = self.state();
-        state.serial += 1;
-        let bearer = Bearer::new(token, state.serial);
-        state.bearer = Some(bearer.clone());
+        *fetched += 1;
+        let bearer = Bearer::new(token, *fetched);
+        *self.held() = Some(bearer.clone());
         Ok(bearer)
     }
 
-    fn credential(&self) -> Result<Arc<dyn TokenCredential>, AzureError> {
-        let mut state = self.state();
-        if let Some(credential) = &state.credential {
-            return Ok(Arc::clone(credential));
-        }
-        let credential = build(&self.settings, &self.http)
-            .map_err(|problem| AzureError::no_token(false, &problem))?;
-        state.credential = Some(Arc::clone(&credential));
-        Ok(credential)
-    }
-
     fn in_hand(&self) -> Option<Bearer> {
-        self.state().bearer.clone()
+        self.held().clone()
     }
 
     fn outlasts_a_call(&self, bearer: &Bearer) -> bool {
         bearer.ends > Instant::now() + self.settings.call_timeout + SLACK
     }
 
-    /// Nothing in here can panic half-way through a change, so a poisoned lock holds good data.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing can panic half-way through a change, so a poisoned lock holds good data.
+    fn held(&self) -> MutexGuard<'_, Option<Bearer>> {
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,29 +170,30 @@ fn build(
     settings: &AzureSettings,
     http: &reqwest::Client,
 ) -> Result<Arc<dyn TokenCredential>, String> {
-    let options = client_options(settings, http);
+    let tenant = settings.tenant.to_string();
+    let client_options = client_options(settings, http);
     match &settings.credential {
-        CredentialSettings::ClientSecret { client_id, secret } => ClientSecretCredential::new(
-            &settings.tenant,
-            client_id.clone(),
-            secret.clone(),
-            Some(ClientSecretCredentialOptions {
-                client_options: options,
-            }),
-        )
-        .map(|credential| credential as Arc<dyn TokenCredential>),
-        CredentialSettings::WorkloadIdentity {
-            client_id,
-            token_file,
-        } => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
-            credential_options: ClientAssertionCredentialOptions {
-                client_options: options,
-            },
-            client_id: Some(client_id.clone()),
-            tenant_id: Some(settings.tenant.clone()),
-            token_file_path: Some(token_file.clone()),
-        }))
-        .map(|credential| credential as Arc<dyn TokenCredential>),
+        Credential::ClientSecret(client) => {
+            let secret = client.secret().map_err(|error| error.to_string())?;
+            let secret = Secret::new(secret.expose().to_owned());
+            let options = ClientSecretCredentialOptions { client_options };
+            ClientSecretCredential::new(
+                &tenant,
+                client.client_id.to_string(),
+                secret,
+                Some(options),
+            )
+            .map(|credential| credential as Arc<dyn TokenCredential>)
+        }
+        Credential::WorkloadIdentity(workload) => {
+            WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
+                credential_options: ClientAssertionCredentialOptions { client_options },
+                client_id: Some(workload.client_id.to_string()),
+                tenant_id: Some(tenant),
+                token_file_path: Some(workload.token_file.clone()),
+            }))
+            .map(|credential| credential as Arc<dyn TokenCredential>)
+        }
     }
     .map_err(|error| error.to_string())
 }

@@ -8,17 +8,17 @@ mod credential;
 mod error;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use url::Url;
+use uuid::Uuid;
 
 pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
-pub use azure_core::credentials::Secret;
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
 
+use crate::config::Credential;
 use credential::Tokens;
 
 /// How to reach Azure, and as whom.
@@ -26,15 +26,12 @@ use credential::Tokens;
 pub struct AzureSettings {
     /// Azure Resource Manager: `https://management.azure.com`, or another cloud's [azure.md §7].
     pub arm_endpoint: Url,
-    /// The resource that ARM's tokens are for: `https://management.azure.com`. The same as the endpoint
-    /// in Azure; kept apart because an emulator listens elsewhere.
-    pub arm_audience: String,
     /// Entra ID: `https://login.microsoftonline.com`, or another cloud's.
     pub authority: Url,
-    /// The tenant, as GUID or domain name.
-    pub tenant: String,
+    /// The tenant.
+    pub tenant: Uuid,
     /// Who the broker is.
-    pub credential: CredentialSettings,
+    pub credential: Credential,
     /// Certificate authorities to trust besides the system's, as PEM: an emulator's, or a proxy's.
     pub ca_pem: Option<Vec<u8>>,
     /// How long one call may take, from connecting to the last byte of the answer.
@@ -43,23 +40,28 @@ pub struct AzureSettings {
     pub connect_timeout: Duration,
 }
 
-/// Who the broker is, for Entra ID.
-#[derive(Clone, Debug)]
-pub enum CredentialSettings {
-    /// An application with a secret.
-    ClientSecret {
-        /// The application (client) id.
-        client_id: String,
-        /// Its secret, which is redacted wherever it is printed.
-        secret: Secret,
-    },
-    /// A Kubernetes service account that Entra trusts: nothing secret to keep.
-    WorkloadIdentity {
-        /// The application (client) id.
-        client_id: String,
-        /// Where Kubernetes puts the service account's token.
-        token_file: PathBuf,
-    },
+impl AzureSettings {
+    /// From the configuration's section `azure`; reads the file of certificate authorities.
+    ///
+    /// # Errors
+    /// [`InvalidAzureSettings::Ca`] when that file cannot be read.
+    pub fn from_config(config: &crate::config::Azure) -> Result<Self, InvalidAzureSettings> {
+        let ca_pem = match &config.ca_file {
+            None => None,
+            Some(path) => Some(std::fs::read(path).map_err(|error| {
+                InvalidAzureSettings::Ca(format!("{} cannot be read: {error}", path.display()))
+            })?),
+        };
+        Ok(Self {
+            arm_endpoint: config.endpoints.arm.clone(),
+            authority: config.endpoints.entra.clone(),
+            tenant: config.tenant_id,
+            credential: config.credential.clone(),
+            ca_pem,
+            call_timeout: config.call_timeout,
+            connect_timeout: config.connect_timeout,
+        })
+    }
 }
 
 /// Why there can be no clients with these settings.
@@ -73,8 +75,8 @@ pub enum InvalidAzureSettings {
         /// What was given.
         url: Url,
     },
-    /// The certificate authorities cannot be read.
-    #[error("the certificate authorities are not PEM: {0}")]
+    /// The certificate authorities cannot be read, or are not PEM.
+    #[error("the certificate authorities cannot be used: {0}")]
     Ca(String),
     /// The credential cannot be built.
     #[error("the broker's own credential cannot be used: {0}")]
@@ -170,17 +172,18 @@ fn http_client(settings: &AzureSettings) -> Result<reqwest::Client, InvalidAzure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ClientSecretCredential, Secret, WorkloadIdentityCredential};
 
     fn settings() -> AzureSettings {
         AzureSettings {
             arm_endpoint: Url::parse("https://management.azure.com").unwrap(),
-            arm_audience: "https://management.azure.com".to_owned(),
             authority: Url::parse("https://login.microsoftonline.com").unwrap(),
-            tenant: "00000000-0000-4000-8000-000000000001".to_owned(),
-            credential: CredentialSettings::ClientSecret {
-                client_id: "client".to_owned(),
-                secret: Secret::new("hunter2"),
-            },
+            tenant: Uuid::from_u128(1),
+            credential: Credential::ClientSecret(ClientSecretCredential {
+                client_id: Uuid::from_u128(2),
+                client_secret_file: None,
+                client_secret: Some(Secret::new("hunter2".to_owned())),
+            }),
             ca_pem: None,
             call_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(5),
@@ -218,10 +221,10 @@ mod tests {
     #[test]
     fn a_missing_token_file_is_refused_before_anything_is_called() {
         let refused = Azure::new(AzureSettings {
-            credential: CredentialSettings::WorkloadIdentity {
-                client_id: "client".to_owned(),
+            credential: Credential::WorkloadIdentity(WorkloadIdentityCredential {
+                client_id: Uuid::from_u128(2),
                 token_file: "/nonexistent/token".into(),
-            },
+            }),
             ..settings()
         });
         assert!(matches!(refused, Err(InvalidAzureSettings::Credential(_))));
