@@ -289,7 +289,8 @@ fn blocks<'a>(held: &[&'a Held], scope: &str, plane: Plane, conditional: bool) -
 }
 
 /// Whether what is assigned at `assigned` holds at `scope`, both in lower case.
-fn holds_at(assigned: &str, scope: &str) -> bool {
+#[must_use]
+pub fn holds_at(assigned: &str, scope: &str) -> bool {
     if !assigned.starts_with('/') {
         return false;
     }

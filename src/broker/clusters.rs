@@ -1,0 +1,241 @@
+//! The clusters that the broker manages: one by its id, or all of them by page.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use moka::future::Cache;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::page::{InvalidPageToken, PageSize, key_in, token_behind};
+use crate::azure::{Azure, AzureError};
+use crate::domain::cluster::Cluster;
+use crate::domain::ids::{ClusterId, SubscriptionId};
+use crate::domain::reason::Reason;
+
+/// How many clusters are remembered; more are read again.
+const MOST_CLUSTERS: u64 = 10_000;
+
+/// What is known of the clusters. Cheap to clone; clones share what they know.
+#[derive(Clone, Debug)]
+pub struct Clusters {
+    azure: Azure,
+    subscriptions: Arc<BTreeSet<SubscriptionId>>,
+    known: Cache<ClusterId, Arc<Cluster>>,
+    listed: Cache<SubscriptionId, Arc<Vec<Arc<Cluster>>>>,
+}
+
+/// Why a cluster cannot be had.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ClusterError {
+    /// There is none, or the broker does not manage its subscription.
+    #[error("there is no cluster {cluster}: {why}")]
+    NotFound {
+        /// Which.
+        cluster: ClusterId,
+        /// How the broker knows.
+        why: String,
+    },
+    /// The broker's own identity may not read it. Nobody can tell whether it exists.
+    #[error(
+        "the broker may not read {cluster}: give its identity Microsoft.ContainerService/managedClusters/read \
+         there or above ({error})"
+    )]
+    NotReadable {
+        /// Which.
+        cluster: ClusterId,
+        /// What Azure says.
+        error: Box<AzureError>,
+    },
+    /// Azure did not answer, or not sensibly: try again.
+    #[error("the cluster cannot be read at the moment: {0}")]
+    Unavailable(Box<AzureError>),
+}
+
+impl ClusterError {
+    /// The stable reason that callers see.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound { .. } => Reason::ClusterNotFound,
+            Self::NotReadable { .. } => Reason::ClusterNotReadable,
+            Self::Unavailable(error) => unavailable(error),
+        }
+    }
+
+    fn of(cluster: &ClusterId, error: AzureError) -> Self {
+        if error.is_gone() {
+            return Self::NotFound {
+                cluster: cluster.clone(),
+                why: error.message,
+            };
+        }
+        // A subscription that is not found is one that the broker's identity does not see.
+        if error.suggests_cluster_is_gone() {
+            return Self::NotReadable {
+                cluster: cluster.clone(),
+                error: error.into(),
+            };
+        }
+        Self::Unavailable(error.into())
+    }
+}
+
+/// The reason of a read that did not work and may work later. Whatever the table says of the code, a
+/// question that could not be asked is unanswered, not refused.
+pub(super) fn unavailable(error: &AzureError) -> Reason {
+    match error.reason() {
+        reason
+        @ (Reason::AzureThrottled | Reason::AzureError | Reason::AzureCredentialsRefused) => reason,
+        _ => Reason::AzureUnavailable,
+    }
+}
+
+/// Which clusters to list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterQuery {
+    /// Only those of this name, in any case; empty: all.
+    pub name: String,
+    /// How many at most.
+    pub size: PageSize,
+    /// Where the last page ended; empty: the first page.
+    pub token: String,
+}
+
+/// A page of clusters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterPage {
+    /// In the order of their ids.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Where the next page begins; empty: there is none.
+    pub next: String,
+    /// The subscriptions that could not be listed: their clusters are missing.
+    pub unreachable: Vec<SubscriptionId>,
+}
+
+impl Clusters {
+    /// What is known of a cluster is believed for `known_for`.
+    #[must_use]
+    pub fn new(azure: Azure, subscriptions: BTreeSet<SubscriptionId>, known_for: Duration) -> Self {
+        let known = Cache::builder().max_capacity(MOST_CLUSTERS);
+        Self {
+            azure,
+            listed: Cache::builder()
+                .max_capacity(subscriptions.len() as u64)
+                .time_to_live(known_for)
+                .build(),
+            subscriptions: Arc::new(subscriptions),
+            known: known.time_to_live(known_for).build(),
+        }
+    }
+
+    /// A cluster as it was at most a moment ago. Concurrent misses make one call.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; an error is not remembered.
+    pub async fn get(&self, cluster: &ClusterId) -> Result<Arc<Cluster>, ClusterError> {
+        self.must_be_managed(cluster)?;
+        self.known
+            .try_get_with_by_ref(cluster, self.read(cluster))
+            .await
+            .map_err(Arc::unwrap_or_clone)
+    }
+
+    /// A cluster as it is now.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; what was known of the cluster before is then forgotten.
+    pub async fn get_fresh(&self, cluster: &ClusterId) -> Result<Arc<Cluster>, ClusterError> {
+        self.must_be_managed(cluster)?;
+        match self.read(cluster).await {
+            Ok(read) => {
+                self.known.insert(cluster.clone(), Arc::clone(&read)).await;
+                Ok(read)
+            }
+            Err(error) => {
+                self.known.invalidate(cluster).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A page of the clusters of all configured subscriptions.
+    ///
+    /// # Errors
+    /// [`InvalidPageToken`] for a token of another filter. A subscription that cannot be listed is no
+    /// error: the page names it.
+    pub async fn list(&self, query: &ClusterQuery) -> Result<ClusterPage, InvalidPageToken> {
+        let filter = format!("clusters {}", query.name.to_lowercase());
+        let after = match query.token.as_str() {
+            "" => String::new(),
+            token => key_in(token, &filter)?,
+        };
+        let (all, unreachable) = self.all().await;
+        let mut rest = all.into_iter().filter(|cluster| {
+            cluster.id.as_str() > after.as_str()
+                && (query.name.is_empty() || cluster.name.eq_ignore_ascii_case(&query.name))
+        });
+        let clusters: Vec<_> = rest.by_ref().take(query.size.rows()).collect();
+        let next = match (clusters.last(), rest.next()) {
+            (Some(last), Some(_)) => token_behind(last.id.as_str(), &filter),
+            _ => String::new(),
+        };
+        Ok(ClusterPage {
+            clusters,
+            next,
+            unreachable,
+        })
+    }
+
+    /// All clusters in the order of their ids, and the subscriptions that could not be listed.
+    async fn all(&self) -> (Vec<Arc<Cluster>>, Vec<SubscriptionId>) {
+        let lists = self.subscriptions.iter().map(|id| async {
+            let list = self
+                .listed
+                .try_get_with_by_ref(id, self.read_all(*id))
+                .await;
+            (*id, list)
+        });
+        let mut clusters = Vec::new();
+        let mut unreachable = Vec::new();
+        for (subscription, list) in join_all(lists).await {
+            match list {
+                Ok(list) => clusters.extend(list.iter().map(Arc::clone)),
+                Err(error) => {
+                    tracing::warn!(%subscription, %error, "the clusters of a subscription cannot be listed");
+                    unreachable.push(subscription);
+                }
+            }
+        }
+        clusters.sort_by(|one, other| one.id.cmp(&other.id));
+        (clusters, unreachable)
+    }
+
+    fn must_be_managed(&self, cluster: &ClusterId) -> Result<(), ClusterError> {
+        if self.subscriptions.contains(&cluster.subscription()) {
+            return Ok(());
+        }
+        Err(ClusterError::NotFound {
+            cluster: cluster.clone(),
+            why: format!(
+                "this broker does not manage subscription {}",
+                cluster.subscription()
+            ),
+        })
+    }
+
+    async fn read(&self, cluster: &ClusterId) -> Result<Arc<Cluster>, ClusterError> {
+        self.azure
+            .managed_cluster(cluster, Uuid::new_v4())
+            .await
+            .map(Arc::new)
+            .map_err(|error| ClusterError::of(cluster, error))
+    }
+
+    async fn read_all(&self, id: SubscriptionId) -> Result<Arc<Vec<Arc<Cluster>>>, AzureError> {
+        let clusters = self.azure.managed_clusters(id, Uuid::new_v4()).await?;
+        Ok(Arc::new(clusters.into_iter().map(Arc::new).collect()))
+    }
+}
