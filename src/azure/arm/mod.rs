@@ -142,23 +142,15 @@ impl Arm {
             rows.extend(page.value);
             next = match page.next_link.filter(|link| !link.is_empty()) {
                 None => None,
-                Some(link) => Some(self.on_this_origin(what, &link)?),
+                Some(link) => Some(next_page(&self.endpoint, &link).ok_or_else(|| {
+                    unreadable_list(
+                        what,
+                        &format!("its nextLink leads away from {}", self.endpoint),
+                    )
+                })?),
             };
         }
         Ok(rows)
-    }
-
-    fn on_this_origin(&self, what: &str, link: &str) -> Result<Url, AzureError> {
-        Url::parse(link)
-            .ok()
-            .filter(|url| url.origin() == self.endpoint.origin())
-            .ok_or_else(|| {
-                let link: String = link.chars().take(200).collect();
-                unreadable_list(
-                    what,
-                    &format!("its nextLink {link:?} leads away from {}", self.endpoint),
-                )
-            })
     }
 
     /// Sends one request, once.
@@ -235,6 +227,12 @@ impl Answer {
     fn unreadable(&self, what: &str, problem: &str) -> AzureError {
         AzureError::unreadable(what, self.status, &self.correlation_id, problem)
     }
+}
+
+/// The page that a `nextLink` names, if it is ARM's own.
+fn next_page(endpoint: &Url, link: &str) -> Option<Url> {
+    let url = Url::parse(link).ok()?;
+    (url.origin() == endpoint.origin()).then_some(url)
 }
 
 fn unreadable_list(what: &str, problem: &str) -> AzureError {
@@ -347,6 +345,24 @@ mod tests {
         ]);
         assert_eq!(remaining(&said), Some(199));
         assert_eq!(remaining(&headers(&[])), None);
+    }
+
+    #[test]
+    fn a_list_goes_on_at_arm_and_nowhere_else() {
+        let endpoint = Url::parse("https://management.azure.com/").unwrap();
+        let next = |link: &str| next_page(&endpoint, link).is_some();
+        assert!(next(
+            "https://management.azure.com:443/subscriptions/s?$skiptoken=x"
+        ));
+        for elsewhere in [
+            "https://management.azure.com.example/subscriptions",
+            "https://management.azure.com:8443/subscriptions",
+            "https://management.azure.com@example/subscriptions",
+            "http://management.azure.com/subscriptions",
+            "/subscriptions/s?$skiptoken=x",
+        ] {
+            assert!(!next(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]
