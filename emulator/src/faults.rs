@@ -179,8 +179,11 @@ impl Faults {
     /// Forgets all faults and lets everything that is held go.
     pub(crate) fn clear(&self) {
         self.waiting().faults.clear();
-        self.gates
-            .send_modify(|gates| gates.values_mut().for_each(|gate| gate.releases += 1));
+        self.gates.send_modify(|gates| {
+            for gate in gates.values_mut() {
+                gate.release();
+            }
+        });
     }
 
     /// The effects that hit this call; a fault that has hit often enough is gone.
@@ -209,11 +212,6 @@ impl Faults {
         };
         // The sender lives in `self`, so the wait cannot end for want of one.
         let _ = self.gates.subscribe().wait_for(released).await;
-        self.gates.send_modify(|gates| {
-            if let Some(gate) = gates.get_mut(name) {
-                gate.waiting -= 1;
-            }
-        });
     }
 
     /// Lets the calls that are held under `name` go; says how many there are.
@@ -221,8 +219,7 @@ impl Faults {
         let mut held = 0;
         self.gates.send_modify(|gates| {
             if let Some(gate) = gates.get_mut(name) {
-                gate.releases += 1;
-                held = gate.waiting;
+                held = gate.release();
             }
         });
         held
@@ -241,6 +238,15 @@ impl Faults {
     }
 }
 
+impl Gate {
+    /// Lets everybody go; says how many that are. They count no longer from here on, not from when they
+    /// notice: else a test that waits for the next one would find the last.
+    fn release(&mut self) -> usize {
+        self.releases += 1;
+        std::mem::take(&mut self.waiting)
+    }
+}
+
 impl Armed {
     fn hits(&mut self) -> bool {
         if self.fault.times == Some(0) {
@@ -249,7 +255,7 @@ impl Armed {
         let hit = self
             .fault
             .probability
-            .is_none_or(|probability| self.chance.random_bool(probability.clamp(0.0, 1.0)));
+            .is_none_or(|probability| self.chance.random::<f64>() < probability);
         if let (true, Some(times)) = (hit, &mut self.fault.times) {
             *times -= 1;
         }

@@ -175,6 +175,14 @@ impl Bucket {
             per_second,
         }
     }
+
+    /// The bucket that `factor` callers would have together.
+    pub(crate) fn times(self, factor: u32) -> Self {
+        Self::new(
+            self.capacity.saturating_mul(factor),
+            self.per_second * f64::from(factor),
+        )
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use crate::scope::Scope;
 use crate::settings::{Bucket, Throttling};
 use crate::time::Moment;
 
+/// What a caller is told at most, in seconds, when a bucket regains next to nothing.
+const LONGEST_WAIT: f64 = 3_600.0;
+
 /// All buckets.
 #[derive(Debug)]
 pub(crate) struct Throttle {
@@ -87,22 +90,13 @@ impl Throttle {
             .scope()
             .and_then(Scope::subscription)
             .map(str::to_owned);
-        let own = self.draw(Key::Caller(subscription.clone(), caller, kind), bucket, now);
-        let shared_bucket = Bucket::new(
-            bucket.capacity.saturating_mul(settings.all_callers_factor),
-            bucket.per_second * f64::from(settings.all_callers_factor),
-        );
-        let shared = self.draw(
-            Key::Everybody(subscription.clone(), kind),
-            shared_bucket,
-            now,
-        );
-        let (own, shared) = match (own, shared) {
-            (Ok(own), Ok(shared)) => (own, shared),
-            (Err(wait), _) | (_, Err(wait)) => {
-                return Err(self.refuse(request, subscription.as_deref(), wait));
-            }
-        };
+        let refused = |wait| self.refuse(request, subscription.as_deref(), wait);
+        let own_key = Key::Caller(subscription.clone(), caller, kind);
+        let own = self.draw(own_key, bucket, now).map_err(refused)?;
+        let shared_key = Key::Everybody(subscription.clone(), kind);
+        let shared = self
+            .draw(shared_key, bucket.times(settings.all_callers_factor), now)
+            .map_err(refused)?;
         self.draw_from_provider(settings, target, now)?;
         let (own_header, shared_header) = kind.headers(subscription.is_some());
         Ok(Allowance {
@@ -153,7 +147,8 @@ impl Throttle {
         level.tokens = (level.tokens + regained).min(capacity);
         level.at = now.elapsed;
         if level.tokens < 1.0 {
-            return Err(whole((1.0 - level.tokens) / bucket.per_second).max(1));
+            let wait = (1.0 - level.tokens) / bucket.per_second;
+            return Err(whole(wait.min(LONGEST_WAIT)).max(1));
         }
         level.tokens -= 1.0;
         Ok(whole(level.tokens.floor()))

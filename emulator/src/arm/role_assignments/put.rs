@@ -99,8 +99,8 @@ fn role(
     let guid = sent.rsplit('/').next().unwrap_or_default();
     let id = Uuid::try_parse(guid).map_err(|_| ArmError::invalid_role_definition_id(sent))?;
     let known = state.role_definition(id).filter(|(role, since)| {
-        let replicated =
-            since.is_zero() || call.now.elapsed >= *since + settings.custom_role_replication;
+        let replicated = since.is_zero()
+            || call.now.elapsed >= since.saturating_add(settings.custom_role_replication);
         replicated && state.is_assignable(role, scope)
     });
     known
@@ -120,7 +120,7 @@ fn principal_type(
         .principal(principal)
         .map(crate::world::Principal::principal_type);
     let replicated = state.principal_since(principal).is_some_and(|since| {
-        since.is_zero() || call.now.elapsed >= since + settings.principal_replication
+        since.is_zero() || call.now.elapsed >= since.saturating_add(settings.principal_replication)
     });
     match (sent, known.filter(|_| replicated)) {
         (Some(sent), Some(known)) if sent != known => {

@@ -1,0 +1,329 @@
+//! Microsoft Graph, pinned to `wire/graph.txt` and `wire/errors.txt`.
+
+mod support;
+
+use azure_emulator::{Group, Principal};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use support::{
+    ALICE, Azure, BROKER, BROKER_APP, CAROL, DEPLOY_BOT, ENGINEERING, GRAPH, ON_CALL, PLATFORM,
+    guid,
+};
+use uuid::Uuid;
+
+const EVERYBODY: &str = "20000000-0000-4000-8000-000000000006";
+const PAYMENTS: &str = "20000000-0000-4000-8000-000000000004";
+
+#[tokio::test]
+async fn a_user_is_shown_as_recorded_and_account_enabled_only_when_asked_for() {
+    let azure = Azure::immediate().await;
+    let graph = &azure.emulator.urls().graph;
+    for key in [ALICE, "alice@contoso.example", "ALICE@CONTOSO.EXAMPLE"] {
+        let answer = azure
+            .graph(Method::GET, &format!("/v1.0/users/{key}"), None)
+            .await;
+        assert_eq!(
+            answer.json(),
+            json!({
+                "@odata.context": format!("{graph}/v1.0/$metadata#users/$entity"),
+                "businessPhones": [],
+                "displayName": "Alice Adams",
+                "givenName": null,
+                "jobTitle": null,
+                "mail": null,
+                "mobilePhone": null,
+                "officeLocation": null,
+                "preferredLanguage": null,
+                "surname": null,
+                "userPrincipalName": "alice@contoso.example",
+                "id": ALICE,
+            })
+        );
+    }
+    let fields = "id,displayName,userPrincipalName,accountEnabled";
+    let path = format!("/v1.0/users/mallory@contoso.example?$select={fields}");
+    assert_eq!(
+        azure.graph(Method::GET, &path, None).await.json(),
+        json!({
+            "@odata.context": format!("{graph}/v1.0/$metadata#users({fields})/$entity"),
+            "id": "10000000-0000-4000-8000-00000000000b",
+            "displayName": "Mallory Moore",
+            "userPrincipalName": "mallory@contoso.example",
+            "accountEnabled": false,
+        })
+    );
+}
+
+#[tokio::test]
+async fn the_recorded_headers_are_there() {
+    let azure = Azure::immediate().await;
+    let answer = azure
+        .graph(Method::GET, &format!("/v1.0/users/{ALICE}"), None)
+        .await;
+    for (name, value) in [
+        (
+            "content-type",
+            "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8",
+        ),
+        ("odata-version", "4.0"),
+        ("cache-control", "no-cache"),
+        ("x-ms-resource-unit", "1"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    assert!(answer.header("request-id").is_some() && answer.header("client-request-id").is_some());
+}
+
+#[tokio::test]
+async fn a_guest_is_found_by_their_encoded_sign_in_name_and_by_filter() {
+    let azure = Azure::immediate().await;
+    let guest = azure
+        .graph(
+            Method::GET,
+            "/v1.0/users/nina_fabrikam.example%23EXT%23@contoso.onmicrosoft.com",
+            None,
+        )
+        .await;
+    assert_eq!(guest.json()["displayName"], "Nina North (Fabrikam)");
+    for (name, count) in [("bob@contoso.example", 1), ("nobody@contoso.example", 0)] {
+        let path = format!("/v1.0/users?$filter=userPrincipalName%20eq%20%27{name}%27");
+        let found = azure.graph(Method::GET, &path, None).await.json();
+        assert_eq!(
+            found["value"].as_array().map(Vec::len),
+            Some(count),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_there_is_404_in_the_recorded_words() {
+    let azure = Azure::immediate().await;
+    for path in [
+        "users/nobody@contoso.example".to_owned(),
+        format!("groups/{ALICE}"),
+        format!("users/{ENGINEERING}"),
+    ] {
+        let answer = azure
+            .graph(Method::GET, &format!("/v1.0/{path}"), None)
+            .await;
+        assert_eq!(answer.error(), (404, "Request_ResourceNotFound".to_owned()));
+        let id = path.rsplit('/').next().expect("an id");
+        assert_eq!(
+            answer.message(),
+            format!(
+                "Resource '{id}' does not exist or one of its queried reference-property objects are not present."
+            )
+        );
+        let inner = &answer.json()["error"]["innerError"];
+        assert!(
+            inner["date"].is_string()
+                && inner["request-id"].is_string()
+                && inner["client-request-id"].is_string()
+        );
+    }
+}
+
+#[tokio::test]
+async fn groups_and_service_principals_are_read_by_id_and_app_id() {
+    let azure = Azure::immediate().await;
+    let group = azure
+        .graph(Method::GET, &format!("/v1.0/groups/{ENGINEERING}"), None)
+        .await
+        .json();
+    assert_eq!(
+        (&group["displayName"], &group["securityEnabled"]),
+        (&json!("Engineering"), &json!(true))
+    );
+    for path in [
+        format!("servicePrincipals/{BROKER}"),
+        format!("servicePrincipals(appId='{BROKER_APP}')"),
+    ] {
+        let found = azure
+            .graph(Method::GET, &format!("/v1.0/{path}"), None)
+            .await
+            .json();
+        assert_eq!(
+            (&found["id"], &found["appId"]),
+            (&json!(BROKER), &json!(BROKER_APP)),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn member_groups_are_transitive_for_users_groups_and_service_principals() {
+    let azure = Azure::immediate().await;
+    let graph = &azure.emulator.urls().graph;
+    for (path, expected) in [
+        (
+            format!("directoryObjects/{CAROL}"),
+            vec![ENGINEERING, PLATFORM, ON_CALL],
+        ),
+        (
+            format!("users/{CAROL}"),
+            vec![ENGINEERING, PLATFORM, ON_CALL],
+        ),
+        (format!("groups/{ON_CALL}"), vec![ENGINEERING, PLATFORM]),
+        (
+            format!("servicePrincipals/{DEPLOY_BOT}"),
+            vec![ENGINEERING, PAYMENTS],
+        ),
+        (format!("servicePrincipals/{BROKER}"), vec![]),
+    ] {
+        let body = Some(json!({"securityEnabledOnly": true}));
+        let answer = azure
+            .graph(Method::POST, &format!("/v1.0/{path}/getMemberGroups"), body)
+            .await;
+        assert_eq!(
+            answer.json(),
+            json!({
+                "@odata.context": format!("{graph}/v1.0/$metadata#Collection(Edm.String)"),
+                "value": expected,
+            }),
+            "{path}"
+        );
+    }
+    let body = Some(json!({"securityEnabledOnly": false}));
+    let all = azure
+        .graph(
+            Method::POST,
+            &format!("/v1.0/users/{CAROL}/getMemberGroups"),
+            body,
+        )
+        .await
+        .json();
+    assert_eq!(
+        all["value"],
+        json!([ENGINEERING, PLATFORM, ON_CALL, EVERYBODY])
+    );
+}
+
+#[tokio::test]
+async fn groups_that_hold_each_other_in_a_ring_end() {
+    let azure = Azure::immediate().await;
+    let ring = |id: u128, member: u128| {
+        Principal::Group(Group {
+            id: Uuid::from_u128(id),
+            display_name: format!("Ring {id}"),
+            security_enabled: true,
+            members: vec![Uuid::from_u128(member)],
+        })
+    };
+    azure.emulator.add_principal(ring(1, 2)).expect("added");
+    azure.emulator.add_principal(ring(2, 1)).expect("added");
+    let path = format!("/v1.0/groups/{}/getMemberGroups", Uuid::from_u128(1));
+    let found = azure
+        .graph(
+            Method::POST,
+            &path,
+            Some(json!({"securityEnabledOnly": true})),
+        )
+        .await
+        .json();
+    assert_eq!(found["value"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn transitive_member_of_gives_objects_in_pages() {
+    let azure = Azure::immediate().await;
+    azure.change_settings(|settings| settings.page_size = 3);
+    let first = azure
+        .graph(
+            Method::GET,
+            &format!("/v1.0/users/{CAROL}/transitiveMemberOf?$select=id"),
+            None,
+        )
+        .await
+        .json();
+    assert_eq!(
+        first["value"],
+        json!(
+            [ENGINEERING, PLATFORM, ON_CALL]
+                .map(|id| json!({"@odata.type": "#microsoft.graph.group", "id": id}))
+        )
+    );
+    let link = first["@odata.nextLink"].as_str().expect("a link");
+    let path = link
+        .strip_prefix(&azure.emulator.urls().graph)
+        .expect("here");
+    let last = azure.graph(Method::GET, path, None).await.json();
+    assert_eq!(
+        last["value"],
+        json!([{"@odata.type": "#microsoft.graph.group", "id": EVERYBODY}])
+    );
+    assert_eq!(last.get("@odata.nextLink"), None);
+}
+
+#[tokio::test]
+async fn get_by_ids_leaves_unknown_ids_and_other_types_out() {
+    let azure = Azure::immediate().await;
+    let ids = json!([
+        ALICE,
+        "10000000-0000-4000-8000-0000000000ff",
+        ENGINEERING,
+        BROKER
+    ]);
+    let names = async |types: Value| {
+        let body = Some(json!({"ids": ids, "types": types}));
+        let found = azure
+            .graph(Method::POST, "/v1.0/directoryObjects/getByIds", body)
+            .await
+            .json();
+        let found = found["value"].as_array().expect("a list").clone();
+        found
+            .iter()
+            .map(|it| (it["@odata.type"].clone(), it["id"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let of = |kind: &str, id: &str| (json!(format!("#microsoft.graph.{kind}")), json!(id));
+    assert_eq!(
+        names(json!([
+            "user",
+            "group",
+            "servicePrincipal",
+            "directoryObjectPartnerReference"
+        ]))
+        .await,
+        [
+            of("user", ALICE),
+            of("group", ENGINEERING),
+            of("servicePrincipal", BROKER)
+        ]
+    );
+    assert_eq!(names(json!(["group"])).await, [of("group", ENGINEERING)]);
+}
+
+#[tokio::test]
+async fn graph_needs_a_token_of_its_own_and_permissions() {
+    let azure = Azure::immediate().await;
+    let url = format!("{}/v1.0/users/{ALICE}", azure.emulator.urls().graph);
+    let status = async |token: String| {
+        let answer = azure
+            .client
+            .get(&url)
+            .bearer_auth(token)
+            .send()
+            .await
+            .expect("sent");
+        support::Answer::read(answer).await.error()
+    };
+    let for_arm = azure
+        .emulator
+        .token(guid(BROKER), support::ARM)
+        .expect("a token");
+    assert_eq!(
+        status(for_arm).await,
+        (401, "InvalidAuthenticationToken".to_owned())
+    );
+    let without = azure
+        .emulator
+        .token(guid(DEPLOY_BOT), GRAPH)
+        .expect("a token");
+    assert_eq!(
+        status(without).await,
+        (403, "Authorization_RequestDenied".to_owned())
+    );
+    let answer = azure.client.get(&url).send().await.expect("sent");
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
