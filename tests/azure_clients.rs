@@ -394,6 +394,23 @@ async fn a_refused_token_request_is_a_definite_no_and_says_whose_fault_it_is() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_token_shares_the_failure_to_get_one() {
+    let emulator = emulator(Settings::immediate()).await;
+    let azure = azure(&emulator);
+    emulator.add_fault(Fault::always(
+        Operation::Token,
+        FaultEffect::CutBeforeCommit,
+    ));
+    let waiting = (0..8).map(|_| azure.fetch_access_token());
+    for fetched in futures::future::join_all(waiting).await {
+        assert_eq!(fetched.expect_err("no token").outcome, Outcome::Definite);
+    }
+    assert_eq!(calls(&emulator, Operation::Token), 1);
+    emulator.clear_faults();
+    azure.fetch_access_token().await.expect("a token");
+}
+
+#[tokio::test]
 async fn a_throttled_call_is_a_definite_no_with_the_time_to_wait() {
     let emulator = emulator(Settings::immediate()).await;
     let azure = azure(&emulator);

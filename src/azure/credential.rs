@@ -20,6 +20,8 @@ use crate::config::Credential;
 
 /// How long before its end a token is replaced.
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
+/// How long a token that could not be replaced, and still serves, is left alone.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 /// What a token must outlast a call by, for clocks that differ.
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -56,8 +58,16 @@ pub(super) struct Tokens {
     scope: String,
     /// A std mutex: held for moments, never across an await.
     bearer: Mutex<Option<Bearer>>,
-    /// Held while a token is fetched, so that calls that all miss it make one request; counts them.
-    fetching: tokio::sync::Mutex<u64>,
+    /// Held while a token is fetched, so that calls that all miss it make one request.
+    fetching: tokio::sync::Mutex<Fetches>,
+}
+
+#[derive(Default)]
+struct Fetches {
+    /// How many tokens have been had.
+    made: u64,
+    /// When the last request failed, if it did, and how.
+    failed: Option<(Instant, AzureError)>,
 }
 
 impl Tokens {
@@ -72,7 +82,7 @@ impl Tokens {
             settings,
             http,
             bearer: Mutex::new(None),
-            fetching: tokio::sync::Mutex::new(0),
+            fetching: tokio::sync::Mutex::default(),
         })
     }
 
@@ -84,25 +94,38 @@ impl Tokens {
         }
     }
 
-    /// The token in hand, replaced first if it ends within minutes.
+    /// The token in hand, replaced first if it ends within minutes. While somebody else replaces it, or
+    /// when that failed just now, the one in hand will do as long as it outlasts a call.
     pub(super) async fn fresh(&self) -> Result<Bearer, AzureError> {
         if let Some(bearer) = self.in_hand().filter(Bearer::is_fresh) {
             return Ok(bearer);
         }
-        let mut fetched = self.fetching.lock().await;
-        let in_hand = self.in_hand();
-        if let Some(bearer) = in_hand.clone().filter(Bearer::is_fresh) {
+        let arrived = Instant::now();
+        let usable = self.in_hand().filter(|bearer| self.outlasts_a_call(bearer));
+        let mut fetches = match (self.fetching.try_lock(), &usable) {
+            (Ok(fetches), _) => fetches,
+            (Err(_), Some(bearer)) => return Ok(bearer.clone()),
+            (Err(_), None) => self.fetching.lock().await,
+        };
+        if let Some(bearer) = self.in_hand().filter(Bearer::is_fresh) {
             return Ok(bearer);
         }
-        match self.fetch(&mut fetched).await {
+        if let Some((at, error)) = &fetches.failed {
+            match &usable {
+                Some(bearer) if at.elapsed() < RENEWAL_PAUSE => return Ok(bearer.clone()),
+                // Whoever waited for a request shares its failure: one at a time, each with a time-out
+                // of its own, the last of many would wait for minutes.
+                None if *at >= arrived => return Err(error.clone()),
+                _ => {}
+            }
+        }
+        match self.fetch(&mut fetches).await {
             Ok(bearer) => Ok(bearer),
-            Err(error) => match in_hand.filter(|bearer| self.outlasts_a_call(bearer)) {
-                Some(bearer) => {
-                    tracing::warn!(%error, "the access token for ARM could not be renewed yet");
-                    Ok(bearer)
-                }
-                None => Err(error),
-            },
+            Err(error) => {
+                fetches.failed = Some((Instant::now(), error.clone()));
+                tracing::warn!(%error, "no new access token for ARM");
+                usable.ok_or(error)
+            }
         }
     }
 
@@ -117,7 +140,7 @@ impl Tokens {
         }
     }
 
-    async fn fetch(&self, fetched: &mut u64) -> Result<Bearer, AzureError> {
+    async fn fetch(&self, fetches: &mut Fetches) -> Result<Bearer, AzureError> {
         // Built anew for each token: a rotated secret or token file is then taken up, and a token that
         // ARM has refused is not served again, which `azure_identity` would do until it ends.
         let credential = build(&self.settings, &self.http)
@@ -126,8 +149,9 @@ impl Tokens {
             .get_token(&[&self.scope], None)
             .await
             .map_err(|error| no_token(&error))?;
-        *fetched += 1;
-        let bearer = Bearer::new(token, *fetched);
+        fetches.made += 1;
+        fetches.failed = None;
+        let bearer = Bearer::new(token, fetches.made);
         *self.held() = Some(bearer.clone());
         Ok(bearer)
     }
@@ -251,4 +275,85 @@ fn causes_of(error: &azure_core::Error) -> String {
         next = cause.source();
     }
     innermost.map_or_else(String::new, |cause| format!(" ({cause})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::azure::error::Outcome;
+    use crate::config::{self, ClientSecretCredential};
+
+    /// Entra cannot be reached.
+    fn tokens() -> Tokens {
+        let settings = AzureSettings {
+            arm_endpoint: Url::parse("https://127.0.0.1:1").unwrap(),
+            authority: Url::parse("https://127.0.0.1:1").unwrap(),
+            tenant: Uuid::from_u128(1),
+            credential: Credential::ClientSecret(ClientSecretCredential {
+                client_id: Uuid::from_u128(2),
+                client_secret_file: None,
+                client_secret: Some(config::Secret::new("hunter2".to_owned())),
+            }),
+            ca_pem: None,
+            call_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+        };
+        let http = reqwest::Client::builder()
+            .timeout(settings.call_timeout)
+            .build()
+            .unwrap();
+        Tokens::new(settings, http).unwrap()
+    }
+
+    /// A token that is due to be replaced, and ends so long from now.
+    fn due(ends_in: Duration) -> Bearer {
+        Bearer {
+            secret: Secret::new("token"),
+            serial: 1,
+            refresh_at: Instant::now(),
+            ends: Instant::now() + ends_in,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_replaced_serves_for_as_long_as_it_outlasts_a_call() {
+        let tokens = tokens();
+        let served = due(Duration::from_mins(1));
+        *tokens.held() = Some(served.clone());
+        assert_eq!(tokens.fresh().await.unwrap().serial, served.serial);
+        let failed = tokens
+            .fetching
+            .lock()
+            .await
+            .failed
+            .as_ref()
+            .map(|(at, _)| *at);
+        assert!(failed.is_some());
+        // It is left alone for a while, and never waited for.
+        assert_eq!(tokens.fresh().await.unwrap().serial, served.serial);
+        let renewing = tokens.fetching.lock().await;
+        assert_eq!(renewing.failed.as_ref().map(|(at, _)| *at), failed);
+        assert_eq!(tokens.fresh().await.unwrap().serial, served.serial);
+        drop(renewing);
+
+        *tokens.held() = Some(due(Duration::from_secs(5)));
+        let error = tokens.for_call().await.unwrap_err();
+        assert_eq!(error.outcome, Outcome::Definite, "{error:?}");
+    }
+
+    #[test]
+    fn a_token_is_for_the_cloud_that_it_is_sent_to() {
+        let of = |arm: &str| audience(&Url::parse(arm).unwrap());
+        assert_eq!(
+            of("https://management.azure.com"),
+            "https://management.azure.com"
+        );
+        assert_eq!(
+            of("https://management.usgovcloudapi.net/"),
+            "https://management.usgovcloudapi.net"
+        );
+        assert_eq!(of("https://127.0.0.1:8443"), "https://management.azure.com");
+    }
 }

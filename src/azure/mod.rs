@@ -158,6 +158,9 @@ fn http_client(settings: &AzureSettings) -> Result<reqwest::Client, InvalidAzure
         // By default reqwest sends again what HTTP/2 refused: nothing underneath may retry, because a
         // call's whole timeout is reckoned against what is left of a lease.
         .retry(reqwest::retry::never())
+        // Without, a connection that died in silence would time out call after call, as all share it.
+        .http2_keep_alive_interval(settings.connect_timeout)
+        .http2_keep_alive_timeout(settings.connect_timeout)
         .https_only(true);
     if let Some(pem) = &settings.ca_pem {
         let authorities = reqwest::Certificate::from_pem_bundle(pem)
