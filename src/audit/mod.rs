@@ -99,7 +99,11 @@ impl<'a> Event<'a> {
 
     /// As it is written down.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "strings alone, which always serialise")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "strings alone, which always serialise"
+    )]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("an event is always JSON")
     }

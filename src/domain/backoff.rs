@@ -38,7 +38,7 @@ mod tests {
     fn waiting_doubles_up_to_its_maximum() {
         let backoff = Backoff {
             initial: Duration::from_secs(1),
-            max: Duration::from_secs(300),
+            max: Duration::from_mins(5),
         };
         let bounds: Vec<u64> = [1, 2, 3, 9, 10, 1000]
             .map(|n| backoff.wait(n, 1.0).as_secs())

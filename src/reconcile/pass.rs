@@ -1,6 +1,7 @@
 //! One pass over one target: plan → begin → apply → record.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -64,7 +65,7 @@ impl Reconciler {
             match self.azure.fetch_access_token().await {
                 Ok(()) => {
                     self.carry_out(steps, &mut progress, &mut lease, stop)
-                        .await?
+                        .await?;
                 }
                 Err(error) => progress.all_failed(&steps, &error),
             }
@@ -83,14 +84,16 @@ impl Reconciler {
                 passed.push(step);
                 continue;
             }
-            if !verdicts.contains_key(&role) {
-                let verdict = self.is_assignable(&progress.target, role).await;
-                verdicts.insert(role, verdict);
-            }
-            match &verdicts[&role] {
+            let verdict = match verdicts.entry(role) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    unknown.insert(self.is_assignable(&progress.target, role).await)
+                }
+            };
+            match verdict {
                 Ok(()) => passed.push(step),
                 Err((failure, retry)) => {
-                    progress.failed.push(failed(&step, failure.clone(), *retry))
+                    progress.failed.push(failed(&step, failure.clone(), *retry));
                 }
             }
         }
@@ -139,7 +142,7 @@ impl Reconciler {
                     progress.unfinished = true;
                     return Ok(());
                 }
-                let sent = self.redis_now(lease);
+                let sent = lease.redis_now();
                 progress
                     .touched
                     .entry(step.name())
@@ -165,7 +168,7 @@ impl Reconciler {
         progress: &mut Progress,
         lease: &Lease,
     ) -> Result<bool, StoreError> {
-        let now = self.redis_now(lease);
+        let now = lease.redis_now();
         let effects: Vec<(Effect, Call)> = steps
             .iter()
             .map(|step| (progress.effect(step, now), step.call()))
@@ -340,18 +343,19 @@ impl Reconciler {
     fn pass_time(&self, lease: &Lease) -> PassTime {
         PassTime {
             claimed: lease.claimed.now,
-            now: self.redis_now(lease),
+            now: lease.redis_now(),
             lag: SignedDuration::try_from(self.settings.lag).unwrap_or(SignedDuration::MAX),
         }
     }
+}
 
+impl Lease {
     /// Redis's time now, or a little later: its time at the claim, and what has passed since before the
     /// claim was sent.
-    fn redis_now(&self, lease: &Lease) -> Timestamp {
-        lease
-            .claimed
+    fn redis_now(&self) -> Timestamp {
+        self.claimed
             .now
-            .saturating_add(lease.claimed_since.elapsed())
+            .saturating_add(self.claimed_since.elapsed())
             .unwrap_or(Timestamp::MAX)
     }
 }

@@ -82,7 +82,7 @@ pub enum Accepted {
     /// Its idempotency key was used for another payload, with this job.
     Reused(JobId),
     /// There is no such grant.
-    UnknownGrant,
+    UnknownGrant(GrantId),
 }
 
 #[derive(Serialize)]
@@ -123,6 +123,9 @@ impl RequestKey {
     }
 }
 
+/// Hash, job and grant of a request's record.
+type Known = (Option<String>, Option<String>, Option<String>);
+
 impl Store {
     /// Looks whether an idempotency key was used before, and keeps its record alive: O(1). Comes before
     /// anything else is looked at, so that a replay is answered whatever has become of the cluster.
@@ -131,7 +134,6 @@ impl Store {
     /// [`StoreError`]
     pub async fn replayed(&self, request: &RequestKey) -> Result<Option<Accepted>, StoreError> {
         let key = self.key(&format!("req:{}:{}", request.caller, request.id));
-        type Known = (Option<String>, Option<String>, Option<String>);
         let (hash, job, grant): Known = self
             .link
             .with(|mut connection| {
@@ -197,7 +199,7 @@ impl Store {
             audit_event: &new.audit_event,
         };
         let answer: Vec<String> = self.run(&self.scripts.accept_grant, &argument).await?;
-        self.accepted(&answer)
+        self.accepted(&answer, new.grant)
     }
 
     /// Accepts the revocation of one grant. O(1), one script; durable when it answers.
@@ -217,21 +219,19 @@ impl Store {
             audit_event: &new.audit_event,
         };
         let answer: Vec<String> = self.run(&self.scripts.accept_revoke, &argument).await?;
-        self.accepted(&answer)
+        self.accepted(&answer, new.grant)
     }
 
-    fn accepted(&self, answer: &[String]) -> Result<Accepted, StoreError> {
+    fn accepted(&self, answer: &[String], grant: GrantId) -> Result<Accepted, StoreError> {
         let key = self.key("req");
         match answer {
             [word, job, _] if word == "accepted" => Ok(Accepted::New(parse(&key, job)?)),
-            [word, job, grant] if word == "replayed" => {
-                let grant = (!grant.is_empty())
-                    .then(|| parse(&key, grant))
-                    .transpose()?;
+            [word, job, of] if word == "replayed" => {
+                let grant = (!of.is_empty()).then(|| parse(&key, of)).transpose()?;
                 Ok(Accepted::Replayed(parse(&key, job)?, grant))
             }
             [word, job] if word == "reused" => Ok(Accepted::Reused(parse(&key, job)?)),
-            [word] if word == "unknown" => Ok(Accepted::UnknownGrant),
+            [word] if word == "unknown" => Ok(Accepted::UnknownGrant(grant)),
             other => Err(StoreError::Unreadable {
                 key,
                 problem: format!("a script answered {other:?}"),

@@ -42,6 +42,9 @@ struct ExpireArgument<'a> {
     audit_event: &'a str,
 }
 
+/// Redis's time in seconds and microseconds, and grants with their ends.
+type DueAnswer = ((i64, i64), Vec<(String, f64)>);
+
 impl Store {
     /// Queues up to `limit` targets whose time has come, and says how many. O(limit), one script.
     ///
@@ -62,8 +65,7 @@ impl Store {
         limit: u32,
     ) -> Result<(Vec<DueExpiry>, Timestamp), StoreError> {
         let key = self.key("expiries");
-        type Answer = ((i64, i64), Vec<(String, f64)>);
-        let ((seconds, micros), due): Answer = self
+        let ((seconds, micros), due): DueAnswer = self
             .link
             .with(|mut connection| {
                 let mut pipe = redis::pipe();

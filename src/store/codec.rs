@@ -4,20 +4,21 @@
 //! is one JSON `body`. Every hash carries its format's version in `v`; an unknown one is an error that
 //! names the key.
 
+mod effect;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(super) use effect::{read_effects, write_effect};
+
 use super::error::StoreError;
-use crate::domain::access::{Access, PrincipalType, RoleAtScope};
-use crate::domain::effect::{Call, Effect, Foreign, Known};
+use crate::domain::access::{Access, PrincipalType};
+use crate::domain::effect::Call;
 use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
-use crate::domain::ids::{
-    AssignmentName, GrantId, JobId, Namespace, RoleDefinitionId, Scope, TargetId,
-};
+use crate::domain::ids::{GrantId, JobId, Namespace, RoleDefinitionId, TargetId};
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget, WaitingJob};
-use crate::domain::ownership::Description;
 use crate::domain::role::{BuiltInRole, Role};
 
 /// The version of every format here.
@@ -42,7 +43,7 @@ impl Hash {
         }
     }
 
-    fn unreadable(&self, problem: impl ToString) -> StoreError {
+    fn unreadable(&self, problem: impl std::fmt::Display) -> StoreError {
         StoreError::Unreadable {
             key: self.key.clone(),
             problem: problem.to_string(),
@@ -380,105 +381,6 @@ pub(super) fn read_waiting_jobs(hash: &Hash) -> Result<Vec<WaitingJob>, StoreErr
         })
     };
     hash.numbered('j').map(read).collect()
-}
-
-/// What scripts never look into of an effect; its intent, deadline and last PUT are fields beside it.
-#[derive(Serialize, Deserialize)]
-struct EffectBody {
-    v: u32,
-    role: String,
-    scope: String,
-    n: u32,
-    known: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    foreign: Option<ForeignBody>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    written: Option<String>,
-    changed: i64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ForeignBody {
-    name: String,
-    conditional: bool,
-}
-
-pub(super) fn write_effect(effect: &Effect) -> String {
-    let (known, foreign) = match &effect.known {
-        Known::Absent => ("absent", None),
-        Known::Present => ("present", None),
-        Known::NameRefused => ("name refused", None),
-        Known::Foreign(foreign) => (
-            "foreign",
-            Some(ForeignBody {
-                name: foreign.name.to_string(),
-                conditional: foreign.conditional,
-            }),
-        ),
-    };
-    write_json(&EffectBody {
-        v: 1,
-        role: effect.at.role.to_string(),
-        scope: effect.at.scope.to_string(),
-        n: effect.n,
-        known: known.to_owned(),
-        foreign,
-        written: effect.written.as_ref().map(Description::write),
-        changed: effect.changed.as_millisecond(),
-    })
-}
-
-/// The effects of a target's record.
-pub(super) fn read_effects(hash: &Hash) -> Result<BTreeMap<AssignmentName, Effect>, StoreError> {
-    let read = |(name, value): (&str, &str)| {
-        let effect = read_effect(hash, name, value)?;
-        Ok((effect.name, effect))
-    };
-    hash.numbered('e').map(read).collect()
-}
-
-fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreError> {
-    let bad = |error: &dyn std::fmt::Display| hash.unreadable(format!("effect {name}: {error}"));
-    let body: EffectBody = hash.decode(name, value)?;
-    if body.v != 1 {
-        return Err(bad(&format!(
-            "its format is {}, and this broker reads format 1",
-            body.v
-        )));
-    }
-    let known = match (body.known.as_str(), body.foreign) {
-        ("absent", _) => Known::Absent,
-        ("present", _) => Known::Present,
-        ("name refused", _) => Known::NameRefused,
-        ("foreign", Some(foreign)) => Known::Foreign(Foreign {
-            name: foreign.name.parse().map_err(|error| bad(&error))?,
-            conditional: foreign.conditional,
-        }),
-        (other, _) => return Err(bad(&format!("known is {other:?}"))),
-    };
-    let open = match hash
-        .get(&format!("i:{name}"))
-        .map(|intent| intent.split(':').next())
-    {
-        None => None,
-        Some(Some("put")) => Some(Call::Put),
-        Some(Some("delete")) => Some(Call::Delete),
-        Some(other) => return Err(bad(&format!("its intent is {other:?}"))),
-    };
-    Ok(Effect {
-        name: name.parse().map_err(|error| bad(&error))?,
-        at: RoleAtScope {
-            role: body.role.parse().map_err(|error| bad(&error))?,
-            scope: Scope::parse(&body.scope).map_err(|error| bad(&error))?,
-        },
-        n: body.n,
-        known,
-        open,
-        deadline: hash.optional_time(&format!("d:{name}"))?,
-        put_until: hash.optional_time(&format!("p:{name}"))?,
-        written: body.written.as_deref().and_then(Description::parse),
-        changed: Timestamp::from_millisecond(body.changed).map_err(|error| bad(&error))?,
-    })
 }
 
 pub(super) fn generation(hash: &Hash) -> Result<u64, StoreError> {

@@ -26,6 +26,8 @@ pub use read::TargetRecord;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 use crate::config;
 use crate::domain::ids::InstanceId;
 
@@ -45,6 +47,7 @@ pub struct Store {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     retention: Duration,
+    instance: Arc<OnceCell<InstanceId>>,
 }
 
 impl Store {
@@ -58,6 +61,7 @@ impl Store {
             scripts: Arc::new(Scripts::new()),
             prefix: format!("{{aab:{}}}:", redis.name).into(),
             retention,
+            instance: Arc::default(),
         })
     }
 
@@ -68,7 +72,10 @@ impl Store {
     /// [`StoreError::NotDurable`] where this Redis can forget or evict what was accepted;
     /// [`StoreError::Unavailable`] where it cannot be reached.
     pub async fn instance(&self) -> Result<InstanceId, StoreError> {
-        read::instance(self).await
+        self.instance
+            .get_or_try_init(|| read::instance(self))
+            .await
+            .copied()
     }
 
     fn key(&self, name: &str) -> String {

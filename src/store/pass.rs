@@ -1,23 +1,25 @@
 //! A pass's way through the store: claim, begin, renew, record.
 
+mod wire;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+
+use wire::{
+    BackoffArgument, BeginArgument, Budgets, ClaimArgument, ClosedRow, IntentRow, RecordArgument,
+    RenewArgument, bucket, effect_row, grant_rows, job_rows,
+};
 
 use super::Store;
-use super::codec::{
-    self, Hash, call_word, grant_state_words, job_state_word, time_millis, write_effect,
-    write_failure,
-};
+use super::codec::{self, Hash, call_word, time_millis, write_effect};
 use super::error::StoreError;
 use super::script::millis;
 use crate::config::LaneBudget;
 use crate::domain::backoff::Backoff;
 use crate::domain::conclude::Conclusion;
 use crate::domain::effect::{Call, Effect};
-use crate::domain::grant::GrantState;
 use crate::domain::ids::{GrantId, LeaseToken, TargetId};
 use crate::domain::target::Target;
 
@@ -130,143 +132,6 @@ pub struct PassRecord<'a> {
     pub grant_events: HashMap<GrantId, String>,
     /// The one that tells of a lost lease, as JSON.
     pub lost_event: String,
-}
-
-#[derive(Serialize)]
-struct Budget {
-    capacity: u32,
-    per_second: f64,
-}
-
-#[derive(Serialize)]
-struct Budgets {
-    writes: Budget,
-    deletes: Budget,
-}
-
-impl Budgets {
-    fn new(lane: &LaneBudget) -> Self {
-        let budget = |bucket: &crate::config::Bucket| Budget {
-            capacity: bucket.capacity.get(),
-            per_second: f64::from(bucket.per_second.get()),
-        };
-        Self {
-            writes: budget(&lane.writes),
-            deletes: budget(&lane.deletes),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ClaimArgument {
-    token: String,
-    lease: u64,
-    settle: u64,
-    turn: u64,
-    backoff: BackoffArgument,
-    jitter: f64,
-    budget: Budgets,
-}
-
-#[derive(Serialize)]
-struct BackoffArgument {
-    initial: u64,
-    max: u64,
-}
-
-#[derive(Serialize)]
-struct BeginArgument {
-    target: String,
-    token: String,
-    generation: u64,
-    rows: Vec<IntentRow>,
-    budget: Budgets,
-}
-
-#[derive(Serialize)]
-struct IntentRow {
-    name: String,
-    call: &'static str,
-    body: String,
-}
-
-#[derive(Serialize)]
-struct RenewArgument {
-    target: String,
-    token: String,
-    lease: u64,
-}
-
-#[derive(Serialize)]
-struct RecordArgument<'a> {
-    target: String,
-    token: String,
-    generation: u64,
-    claimed: i64,
-    rows: Vec<EffectRow>,
-    grants: Vec<GrantRow<'a>>,
-    jobs: Vec<JobRow>,
-    forget: Vec<String>,
-    moved: bool,
-    waits: bool,
-    delay: u64,
-    again: bool,
-    reset: bool,
-    bucket: &'static str,
-    closed: Vec<ClosedRow>,
-    settle: u64,
-    lag: u64,
-    audit_events: &'a [String],
-    lost_event: &'a str,
-}
-
-#[derive(Serialize)]
-struct EffectRow {
-    name: String,
-    body: String,
-    call: &'static str,
-    open: &'static str,
-    answered: bool,
-    sent: bool,
-    deadline: i64,
-    put_until: i64,
-    landed: bool,
-}
-
-#[derive(Serialize)]
-struct GrantRow<'a> {
-    id: String,
-    from: &'static str,
-    from_ending: &'static str,
-    to: &'static str,
-    ending: &'static str,
-    error: String,
-    settled: Vec<String>,
-    shared: bool,
-    audit_event: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct JobRow {
-    id: String,
-    to: &'static str,
-    #[serde(rename = "final")]
-    is_final: bool,
-    error: String,
-    grants: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct ClosedRow {
-    bucket: &'static str,
-    until_after: u64,
-}
-
-const fn bucket(call: Call) -> &'static str {
-    match call {
-        Call::Put => "writes",
-        Call::Delete => "deletes",
-    }
 }
 
 type ClaimAnswer = (
@@ -459,58 +324,4 @@ impl Store {
             problem: format!("the script {script} answered {answer:?}"),
         }
     }
-}
-
-fn effect_row(touched: &TouchedEffect) -> EffectRow {
-    let effect = &touched.effect;
-    EffectRow {
-        name: effect.name.to_string(),
-        body: write_effect(effect),
-        call: call_word(touched.call),
-        open: effect.open.map_or("", call_word),
-        answered: touched.answered,
-        sent: touched.sent,
-        deadline: effect.deadline.map_or(0, time_millis),
-        put_until: effect.put_until.map_or(0, time_millis),
-        landed: touched.landed,
-    }
-}
-
-fn grant_rows<'a>(pass: &'a PassRecord<'_>) -> Vec<GrantRow<'a>> {
-    let row = |change: &crate::domain::conclude::GrantChange| {
-        let (from, from_ending) = grant_state_words(change.from);
-        let (to, ending) = grant_state_words(change.to);
-        GrantRow {
-            id: change.id.to_string(),
-            from,
-            from_ending,
-            to,
-            ending,
-            error: write_failure(change.error.as_ref()),
-            settled: change.settled.iter().map(ToString::to_string).collect(),
-            shared: change.shared,
-            audit_event: pass.grant_events.get(&change.id).map(String::as_str),
-        }
-    };
-    // What is live comes first: what ends may rest on it.
-    let (ended, others): (Vec<_>, Vec<_>) = pass
-        .conclusion
-        .grants
-        .iter()
-        .partition(|change| matches!(change.to, GrantState::Ended(_)));
-    others.into_iter().chain(ended).map(row).collect()
-}
-
-fn job_rows(conclusion: &Conclusion) -> Vec<JobRow> {
-    conclusion
-        .jobs
-        .iter()
-        .map(|change| JobRow {
-            id: change.id.to_string(),
-            to: job_state_word(change.to),
-            is_final: change.to.is_final(),
-            error: write_failure(change.error.as_ref()),
-            grants: change.grants.iter().map(ToString::to_string).collect(),
-        })
-        .collect()
 }

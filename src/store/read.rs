@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use redis::AsyncCommands;
 use uuid::Uuid;
 
@@ -14,8 +15,10 @@ use crate::domain::ids::{AssignmentName, GrantId, InstanceId, JobId, TargetId};
 use crate::domain::job::Job;
 
 /// What a target's record says of its effects.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TargetRecord {
+    /// Redis's time at the reading.
+    pub now: Timestamp,
     /// Its effects, those included that are gone but may still show in Azure's lists.
     pub effects: BTreeMap<AssignmentName, Effect>,
 }
@@ -55,6 +58,9 @@ pub(super) async fn instance(store: &Store) -> Result<InstanceId, StoreError> {
     }
 }
 
+/// A job's hash, and its targets'.
+type JobHashes = (HashMap<String, String>, HashMap<String, String>);
+
 impl Store {
     /// One grant; `None` where there is none, or it ended longer ago than ended ones are kept. O(1).
     ///
@@ -77,8 +83,7 @@ impl Store {
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let key = self.key(&format!("job:{id}"));
         let targets_key = format!("{key}:targets");
-        type Hashes = (HashMap<String, String>, HashMap<String, String>);
-        let (fields, mut targets): Hashes = self
+        let (fields, mut targets): JobHashes = self
             .link
             .with(|mut connection| {
                 let mut pipe = redis::pipe();
@@ -108,12 +113,25 @@ impl Store {
     /// [`StoreError`]
     pub async fn target(&self, id: &TargetId) -> Result<TargetRecord, StoreError> {
         let key = self.key(&format!("target:{id}"));
-        let fields = self.hash(&key).await?;
-        if fields.is_empty() {
-            return Ok(TargetRecord::default());
-        }
-        let effects = codec::read_effects(&Hash::new(key, fields)?)?;
-        Ok(TargetRecord { effects })
+        let ((seconds, micros), fields): ((i64, i64), HashMap<String, String>) = self
+            .link
+            .with(|mut connection| {
+                let mut pipe = redis::pipe();
+                pipe.cmd("TIME").hgetall(&key);
+                async move { pipe.query_async(&mut connection).await }
+            })
+            .await?;
+        let now = Timestamp::from_microsecond(seconds * 1_000_000 + micros);
+        let now = now.map_err(|error| StoreError::Unreadable {
+            key: "Redis's clock".to_owned(),
+            problem: error.to_string(),
+        })?;
+        let effects = if fields.is_empty() {
+            BTreeMap::new()
+        } else {
+            codec::read_effects(&Hash::new(key, fields)?)?
+        };
+        Ok(TargetRecord { now, effects })
     }
 
     async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {

@@ -1,0 +1,134 @@
+//! Why a use case could not be carried out, in the words of who asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::check::CheckError;
+use super::clusters::ClusterError;
+use super::page::InvalidPageToken;
+use super::roles::RoleError;
+use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
+use crate::domain::reason::{Reason, code};
+use crate::store::StoreError;
+
+/// When to ask again where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A use case that could not be carried out. Nothing was changed, unless it says otherwise.
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    /// The cluster cannot be had.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The role cannot be had, or is never assigned.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// A check has no answer.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// A page token that is not of this list.
+    #[error(transparent)]
+    PageToken(#[from] InvalidPageToken),
+    /// On a cluster without Entra integration *Cluster User* is admin: whoever may fetch its kubeconfig
+    /// gets a client certificate in it.
+    #[error(
+        "cluster {cluster} has no Entra integration: every grant there would be an admin's. Turn it on: \
+         az aks update --ids {cluster} --enable-aad"
+    )]
+    EntraIntegrationRequired {
+        /// Which.
+        cluster: ClusterId,
+    },
+    /// An Azure role gives nothing on a cluster without Azure RBAC.
+    #[error(
+        "cluster {cluster} does not use Azure RBAC for Kubernetes: an Azure role would give nothing there. Turn it on: \
+         az aks update --ids {cluster} --enable-azure-rbac"
+    )]
+    AzureRbacDisabled {
+        /// Which.
+        cluster: ClusterId,
+    },
+    /// The idempotency key was used before, for something else.
+    #[error(
+        "request_id {request} was used before with another payload, for job {job}; take a new one for a new request"
+    )]
+    RequestIdReused {
+        /// The key.
+        request: RequestId,
+        /// The job of the first use.
+        job: JobId,
+    },
+    /// There is no such grant.
+    #[error(
+        "there is no grant {0}: it never was, or it ended longer ago than ended grants are kept"
+    )]
+    GrantNotFound(GrantId),
+    /// There is no such job.
+    #[error(
+        "there is no job {0}: it never was, or it was over longer ago than finished jobs are kept"
+    )]
+    JobNotFound(JobId),
+    /// What is kept cannot be read or changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl BrokerError {
+    /// The stable reason that callers see.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Cluster(error) => error.reason(),
+            Self::Role(error) => error.reason(),
+            Self::Check(error) => error.reason(),
+            Self::PageToken(_) => Reason::InvalidRequest,
+            Self::EntraIntegrationRequired { .. } => Reason::EntraIntegrationRequired,
+            Self::AzureRbacDisabled { .. } => Reason::AzureRbacDisabled,
+            Self::RequestIdReused { .. } => Reason::RequestIdReused,
+            Self::GrantNotFound(_) => Reason::GrantNotFound,
+            Self::JobNotFound(_) => Reason::JobNotFound,
+            Self::Store(StoreError::Full(_)) => Reason::StoreFull,
+            Self::Store(StoreError::Unreadable { .. }) => Reason::StoreUnreadable,
+            Self::Store(_) => Reason::StoreUnavailable,
+        }
+    }
+
+    /// Further values for `google.rpc.ErrorInfo`.
+    #[must_use]
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let pair = |key: &str, value: &dyn std::fmt::Display| {
+            BTreeMap::from([(key.to_owned(), value.to_string())])
+        };
+        match self {
+            Self::EntraIntegrationRequired { cluster } | Self::AzureRbacDisabled { cluster } => {
+                pair("cluster", cluster)
+            }
+            Self::RequestIdReused { request, job } => {
+                let mut values = pair("request_id", request);
+                values.extend(pair("job_id", job));
+                values
+            }
+            Self::GrantNotFound(grant) => pair("grant_id", grant),
+            Self::JobNotFound(job) => pair("job_id", job),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// When to ask again, where asking again can help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let passes = matches!(
+            self.reason().code(),
+            code::UNAVAILABLE | code::RESOURCE_EXHAUSTED
+        );
+        passes.then_some(RETRY_AFTER)
+    }
+
+    /// What a violated precondition is about; empty where there is nothing to name.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.metadata().into_values().next().unwrap_or_default()
+    }
+}

@@ -1,0 +1,114 @@
+//! Following what was accepted: jobs, as they are and as they change, and grants.
+
+use std::time::Duration;
+
+use async_stream::try_stream;
+use futures::Stream;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Broker, BrokerError};
+use crate::domain::effect::{Effect, Known};
+use crate::domain::grant::Grant;
+use crate::domain::ids::{GrantId, JobId};
+use crate::domain::job::Job;
+use crate::store::{Accepted, Change, RequestKey};
+
+/// A watcher looks again after so long even if nothing was told: a change is never missed for good.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// A grant, and those of its effects that are in place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantWithEffects {
+    /// The grant.
+    pub grant: Grant,
+    /// What carries it out, as far as is known for certain.
+    pub effects: Vec<Effect>,
+}
+
+impl Broker {
+    /// One job.
+    ///
+    /// # Errors
+    /// [`BrokerError::JobNotFound`], or what the store says.
+    pub async fn job(&self, id: JobId) -> Result<Job, BrokerError> {
+        self.store
+            .job(id)
+            .await?
+            .ok_or(BrokerError::JobNotFound(id))
+    }
+
+    /// One job, then what it becomes, until it is over. May skip a state, never the last.
+    pub fn watch_job(
+        &self,
+        id: JobId,
+    ) -> impl Stream<Item = Result<Job, BrokerError>> + Send + 'static + use<> {
+        let broker = self.clone();
+        try_stream! {
+            // Subscribed before the first look: what changes in between is told.
+            let mut changes = broker.changes.subscribe();
+            let mut newest = None;
+            loop {
+                let job = broker.job(id).await?;
+                let over = job.state.is_final();
+                if newest.is_none_or(|version| job.version > version) {
+                    newest = Some(job.version);
+                    yield job;
+                }
+                if over {
+                    return;
+                }
+                let told = async {
+                    loop {
+                        match changes.recv().await {
+                            Ok(Change::Job(changed)) if changed != id => {}
+                            Ok(Change::Job(_) | Change::Missed) | Err(RecvError::Lagged(_)) => return,
+                            // The stream's reader has ended with the process; the server ends this watch.
+                            Err(RecvError::Closed) => std::future::pending().await,
+                        }
+                    }
+                };
+                // A time-out looks again as well.
+                let _ = tokio::time::timeout(LOOK_AGAIN, told).await;
+            }
+        }
+    }
+
+    /// One grant, with its effects in place.
+    ///
+    /// # Errors
+    /// [`BrokerError::GrantNotFound`], or what the store says.
+    pub async fn get_grant(&self, id: GrantId) -> Result<GrantWithEffects, BrokerError> {
+        let grant = self
+            .store
+            .grant(id)
+            .await?
+            .ok_or(BrokerError::GrantNotFound(id))?;
+        let calls_for = grant.calls_for();
+        let record = self.store.target(&grant.target).await?;
+        let in_place = |effect: &Effect| {
+            calls_for.contains(&effect.at)
+                && effect.open.is_none()
+                && matches!(effect.known, Known::Present | Known::Foreign(_))
+        };
+        Ok(GrantWithEffects {
+            effects: record.effects.into_values().filter(in_place).collect(),
+            grant,
+        })
+    }
+
+    /// The job of a request that was accepted, now or before.
+    pub(super) async fn accepted_job(
+        &self,
+        key: &RequestKey,
+        accepted: &Accepted,
+    ) -> Result<Job, BrokerError> {
+        match accepted {
+            Accepted::New(job) | Accepted::Replayed(job, _) => self.job(*job).await,
+            Accepted::Reused(job) => Err(BrokerError::RequestIdReused {
+                request: key.id,
+                job: *job,
+            }),
+            Accepted::UnknownGrant(grant) => Err(BrokerError::GrantNotFound(*grant)),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Azure, as far as one target sees it: what it holds, what is still to come, and what strangers assigned.
+
+use std::collections::BTreeMap;
+
+use crate::domain::access::RoleAtScope;
+use crate::domain::effect::{Answer, Foreign};
+use crate::domain::ids::AssignmentName;
+use crate::domain::ownership::Description;
+use crate::domain::plan::Step;
+
+/// One refused name in four, for good.
+fn is_refused(name: AssignmentName) -> bool {
+    name.guid().as_u128().is_multiple_of(4)
+}
+
+#[derive(Default)]
+pub(super) struct Azure {
+    pub(super) ours: BTreeMap<AssignmentName, (RoleAtScope, Description)>,
+    pub(super) put_at: BTreeMap<AssignmentName, i64>,
+    pub(super) strangers: BTreeMap<RoleAtScope, Foreign>,
+    pub(super) late: Vec<(i64, Step)>,
+}
+
+impl Azure {
+    pub(super) fn commit(&mut self, step: &Step, now: i64) -> Answer {
+        match step {
+            Step::Put {
+                name,
+                at,
+                description,
+                ..
+            } => {
+                if is_refused(*name) {
+                    return Answer::NameRefused;
+                }
+                if let Some(foreign) = self.strangers.get(at) {
+                    return Answer::Foreign(foreign.clone());
+                }
+                if self
+                    .ours
+                    .iter()
+                    .any(|(other, (place, _))| place == at && other != name)
+                {
+                    return Answer::Unexplained;
+                }
+                self.ours.insert(*name, (at.clone(), description.clone()));
+                self.put_at.insert(*name, now);
+                Answer::Written(description.clone())
+            }
+            Step::Delete { name, .. } => match self.ours.remove(name) {
+                Some(_) => Answer::Deleted,
+                None => Answer::NotThere,
+            },
+        }
+    }
+
+    pub(super) fn arrive(&mut self, now: i64) {
+        let (due, later) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition(|(time, _)| *time <= now);
+        self.late = later;
+        let due: Vec<(i64, Step)> = due;
+        for (time, step) in due {
+            self.commit(&step, time);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! How an effect is written in its target's record.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Hash, write_json};
+use crate::domain::access::RoleAtScope;
+use crate::domain::effect::{Call, Effect, Foreign, Known};
+use crate::domain::ids::{AssignmentName, Scope};
+use crate::domain::ownership::Description;
+use crate::store::StoreError;
+
+/// What scripts never look into of an effect; its intent, deadline and last PUT are fields beside it.
+#[derive(Serialize, Deserialize)]
+struct EffectBody {
+    v: u32,
+    role: String,
+    scope: String,
+    n: u32,
+    known: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    foreign: Option<ForeignBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written: Option<String>,
+    changed: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ForeignBody {
+    name: String,
+    conditional: bool,
+}
+
+pub(in crate::store) fn write_effect(effect: &Effect) -> String {
+    let (known, foreign) = match &effect.known {
+        Known::Absent => ("absent", None),
+        Known::Present => ("present", None),
+        Known::NameRefused => ("name refused", None),
+        Known::Foreign(foreign) => (
+            "foreign",
+            Some(ForeignBody {
+                name: foreign.name.to_string(),
+                conditional: foreign.conditional,
+            }),
+        ),
+    };
+    write_json(&EffectBody {
+        v: 1,
+        role: effect.at.role.to_string(),
+        scope: effect.at.scope.to_string(),
+        n: effect.n,
+        known: known.to_owned(),
+        foreign,
+        written: effect.written.as_ref().map(Description::write),
+        changed: effect.changed.as_millisecond(),
+    })
+}
+
+/// The effects of a target's record.
+pub(in crate::store) fn read_effects(
+    hash: &Hash,
+) -> Result<BTreeMap<AssignmentName, Effect>, StoreError> {
+    let read = |(name, value): (&str, &str)| {
+        let effect = read_effect(hash, name, value)?;
+        Ok((effect.name, effect))
+    };
+    hash.numbered('e').map(read).collect()
+}
+
+fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreError> {
+    let bad = |error: &dyn std::fmt::Display| hash.unreadable(format!("effect {name}: {error}"));
+    let body: EffectBody = hash.decode(name, value)?;
+    if body.v != 1 {
+        return Err(bad(&format!(
+            "its format is {}, and this broker reads format 1",
+            body.v
+        )));
+    }
+    let known = match (body.known.as_str(), body.foreign) {
+        ("absent", _) => Known::Absent,
+        ("present", _) => Known::Present,
+        ("name refused", _) => Known::NameRefused,
+        ("foreign", Some(foreign)) => Known::Foreign(Foreign {
+            name: foreign.name.parse().map_err(|error| bad(&error))?,
+            conditional: foreign.conditional,
+        }),
+        (other, _) => return Err(bad(&format!("known is {other:?}"))),
+    };
+    let open = match hash
+        .get(&format!("i:{name}"))
+        .map(|intent| intent.split(':').next())
+    {
+        None => None,
+        Some(Some("put")) => Some(Call::Put),
+        Some(Some("delete")) => Some(Call::Delete),
+        Some(other) => return Err(bad(&format!("its intent is {other:?}"))),
+    };
+    Ok(Effect {
+        name: name.parse().map_err(|error| bad(&error))?,
+        at: RoleAtScope {
+            role: body.role.parse().map_err(|error| bad(&error))?,
+            scope: Scope::parse(&body.scope).map_err(|error| bad(&error))?,
+        },
+        n: body.n,
+        known,
+        open,
+        deadline: hash.optional_time(&format!("d:{name}"))?,
+        put_until: hash.optional_time(&format!("p:{name}"))?,
+        written: body.written.as_deref().and_then(Description::parse),
+        changed: Timestamp::from_millisecond(body.changed).map_err(|error| bad(&error))?,
+    })
+}
