@@ -124,8 +124,7 @@ impl Core {
             .ok_or(ChangeError::NoSuchPrincipal(new.principal))?;
         let now = self.clock.now();
         let mut assignment = new.at(principal.principal_type(), Some(SOMEBODY_ELSE), now);
-        let same = |other: &&RoleAssignment| other.scope == new.scope && other.role == new.role;
-        let twin = state.role_assignments_of(new.principal).find(same);
+        let twin = state.twin(new.principal, new.role, &new.scope);
         if let Some(twin) = twin.filter(|twin| twin.name != assignment.name) {
             return Err(ChangeError::Conflict(twin.name));
         }

@@ -14,7 +14,7 @@ use crate::changes::ChangeError;
 use crate::core::Core;
 use crate::entra::{Claims, Signer, TokenError};
 use crate::faults::{Fault, Faults};
-use crate::history::{Event, History, Service};
+use crate::history::{Call, Change, Event, History, Service};
 use crate::options::{Options, Ports, StartError, Urls};
 use crate::pending::Pending;
 use crate::server::{self, Door};
@@ -127,6 +127,26 @@ impl Emulator {
     #[must_use]
     pub fn history(&self) -> Vec<Event> {
         self.core.history.events()
+    }
+
+    /// The calls of the history.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.history()
+            .iter()
+            .filter_map(Event::as_call)
+            .cloned()
+            .collect()
+    }
+
+    /// The changes of the history.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.history()
+            .iter()
+            .filter_map(Event::as_change)
+            .cloned()
+            .collect()
     }
 
     /// Forgets what happened so far. Sequence numbers go on.
@@ -310,6 +330,7 @@ fn open(options: &Options, urls: Urls) -> Result<(Core, Tls), StartError> {
     let directory: Option<&Path> = options.state_dir.as_deref();
     let clock = Clock::start();
     let store = Store::open(&options.world, directory, clock.now()).map_err(StartError::State)?;
+    store.state.check_scopes()?;
     let tls = Tls::open(directory)?;
     let tenant = store.state.tenant();
     let core = Core {

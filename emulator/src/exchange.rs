@@ -209,7 +209,9 @@ impl Trouble {
         let mut trouble = Self::default();
         for effect in effects {
             match effect {
-                FaultEffect::Latency { delay } => trouble.latency += delay,
+                FaultEffect::Latency { delay } => {
+                    trouble.latency = trouble.latency.saturating_add(delay);
+                }
                 FaultEffect::Status {
                     status,
                     code,

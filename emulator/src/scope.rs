@@ -79,6 +79,12 @@ impl Scope {
         &self.key
     }
 
+    /// The ARM id of a role assignment here.
+    pub(crate) fn role_assignment_id(&self, name: &str) -> String {
+        let here = self.text.trim_end_matches('/');
+        format!("{here}/providers/Microsoft.Authorization/roleAssignments/{name}")
+    }
+
     pub(crate) fn level(&self) -> Level {
         self.level
     }

@@ -1,5 +1,10 @@
 //! The admin listener does what the handle does.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test's panic is its verdict, its helper's too"
+)]
+
 mod support;
 
 use reqwest::{Method, StatusCode};
@@ -88,8 +93,8 @@ async fn settings_change_one_by_one_and_unknown_ones_are_refused() {
 #[tokio::test]
 async fn faults_are_added_shown_held_released_and_cleared() {
     let azure = Azure::immediate().await;
-    let hold = json!({"operation": "roleAssignments/*", "effect": {"kind": "hold", "name": "gate"}, "times": 1});
-    admin(&azure, Method::POST, "/faults", Some(hold)).await;
+    let fault = json!({"operation": "roleAssignments/*", "effect": {"kind": "hold", "name": "gate"}, "times": 1});
+    admin(&azure, Method::POST, "/faults", Some(fault)).await;
     assert_eq!(
         admin(&azure, Method::GET, "/faults", None).await.json()[0]["effect"]["kind"],
         "hold"

@@ -4,8 +4,11 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use azure_emulator::{Cluster, NewRoleAssignment, Scope};
+use azure_emulator::{
+    Cluster, CustomRole, Emulator, NewRoleAssignment, Options, Scope, Settings, World,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{
@@ -13,6 +16,9 @@ use support::{
     RBAC_READER, READER, TENANT, body, guid,
 };
 use uuid::Uuid;
+
+/// Longer than any test.
+const FOREVER: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn a_cluster_is_spelled_as_aks_spells_it() {
@@ -170,6 +176,68 @@ async fn a_deleted_cluster_takes_its_assignments_with_it_and_comes_back_empty_as
 }
 
 #[tokio::test]
+async fn reads_and_lists_of_clusters_lag_as_well() {
+    let azure = Azure::with(Settings {
+        list_lag: FOREVER,
+        read_lag: FOREVER,
+        ..Settings::immediate()
+    })
+    .await;
+    let listed = async || {
+        let path = format!(
+            "/subscriptions/{PRODUCTION}/providers/Microsoft.ContainerService/managedClusters?api-version=2024-05-01"
+        );
+        azure.get(&path).await.json()["value"]
+            .as_array()
+            .map(Vec::len)
+    };
+    azure.emulator.delete_cluster(CLUSTER).expect("deleted");
+    assert_eq!(
+        azure
+            .get(&format!("{CLUSTER}?api-version=2024-05-01"))
+            .await
+            .status,
+        StatusCode::OK,
+        "still seen"
+    );
+    assert_eq!(listed().await, Some(2));
+    azure
+        .emulator
+        .put_cluster(Cluster::healthy(
+            guid(PRODUCTION),
+            "rg-production",
+            "aks-new",
+        ))
+        .expect("made");
+    let new = format!(
+        "{}?api-version=2024-05-01",
+        CLUSTER.replace("aks-production", "aks-new")
+    );
+    assert_eq!(
+        azure.get(&new).await.status,
+        StatusCode::NOT_FOUND,
+        "not yet seen"
+    );
+    azure.emulator.set_settings(Settings::immediate());
+    assert_eq!(azure.get(&new).await.status, StatusCode::OK);
+    assert_eq!(listed().await, Some(2), "one gone, one new");
+}
+
+#[tokio::test]
+async fn a_world_with_a_role_assigned_nowhere_does_not_start() {
+    let mut world = World::built_in();
+    world.role_assignments[0].scope =
+        Scope::parse(&CLUSTER.replace("production", "nowhere")).expect("a scope");
+    let error = Emulator::start(Options {
+        world,
+        ..Options::default()
+    })
+    .await
+    .expect_err("refused");
+    assert!(error.to_string().contains("aks-nowhere"), "{error}");
+}
+
+#[tokio::test]
 async fn a_resource_group_outlives_its_clusters() {
     let azure = Azure::immediate().await;
     let group = format!("/subscriptions/{DEVELOPMENT}/resourceGroups/rg-legacy");
@@ -288,6 +356,38 @@ async fn role_definitions_are_found_by_name_in_any_case_also_from_a_namespace() 
         Some(19),
         "all that are published"
     );
+}
+
+#[tokio::test]
+async fn a_custom_role_among_the_built_in_ones_is_on_one_page_and_only_one() {
+    let azure = Azure::immediate().await;
+    let id = Uuid::from_u128(1);
+    let custom = CustomRole {
+        id,
+        name: "First of all by GUID".to_owned(),
+        description: String::new(),
+        assignable_scopes: vec![
+            Scope::parse(&format!("/subscriptions/{PRODUCTION}")).expect("a scope"),
+        ],
+        permissions: Vec::new(),
+    };
+    azure.emulator.add_custom_role(custom).expect("added");
+    azure.change_settings(|settings| settings.page_size = 3);
+    let mut seen = Vec::new();
+    let list = "/providers/Microsoft.Authorization/roleDefinitions?api-version=2022-04-01";
+    let mut next = Some(format!("{CLUSTER}{list}"));
+    while let Some(path) = next {
+        let page = azure.get(&path).await.json();
+        seen.extend(
+            page["value"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|role| role["name"].clone()),
+        );
+        next = page["nextLink"].as_str().map(str::to_owned);
+    }
+    assert_eq!((seen.len(), &seen[0]), (20, &json!(id)));
 }
 
 #[tokio::test]

@@ -152,6 +152,8 @@ pub(super) fn authorize(
         Some(Missing::ManagementGroup) => Err(ArmError::no_such_management_group(scope)),
         Some(Missing::Subscription) => Err(ArmError::no_such_subscription(scope)),
         Some(Missing::ResourceGroup) => Err(ArmError::no_such_resource_group(scope)),
+        // A cluster that is read may still be seen for a while, or not yet: its handler knows.
+        Some(Missing::Resource) if matches!(target, Target::Cluster { .. }) => Ok(()),
         Some(Missing::Resource) => Err(ArmError::no_such_resource(scope)),
     }
 }
@@ -160,8 +162,7 @@ pub(super) fn authorize(
 fn authorized_over(method: &Method, target: &Target, scope: &Scope) -> String {
     match target {
         Target::RoleAssignment { name, .. } if method != Method::GET => {
-            let scope = scope.as_str().trim_end_matches('/');
-            format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}")
+            scope.role_assignment_id(name)
         }
         _ => scope.to_string(),
     }
@@ -171,10 +172,7 @@ fn check_locks(state: &State, request: &Request, target: &Target) -> Result<(), 
     let Target::RoleAssignment { scope, name } = target else {
         return Ok(());
     };
-    let id = format!(
-        "{}/providers/Microsoft.Authorization/roleAssignments/{name}",
-        scope.as_str()
-    );
+    let id = scope.role_assignment_id(name);
     let mut locks = state.locks_over(scope);
     match request.operation {
         Operation::RoleAssignmentDelete if !locks.is_empty() => {

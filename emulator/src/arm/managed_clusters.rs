@@ -34,9 +34,8 @@ pub(super) fn list(call: &Admitted<'_>, subscription: &Scope) -> Result<Answer, 
     let store = call.core.store();
     let tenant = store.state.tenant();
     let clusters = store.state.clusters_at(id, seen);
-    let items = clusters
-        .map(|cluster| (cluster.id().key().to_owned(), body(cluster, tenant)))
-        .collect();
+    let items =
+        clusters.map(|cluster| (cluster.id().key().to_owned(), move || body(cluster, tenant)));
     let page = paging::page(&call.core.urls.arm, call.request, settings.page_size, items);
     Ok(Answer::pretty_json(StatusCode::OK, &page).with("server", "nginx"))
 }

@@ -11,24 +11,25 @@ use crate::message::Request;
 ///
 /// The link names the last key that was seen, not a position: what is written between two pages neither
 /// repeats nor hides another item.
-pub(super) fn page(
+///
+/// Items are rendered only for their own page: a list of thousands would else be rendered for each.
+pub(super) fn page<R: FnOnce() -> Value>(
     base: &str,
     request: &Request,
     size: usize,
-    items: Vec<(String, Value)>,
+    items: impl Iterator<Item = (String, R)>,
 ) -> Value {
     let after = request.parameter("$skiptoken").and_then(decode);
     let mut left = items
-        .into_iter()
         .filter(|(key, _)| after.as_ref().is_none_or(|after| key > after))
         .peekable();
     let mut value = Vec::new();
     let mut last = String::new();
     while value.len() < size.max(1)
-        && let Some((key, item)) = left.next()
+        && let Some((key, render)) = left.next()
     {
         last = key;
-        value.push(item);
+        value.push(render());
     }
     let mut body = json!({ "value": value });
     if left.peek().is_some() {

@@ -36,10 +36,11 @@ pub(super) fn subscriptions(call: &Admitted<'_>) -> Answer {
                 state.may(call.caller, "Microsoft.Resources/subscriptions/read", &id)
             })
     };
-    let visible = state.subscriptions().iter().filter(sees);
+    let mut visible: Vec<&Subscription> = state.subscriptions().iter().filter(sees).collect();
+    visible.sort_by_key(|subscription| subscription.id);
     let items = visible
-        .map(|it| (it.id.to_string(), subscription_body(state, it)))
-        .collect();
+        .into_iter()
+        .map(|it| (it.id.to_string(), move || subscription_body(state, it)));
     let mut page = paging::page(&call.core.urls.arm, call.request, settings.page_size, items);
     page["count"] = json!({"type": "Total", "value": page["value"].as_array().map_or(0, Vec::len)});
     Answer::json(StatusCode::OK, &page)
@@ -79,9 +80,11 @@ pub(super) fn resource_groups(call: &Admitted<'_>, subscription: &Scope) -> Answ
     let groups = store
         .state
         .resource_groups_of(subscription.subscription().unwrap_or_default());
-    let items = groups
-        .map(|(id, location)| (id.key().to_owned(), resource_group_body(id, location)))
-        .collect();
+    let items = groups.map(|(id, location)| {
+        (id.key().to_owned(), move || {
+            resource_group_body(id, location)
+        })
+    });
     let size = call.core.settings().page_size;
     Answer::json(
         StatusCode::OK,

@@ -24,10 +24,11 @@ pub(super) fn list(call: &Admitted<'_>, scope: &Scope) -> Result<Answer, ArmErro
     let filter = Filter::parse(call.request.parameter("$filter"))?;
     let mut roles = call.core.store().state.role_definitions(scope);
     roles.retain(|role| filter.takes(role));
+    // Pages go by GUID, and custom roles come behind the built-in ones.
+    roles.sort_by_key(|role| role.id);
     let items = roles
         .iter()
-        .map(|role| (role.id.to_string(), body(role, scope)))
-        .collect();
+        .map(|role| (role.id.to_string(), move || body(role, scope)));
     let size = call.core.settings().page_size;
     Ok(Answer::json(
         StatusCode::OK,

@@ -16,6 +16,8 @@ const FILE: &str = "journal.jsonl";
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
+    /// How much of it is whole lines, in bytes.
+    length: u64,
 }
 
 impl Journal {
@@ -41,6 +43,7 @@ impl Journal {
         let fresh = directory.join(format!("{FILE}.new"));
         let mut journal = Self {
             file: File::create(&fresh)?,
+            length: 0,
         };
         journal.append(records)?;
         fs::rename(&fresh, path_in(directory))?;
@@ -55,7 +58,14 @@ impl Journal {
             serde_json::to_writer(&mut lines, record)?;
             lines.push(b'\n');
         }
-        self.file.write_all(&lines)
+        if let Err(error) = self.file.write_all(&lines) {
+            // Half a line must not stay: the next one would be appended to it, and both be lost. If even that
+            // fails, the next start says which line it cannot read.
+            let _ = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += lines.len() as u64;
+        Ok(())
     }
 }
 

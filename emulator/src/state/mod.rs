@@ -186,6 +186,16 @@ impl State {
             .filter_map(|name| self.role_assignment(name))
     }
 
+    /// The assignment that gives this role to this principal at this scope.
+    pub(crate) fn twin(
+        &self,
+        principal: Uuid,
+        role: Uuid,
+        scope: &Scope,
+    ) -> Option<&RoleAssignment> {
+        self.role_assignment(self.live.twin(principal, role, scope)?)
+    }
+
     /// How many role assignments count against the limit of this scope's subscription or management group.
     pub(crate) fn count_beside(&self, scope: &Scope) -> usize {
         self.live.count_beside(scope)

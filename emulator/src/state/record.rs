@@ -40,11 +40,7 @@ impl RoleAssignment {
     /// Its ARM id.
     #[must_use]
     pub fn id(&self) -> String {
-        let scope = self.scope.as_str().trim_end_matches('/');
-        format!(
-            "{scope}/providers/Microsoft.Authorization/roleAssignments/{}",
-            self.name
-        )
+        self.scope.role_assignment_id(&self.name.to_string())
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::State;
 use crate::scope::{Level, Scope};
-use crate::world::{Cluster, ManagementGroup, ResourceGroup, Subscription};
+use crate::world::{Cluster, InvalidWorld, ManagementGroup, ResourceGroup, Subscription};
 
 /// A scope that is not there, in the words that ARM has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,20 @@ impl State {
         }
         let cluster = scope.cluster_key().and_then(|key| self.cluster(key));
         cluster.map(|_| ()).ok_or(Missing::Resource)
+    }
+
+    /// Does every role assignment stand somewhere? What the world says of them is known only here.
+    pub(crate) fn check_scopes(&self) -> Result<(), InvalidWorld> {
+        let lost = self
+            .role_assignments()
+            .find(|assignment| self.exists(&assignment.scope).is_err());
+        lost.map_or(Ok(()), |lost| {
+            let text = format!(
+                "there is nothing at '{}', where a role is assigned",
+                lost.scope
+            );
+            Err(InvalidWorld::Inconsistent(text))
+        })
     }
 
     /// The keys of `scope` and of everything that it lies in, management groups and the root included.

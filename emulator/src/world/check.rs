@@ -77,6 +77,10 @@ impl World {
         for principal in self.principals() {
             unique(&mut ids, principal.id(), "principal")?;
         }
+        let mut applications = BTreeSet::new();
+        for application in &self.service_principals {
+            unique(&mut applications, application.app_id, "application")?;
+        }
         for group in &self.groups {
             for member in &group.members {
                 known(&ids, member, "principal")?;
@@ -97,13 +101,22 @@ impl World {
     }
 
     fn check_role_assignments(&self, principals: &BTreeSet<Uuid>) -> Result<(), InvalidWorld> {
-        let custom = self.custom_roles.iter().map(|role| role.id);
-        let roles: BTreeSet<Uuid> = BUILT_IN_ROLES.keys().copied().chain(custom).collect();
-        let mut names = BTreeSet::new();
+        let mut roles: BTreeSet<Uuid> = BUILT_IN_ROLES.keys().copied().collect();
+        for role in &self.custom_roles {
+            unique(&mut roles, role.id, "role definition")?;
+        }
+        let (mut names, mut given) = (BTreeSet::new(), BTreeSet::new());
         for assignment in &self.role_assignments {
             known(&roles, &assignment.role, "role definition")?;
             known(principals, &assignment.principal, "principal")?;
             unique(&mut names, assignment.name_or_derived(), "role assignment")?;
+            let what = format!(
+                "{} for {} at {}",
+                assignment.role,
+                assignment.principal,
+                assignment.scope.key()
+            );
+            unique(&mut given, what, "role assignment")?;
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use hyper::StatusCode;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::error::ArmError;
@@ -49,7 +48,7 @@ pub(in crate::arm) fn list(call: &Admitted<'_>, scope: &Scope) -> Result<Answer,
                 .is_none_or(|whose| whose.contains(&assignment.principal))
     };
     let found = state.role_assignments_at(seen).filter(is_listed);
-    let items: Vec<(String, Value)> = found.map(|it| (it.name.to_string(), body(it))).collect();
+    let items = found.map(|it| (it.name.to_string(), move || body(it)));
     let page = paging::page(&call.core.urls.arm, call.request, settings.page_size, items);
     Ok(Answer::json(StatusCode::OK, &page))
 }

@@ -159,10 +159,7 @@ fn decide(
         return Err(ArmError::hash_conflict());
     }
     // With and without a condition count as the same [azure.md §1].
-    let twin = state
-        .role_assignments_of(wanted.principal)
-        .find(|other| other.scope == wanted.scope && other.role == wanted.role);
-    if let Some(twin) = twin {
+    if let Some(twin) = state.twin(wanted.principal, wanted.role, &wanted.scope) {
         return Err(ArmError::role_assignment_exists(
             settings.role_assignment_exists_wording,
             twin.name,
