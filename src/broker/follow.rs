@@ -60,7 +60,7 @@ impl Broker {
                 let told = async {
                     loop {
                         match changes.recv().await {
-                            Ok(Change::Job(changed)) if changed != id => {}
+                            Ok(Change::Job(other)) if other != id => {}
                             Ok(Change::Job(_) | Change::Missed) | Err(RecvError::Lagged(_)) => return,
                             // The stream's reader has ended with the process; the server ends this watch.
                             Err(RecvError::Closed) => std::future::pending().await,
