@@ -286,17 +286,33 @@ async fn put_and_give_up(azure: &Azure) {
 }
 
 #[tokio::test]
-async fn a_hanging_call_is_open_until_its_client_gives_up_and_commits_all_the_same() {
+async fn a_hanging_call_commits_and_stays_open_until_its_client_gives_up() {
     let azure = Azure::immediate().await;
     let delay = Duration::from_millis(300);
     azure.emulator.add_fault(Fault::once(
         WRITE,
         FaultEffect::CommitLate { delay, hang: true },
     ));
-    put_and_give_up(&azure).await;
-    assert_eq!(calls(&azure.emulator.history())[0].status, None);
-    azure.emulator.quiesce().await;
-    assert!(exists(&azure, NAME));
+    let put = tokio::spawn(
+        azure
+            .put_request(CLUSTER, NAME, &body(RBAC_READER, ALICE))
+            .send(),
+    );
+    let events = azure
+        .emulator
+        .until(|events| !changes(events).is_empty())
+        .await;
+    assert_eq!(
+        calls(&events)[0].closed,
+        None,
+        "committed, and still without an answer"
+    );
+    put.abort();
+    let events = azure
+        .emulator
+        .until(|events| calls(events)[0].closed.is_some())
+        .await;
+    assert_eq!(calls(&events)[0].status, None);
 }
 
 #[tokio::test]

@@ -411,6 +411,34 @@ async fn roles_come_down_the_tree_and_through_groups() {
 }
 
 #[tokio::test]
+async fn a_role_with_a_condition_gives_its_holder_nothing_here() {
+    let azure = Azure::immediate().await;
+    azure
+        .emulator
+        .put_role_assignment_as_somebody_else(&NewRoleAssignment {
+            scope: Scope::parse(CLUSTER).expect("a scope"),
+            role: guid(READER),
+            principal: guid(HEIDI),
+            name: Some(name(1)),
+            description: None,
+            condition: Some("((@Request[a:b] StringEquals 'c'))".to_owned()),
+        })
+        .expect("made");
+    let call = azure.arm_as(
+        HEIDI,
+        Method::GET,
+        &format!("{CLUSTER}?api-version=2024-05-01"),
+    );
+    assert_eq!(
+        call.send().await.expect("sent").status(),
+        StatusCode::FORBIDDEN,
+        "nobody has evaluated it"
+    );
+    let shown = azure.get(&assignment(CLUSTER, name(1))).await.json();
+    assert_eq!(shown["properties"]["conditionVersion"], "2.0");
+}
+
+#[tokio::test]
 async fn a_call_without_a_known_version_is_refused() {
     let azure = Azure::immediate().await;
     for (query, code) in [
