@@ -10,6 +10,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod grpc;
 pub mod reconcile;
 pub mod store;
 pub mod telemetry;

@@ -36,11 +36,17 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
             ),
         ));
     }
-    if server.max_in_flight == 0 {
-        found.push(Problem::new(
-            "server.max_in_flight",
-            "0 would refuse every call; at least 1",
-        ));
+    for (key, limit) in [
+        ("server.max_in_flight", server.max_in_flight),
+        ("server.max_streams", server.max_streams),
+    ] {
+        // Beyond the upper bound a semaphore panics.
+        if !(1..=1_000_000).contains(&limit) {
+            found.push(Problem::new(
+                key,
+                format!("{limit} is not within 1 and 1000000"),
+            ));
+        }
     }
     at_least("server.max_deadline", server.max_deadline, SECOND, found);
 }

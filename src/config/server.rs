@@ -16,10 +16,13 @@ pub struct Server {
     /// How many calls may be under way at once; more are answered `RESOURCE_EXHAUSTED` at once. Health and
     /// reflection are not counted.
     pub max_in_flight: usize,
+    /// How many streams (`WatchJob`) may be open at once. They are not counted among the calls.
+    pub max_streams: usize,
     /// How long a call may take where the caller sets no shorter deadline. Streams are exempt.
     #[serde(with = "humantime_serde")]
     pub max_deadline: Duration,
-    /// How long calls under way may still take once the broker was told to end.
+    /// How long what is under way, calls of callers and calls to Azure, may still take once the broker was
+    /// told to end. Longer than `azure.call_timeout`, and nothing is cut off.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
     /// Callers are not authenticated yet: whoever reaches the port may give and take access. `serve` starts
@@ -33,8 +36,9 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             max_message_bytes: 4 * 1024 * 1024,
             max_in_flight: 1024,
+            max_streams: 1024,
             max_deadline: Duration::from_secs(30),
-            drain: Duration::from_secs(20),
+            drain: Duration::from_secs(25),
             allow_unauthenticated_callers: false,
         }
     }

@@ -67,6 +67,8 @@ pub enum Reason {
     StoreUnreadable,
     /// The broker takes no further requests at the moment.
     Overloaded,
+    /// This server is ending; another, or the next, answers.
+    ShuttingDown,
     /// The request's deadline passed.
     DeadlineExceeded,
     /// The feature is not there yet.
@@ -150,6 +152,7 @@ impl Reason {
             Self::StoreFull => ("STORE_FULL", code::RESOURCE_EXHAUSTED),
             Self::StoreUnreadable => ("STORE_UNREADABLE", code::INTERNAL),
             Self::Overloaded => ("OVERLOADED", code::RESOURCE_EXHAUSTED),
+            Self::ShuttingDown => ("SHUTTING_DOWN", code::UNAVAILABLE),
             Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", code::DEADLINE_EXCEEDED),
             Self::NotImplemented => ("NOT_IMPLEMENTED", code::UNIMPLEMENTED),
         }

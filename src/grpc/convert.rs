@@ -1,0 +1,259 @@
+//! What the broker answers → the contract's messages. Nothing here can fail.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::access::PrincipalType;
+use crate::domain::effect::{Effect, Known};
+use crate::domain::grant::{Ending, Grant, GrantState};
+use crate::domain::ids::{AssignmentName, PrincipalId, TargetId};
+use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget};
+use crate::domain::role::{BuiltInRole, Role};
+
+use super::proto;
+
+mod check;
+mod cluster;
+
+pub(super) use check::answer;
+pub(super) use cluster::{cluster, clusters};
+
+/// How long AKS's own caches may keep to what they last heard [kubeguard/guard: five minutes, and three
+/// for what stands before it].
+const CLUSTERS_OWN_CACHES: Duration = Duration::from_mins(8);
+
+/// The first targets of a job, as many as its answers tell.
+const TARGETS_TOLD: usize = 20;
+
+/// A grant and what is in place for it.
+pub(super) fn grant(grant: &Grant, effects: &[Effect]) -> proto::Grant {
+    let (principal, cluster) = ends_of(&grant.target);
+    proto::Grant {
+        grant_id: grant.id.to_string(),
+        principal: Some(proto::Principal {
+            r#type: principal_type(grant.principal_type).into(),
+            ..principal
+        }),
+        cluster,
+        access: Some(access(grant)),
+        state: grant_state(grant.state).into(),
+        create_time: Some(timestamp(grant.create_time)),
+        expire_time: grant.expiry.time().map(timestamp),
+        requested_by: grant.requested_by.clone(),
+        justification: grant.justification.clone(),
+        effects: effects.iter().map(|e| effect(e, grant)).collect(),
+        job_id: grant.job.to_string(),
+        last_error: grant.last_error.as_ref().map(failure),
+        update_time: Some(timestamp(grant.update_time)),
+        end_time: grant.end_time.map(timestamp),
+        ended_by: grant.ended_by.clone(),
+        ..proto::Grant::default()
+    }
+}
+
+fn ends_of(target: &TargetId) -> (proto::Principal, String) {
+    (principal(target.principal), target.cluster.to_string())
+}
+
+/// A principal of which nothing but the id is known.
+fn principal(id: PrincipalId) -> proto::Principal {
+    proto::Principal {
+        object_id: id.to_string(),
+        ..proto::Principal::default()
+    }
+}
+
+const fn principal_type(kind: PrincipalType) -> proto::PrincipalType {
+    match kind {
+        PrincipalType::User => proto::PrincipalType::User,
+        PrincipalType::Group => proto::PrincipalType::Group,
+        PrincipalType::ServicePrincipal => proto::PrincipalType::ServicePrincipal,
+    }
+}
+
+fn access(grant: &Grant) -> proto::Access {
+    let namespaces = grant.access.namespaces.iter();
+    let mut access = proto::Access {
+        namespaces: namespaces.map(ToString::to_string).collect(),
+        ..proto::Access::default()
+    };
+    match &grant.access.role {
+        Role::BuiltIn(role) => access.azure_role = azure_role(*role).into(),
+        Role::Custom { id, .. } => access.role_definition_id = id.to_string(),
+    }
+    access
+}
+
+const fn azure_role(role: BuiltInRole) -> proto::AzureRole {
+    match role {
+        BuiltInRole::ClusterUser => proto::AzureRole::ClusterUser,
+        BuiltInRole::RbacReader => proto::AzureRole::RbacReader,
+        BuiltInRole::RbacWriter => proto::AzureRole::RbacWriter,
+        BuiltInRole::RbacAdmin => proto::AzureRole::RbacAdmin,
+        BuiltInRole::RbacClusterAdmin => proto::AzureRole::RbacClusterAdmin,
+    }
+}
+
+const fn grant_state(state: GrantState) -> proto::grant::State {
+    use proto::grant::State;
+    match state {
+        GrantState::Pending => State::Pending,
+        GrantState::Active => State::Active,
+        GrantState::Revoking(_) => State::Revoking,
+        GrantState::Ended(Ending::Revoked) => State::Revoked,
+        GrantState::Ended(Ending::Expired) => State::Expired,
+        GrantState::Ended(Ending::Failed) => State::Failed,
+    }
+}
+
+fn effect(effect: &Effect, grant: &Grant) -> proto::Effect {
+    let (name, managed) = match &effect.known {
+        Known::Foreign(foreign) => (foreign.name, false),
+        Known::Absent | Known::Present | Known::NameRefused => (effect.name, true),
+    };
+    let scope = effect.at.scope.to_string();
+    proto::Effect {
+        kind: proto::effect::Kind::RoleAssignment.into(),
+        change: proto::effect::Change::None.into(),
+        resource_id: assignment_id(&scope, name),
+        role: role_name(effect, grant),
+        scope,
+        managed,
+        cluster: grant.target.cluster.to_string(),
+        principal_id: grant.target.principal.to_string(),
+    }
+}
+
+fn assignment_id(scope: &str, name: AssignmentName) -> String {
+    format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}")
+}
+
+/// The display name of an effect's role: a custom one is the grant's own, there is no other.
+fn role_name(effect: &Effect, grant: &Grant) -> String {
+    let role = effect.at.role;
+    match BuiltInRole::from_id(role) {
+        Some(built_in) => built_in.display_name().to_owned(),
+        None if grant.access.role.id() == role => grant.access.role.display_name().to_owned(),
+        None => role.to_string(),
+    }
+}
+
+/// A job. `lag` is how far Azure's reads may trail its writes, its own caches included.
+pub(super) fn job(job: &Job, lag: Duration) -> proto::Job {
+    let (principal, cluster) = match job.targets.as_slice() {
+        [only] => {
+            let (principal, cluster) = ends_of(&only.id);
+            (Some(principal), cluster)
+        }
+        _ => (None, String::new()),
+    };
+    proto::Job {
+        job_id: job.id.to_string(),
+        kind: job_kind(job.kind).into(),
+        state: job_state(job.state).into(),
+        request_id: job.request_id.map(|id| id.to_string()).unwrap_or_default(),
+        requested_by: job.requested_by.clone(),
+        create_time: Some(timestamp(job.create_time)),
+        finish_time: job.finish_time.map(timestamp),
+        next_attempt_time: job.next_attempt_time.map(timestamp),
+        attempts: count(job.attempts),
+        total_targets: count(job.total_targets),
+        completed_targets: count(job.completed_targets),
+        last_error: job.last_error.as_ref().map(failure),
+        consistency_token: job.consistency_token.clone(),
+        enforce_time: job.finish_time.and_then(|end| enforced(end, lag)),
+        principal,
+        cluster,
+        justification: job.justification.clone(),
+        ..proto::Job::default()
+    }
+}
+
+/// By when the cluster itself grants or refuses accordingly.
+fn enforced(end: Timestamp, lag: Duration) -> Option<prost_types::Timestamp> {
+    end.checked_add(lag.saturating_add(CLUSTERS_OWN_CACHES))
+        .ok()
+        .map(timestamp)
+}
+
+/// The targets of a job that an answer tells.
+pub(super) fn targets(job: &Job) -> Vec<proto::JobTarget> {
+    job.targets.iter().take(TARGETS_TOLD).map(target).collect()
+}
+
+/// Those of them that are not as they were in `before`.
+pub(super) fn changed_targets(job: &Job, before: &Job) -> Vec<proto::JobTarget> {
+    let told = job.targets.iter().take(TARGETS_TOLD);
+    told.filter(|target| !before.targets.contains(target))
+        .map(target)
+        .collect()
+}
+
+/// How many grants a revocation found.
+pub(super) fn matched_grants(job: &Job) -> i32 {
+    let grants: usize = job.targets.iter().map(|target| target.grants.len()).sum();
+    i32::try_from(grants).unwrap_or(i32::MAX)
+}
+
+fn target(target: &JobTarget) -> proto::JobTarget {
+    let (principal, cluster) = ends_of(&target.id);
+    proto::JobTarget {
+        principal: Some(principal),
+        cluster,
+        state: job_state(target.state).into(),
+        attempts: count(target.attempts),
+        next_attempt_time: target.next_attempt_time.map(timestamp),
+        last_error: target.last_error.as_ref().map(failure),
+        grant_ids: target.grants.iter().map(ToString::to_string).collect(),
+        ..proto::JobTarget::default()
+    }
+}
+
+const fn job_kind(kind: JobKind) -> proto::job::Kind {
+    match kind {
+        JobKind::Grant => proto::job::Kind::Grant,
+        JobKind::Revoke => proto::job::Kind::Revoke,
+        JobKind::Expire => proto::job::Kind::Expire,
+    }
+}
+
+const fn job_state(state: JobState) -> proto::job::State {
+    use proto::job::State;
+    match state {
+        JobState::Queued => State::Queued,
+        JobState::Running => State::Running,
+        JobState::Retrying => State::Retrying,
+        JobState::Succeeded => State::Succeeded,
+        JobState::Failed => State::Failed,
+        JobState::Superseded => State::Superseded,
+    }
+}
+
+fn failure(failure: &Failure) -> proto::Failure {
+    proto::Failure {
+        reason: failure.reason.clone(),
+        message: failure.message.clone(),
+        azure_correlation_id: failure.azure_correlation_id.clone(),
+        retryable: failure.retryable,
+        code: failure.code,
+        metadata: failure.metadata.clone().into_iter().collect(),
+    }
+}
+
+/// A count of the contract's: what it cannot hold it does not need to tell apart.
+fn count(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    // Before 1970 jiff's fraction is negative, and the contract's counts forward all the same.
+    let (seconds, nanos) = match (time.as_second(), time.subsec_nanosecond()) {
+        (seconds, nanos) if nanos < 0 => (seconds - 1, nanos + 1_000_000_000),
+        whole => whole,
+    };
+    prost_types::Timestamp { seconds, nanos }
+}
+
+#[cfg(test)]
+mod tests;

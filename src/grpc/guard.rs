@@ -1,0 +1,275 @@
+//! Stands before the service: how many calls may be under way, and how long each may take.
+//!
+//! tonic has layers for both, whose answers carry no error details (its timeout answers `CANCELLED`), and
+//! which would count health checks as load.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::status;
+
+/// What the service is guarded by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How many calls may be under way at once.
+    pub(super) in_flight: usize,
+    /// How long a call may take where its caller sets no shorter deadline. A stream has been answered,
+    /// as far as this goes, once it begins.
+    pub(super) longest: Duration,
+    /// The largest message, which tonic enforces and does not name.
+    pub(super) message_bytes: usize,
+}
+
+/// A service and its guard.
+#[derive(Clone, Debug)]
+pub(super) struct Guarded<S> {
+    inner: S,
+    limits: Limits,
+    in_flight: Arc<Semaphore>,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(inner: S, limits: Limits) -> Self {
+        Self {
+            inner,
+            limits,
+            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+        }
+    }
+}
+
+impl<S: NamedService> NamedService for Guarded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+type Answer = Result<Response<Body>, Infallible>;
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
+            let answer = status::overloaded("calls", self.limits.in_flight);
+            return Box::pin(ready(Ok(answer.into_http())));
+        };
+        let limits = self.limits;
+        let deadline = Deadline::of(request.headers());
+        request.extensions_mut().insert(deadline);
+        // The one that was polled ready is the one to call; its clone waits for the next.
+        let next = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            let answer = within(deadline, limits.longest, inner.call(request)).await;
+            drop(permit);
+            answer.map(|response| with_details(response, limits.message_bytes))
+        })
+    }
+}
+
+/// Waits for an answer until the caller's deadline or the server's, whichever is earlier.
+async fn within(
+    deadline: Deadline,
+    longest: Duration,
+    answer: impl Future<Output = Answer>,
+) -> Answer {
+    let start = Instant::now();
+    let (until, whose, limit) = match deadline.0 {
+        Some(own) if own.at < start + longest => (own.at, "the caller's own deadline", own.limit),
+        _ => (
+            start + longest,
+            "the longest that a call may take here",
+            longest,
+        ),
+    };
+    match timeout_at(until, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(status::deadline_exceeded(whose, limit).into_http()),
+    }
+}
+
+/// A refusal that tonic made itself has no details: gives it some.
+fn with_details(response: Response<Body>, message_bytes: usize) -> Response<Body> {
+    let bare = Status::from_header_map(response.headers())
+        .filter(|status| status.code() != Code::Ok && status.details().is_empty());
+    match bare.and_then(|bare| status::dressed(&bare, message_bytes)) {
+        Some(dressed) => dressed.into_http(),
+        None => response,
+    }
+}
+
+/// When the caller stops waiting, if it said so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Option<OwnDeadline>);
+
+#[derive(Clone, Copy, Debug)]
+struct OwnDeadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// Reads `grpc-timeout`; one that is malformed sets none.
+    fn of(headers: &HeaderMap) -> Self {
+        let limit = headers
+            .get("grpc-timeout")
+            .and_then(|value| parse_timeout(value.to_str().ok()?));
+        Self(limit.and_then(|limit| {
+            // A little early: tonic reads the header as well, and would answer CANCELLED at that moment.
+            let early = limit.saturating_sub((limit / 10).min(Duration::from_millis(5)));
+            let at = Instant::now().checked_add(early)?;
+            Some(OwnDeadline { at, limit })
+        }))
+    }
+
+    /// Comes back, with what to answer, when the caller has stopped waiting; never, if it waits for ever.
+    pub(super) async fn passed(self) -> Status {
+        match self.0 {
+            Some(own) => {
+                tokio::time::sleep_until(own.at).await;
+                status::deadline_exceeded("the caller's own deadline", own.limit)
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// gRPC's `TimeoutValue TimeoutUnit`: at most eight digits and one letter.
+fn parse_timeout(value: &str) -> Option<Duration> {
+    let unit = value.chars().next_back()?;
+    let digits = value.strip_suffix(unit)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u32 = digits.parse().ok()?;
+    let one = match unit {
+        'H' => Duration::from_hours(1),
+        'M' => Duration::from_mins(1),
+        'S' => Duration::from_secs(1),
+        'm' => Duration::from_millis(1),
+        'u' => Duration::from_micros(1),
+        'n' => Duration::from_nanos(1),
+        _ => return None,
+    };
+    Some(one * amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt;
+    use tower::service_fn;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        in_flight: 1,
+        longest: Duration::from_mins(1),
+        message_bytes: 4096,
+    };
+
+    fn call(timeout: Option<&str>) -> Request<Body> {
+        let mut request = Request::builder();
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    fn reason(response: &Response<Body>) -> (Code, String) {
+        let status = Status::from_header_map(response.headers()).unwrap();
+        let details = status.get_error_details();
+        (status.code(), details.error_info().unwrap().reason.clone())
+    }
+
+    /// Never answers.
+    async fn silent(_: Request<Body>) -> Answer {
+        std::future::pending().await
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_with_its_callers_deadline() {
+        let mut guarded = Guarded::new(service_fn(silent), LIMITS);
+        let response = guarded.call(call(Some("20m"))).await.unwrap();
+        let expected = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
+        assert_eq!(reason(&response), expected);
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_with_the_servers_deadline_where_the_caller_waits_longer() {
+        let limits = Limits {
+            longest: Duration::from_millis(20),
+            ..LIMITS
+        };
+        let mut guarded = Guarded::new(service_fn(silent), limits);
+        for timeout in [None, Some("1H"), Some("99999999H"), Some("soon")] {
+            let response = guarded.call(call(timeout)).await.unwrap();
+            assert_eq!(reason(&response).0, Code::DeadlineExceeded, "{timeout:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_call_too_many_is_refused_at_once_and_the_next_is_taken_when_there_is_room() {
+        let mut guarded = Guarded::new(service_fn(silent), LIMITS);
+        let first = guarded.call(call(None));
+        let response = guarded.call(call(None)).await.unwrap();
+        let expected = (Code::ResourceExhausted, "OVERLOADED".to_owned());
+        assert_eq!(reason(&response), expected);
+        drop(first);
+        let response = guarded.call(call(Some("10m"))).await.unwrap();
+        assert_eq!(reason(&response).0, Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_tonics_own_gets_details() {
+        let answer = |_| async { Ok(Status::internal("failed to decode").into_http()) };
+        let mut guarded = Guarded::new(service_fn(answer), LIMITS);
+        let response = guarded.call(call(None)).await.unwrap();
+        let expected = (Code::InvalidArgument, "INVALID_REQUEST".to_owned());
+        assert_eq!(reason(&response), expected);
+    }
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        for (text, expected) in [
+            ("20m", Some(Duration::from_millis(20))),
+            ("5S", Some(Duration::from_secs(5))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
+            ("0n", Some(Duration::ZERO)),
+            ("", None),
+            ("S", None),
+            ("-1S", None),
+            ("+1S", None),
+            ("123456789S", None),
+            ("5 S", None),
+            ("5s", None),
+            ("5ß", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The way in for callers: the contract's messages in, the contract's messages out.
+//!
+//! What a request says is checked here, all of it at once ([`validate`]), and handed down as types that
+//! can only exist well-formed; what comes back is turned into messages ([`convert`]) or, where something
+//! went wrong, into a status with `google.rpc` error details ([`status`]), in one place each. No other
+//! module knows the contract's messages.
+
+mod convert;
+mod guard;
+mod server;
+mod service;
+mod status;
+mod validate;
+
+/// What the contract's compiler wrote.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated"
+)]
+pub mod proto {
+    tonic::include_proto!("aks.access.v1");
+}
+
+/// The contract's descriptors, comments included, for server reflection.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+pub use server::{Parts, ServeError, serve};

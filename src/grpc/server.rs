@@ -1,0 +1,177 @@
+//! The gRPC server: the service behind its guard, health and reflection beside it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::broker::Broker;
+use crate::config;
+
+use super::DESCRIPTORS;
+use super::guard::{Guarded, Limits};
+use super::proto::access_broker_service_server::AccessBrokerServiceServer;
+use super::service::Service;
+
+/// How often an idle connection is asked whether it still lives. Load balancers drop silent ones, in
+/// Azure after four minutes.
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
+/// How long it has to answer.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
+
+/// Why the server ended, or never began.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The connection layer failed.
+    #[error("serving gRPC failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors that reflection serves cannot be read.
+    #[error("the contract's descriptors cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The listening socket is no good.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// What the server needs besides its settings.
+#[derive(Clone)]
+pub struct Parts {
+    /// Who carries the requests out.
+    pub broker: Broker,
+    /// How far Azure's reads may trail its writes.
+    pub lag: Duration,
+    /// Whether the broker can do its work: what health says. Its end is the end of being ready.
+    pub ready: watch::Receiver<bool>,
+    /// Ends the server: no new calls, streams are ended, calls under way may finish.
+    pub shutdown: CancellationToken,
+}
+
+/// Serves until `shutdown` is cancelled, and then for as long as calls under way take, at most
+/// `server.drain`.
+///
+/// # Errors
+/// [`ServeError`]
+pub async fn serve(
+    settings: &config::Server,
+    listener: TcpListener,
+    parts: Parts,
+) -> Result<(), ServeError> {
+    let Parts {
+        broker,
+        lag,
+        ready,
+        shutdown,
+    } = parts;
+    let service = Service {
+        broker,
+        lag,
+        streams: Arc::new(Semaphore::new(settings.max_streams)),
+        max_streams: settings.max_streams,
+        shutdown: shutdown.clone(),
+    };
+    let service = AccessBrokerServiceServer::new(service)
+        .max_decoding_message_size(settings.max_message_bytes);
+    let limits = Limits {
+        in_flight: settings.max_in_flight,
+        longest: settings.max_deadline,
+        message_bytes: settings.max_message_bytes,
+    };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    // Before the first caller can ask: left alone, health begins with "serving".
+    report(&reporter, *ready.borrow()).await;
+    let telling = tokio::spawn(tell_health(reporter, ready, shutdown.clone()));
+
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
+        .add_service(Guarded::new(service, limits))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown.clone().cancelled_owned(),
+        );
+    let ended = within_drain(server, &shutdown, settings.drain).await;
+    telling.abort();
+    ended
+}
+
+/// Waits for the server, and once it was told to end no longer than `drain`.
+async fn within_drain(
+    server: impl Future<Output = Result<(), tonic::transport::Error>>,
+    shutdown: &CancellationToken,
+    drain: Duration,
+) -> Result<(), ServeError> {
+    let over = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = over => {
+            tracing::warn!(?drain, "calls are still under way after server.drain: they are cut off");
+            Ok(())
+        }
+    }
+}
+
+/// Reflection of everything that is served, and of the error details, without which `grpcurl` could not
+/// print them.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // Either version lists both; by itself each lists but itself.
+        .include_reflection_service(false)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+}
+
+/// What health is asked about: the whole server, and the service by name.
+const NAMES: [&str; 2] = ["", AccessBrokerServiceServer::<Service>::NAME];
+
+async fn report(reporter: &HealthReporter, ready: bool) {
+    let status = if ready {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    for name in NAMES {
+        reporter.set_service_status(name, status).await;
+    }
+}
+
+/// Keeps what health says true until the server ends.
+async fn tell_health(
+    mut reporter: HealthReporter,
+    mut ready: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    let follow = async {
+        while ready.changed().await.is_ok() {
+            let now = *ready.borrow_and_update();
+            report(&reporter, now).await;
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = shutdown.cancelled() => {}
+    }
+    report(&reporter, false).await;
+    shutdown.cancelled().await;
+    for name in NAMES {
+        // Ends those who watch: they would hold up the end of the server.
+        reporter.clear_service_status(name).await;
+    }
+}

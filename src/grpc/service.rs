@@ -1,0 +1,309 @@
+//! The contract's RPCs: each checks what was asked, asks the broker, and says what it answered.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::broker::Broker;
+use crate::broker::request::Caller;
+use crate::domain::job::Job;
+
+use super::guard::Deadline;
+use super::proto::access_broker_service_server::AccessBrokerService;
+use super::status::{invalid, not_implemented, of, overloaded, shutting_down};
+use super::{convert, proto, validate};
+
+/// The contract, served.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) broker: Broker,
+    /// How far Azure's reads may trail its writes: by then a cluster hears of what a job did.
+    pub(super) lag: Duration,
+    /// One permit for each stream that is open.
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) max_streams: usize,
+    /// Ends the streams: they would hold up the end of the server.
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Service {
+    fn job(&self, job: &Job) -> proto::Job {
+        convert::job(job, self.lag)
+    }
+}
+
+/// Callers are not authenticated yet, so they are all one.
+fn caller<T>(_: &Request<T>) -> Caller {
+    Caller("unauthenticated".to_owned())
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AccessBrokerService for Service {
+    async fn grant(&self, request: Request<proto::GrantRequest>) -> Answer<proto::GrantResponse> {
+        let caller = caller(&request);
+        let wish = validate::grant(request.get_ref(), Timestamp::now()).map_err(|v| invalid(&v))?;
+        let (grant, job) = self.broker.grant(&caller, wish).await.map_err(|e| of(&e))?;
+        Ok(Response::new(proto::GrantResponse {
+            grant: Some(convert::grant(&grant, &[])),
+            job: Some(self.job(&job)),
+            ..proto::GrantResponse::default()
+        }))
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<proto::RevokeRequest>,
+    ) -> Answer<proto::RevokeResponse> {
+        let caller = caller(&request);
+        let wish = validate::revoke(request.get_ref()).map_err(|v| invalid(&v))?;
+        let job = self
+            .broker
+            .revoke(&caller, wish)
+            .await
+            .map_err(|e| of(&e))?;
+        Ok(Response::new(proto::RevokeResponse {
+            job: Some(self.job(&job)),
+            matched_grants: convert::matched_grants(&job),
+            ..proto::RevokeResponse::default()
+        }))
+    }
+
+    async fn check_access(
+        &self,
+        request: Request<proto::CheckAccessRequest>,
+    ) -> Answer<proto::CheckAccessResponse> {
+        let request = request.into_inner();
+        let question = validate::check(&request).map_err(|v| invalid(&v))?;
+        let answer = self
+            .broker
+            .check_access(&question)
+            .await
+            .map_err(|e| of(&e))?;
+        let explained = request.explain.then_some(&question);
+        Ok(Response::new(convert::answer(&answer, explained)))
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<proto::GetJobRequest>,
+    ) -> Answer<proto::GetJobResponse> {
+        let id = validate::job_id(&request.get_ref().job_id).map_err(|v| invalid(&v))?;
+        let job = self.broker.job(id).await.map_err(|e| of(&e))?;
+        Ok(Response::new(proto::GetJobResponse {
+            job: Some(self.job(&job)),
+            targets: convert::targets(&job),
+        }))
+    }
+
+    type WatchJobStream = Messages<proto::WatchJobResponse>;
+
+    async fn watch_job(
+        &self,
+        request: Request<proto::WatchJobRequest>,
+    ) -> Answer<Self::WatchJobStream> {
+        let id = validate::job_id(&request.get_ref().job_id).map_err(|v| invalid(&v))?;
+        let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
+            return Err(overloaded("streams", self.max_streams));
+        };
+        let lag = self.lag;
+        let mut before: Option<Job> = None;
+        let told = self.broker.watch_job(id).map(move |job| {
+            let _held_while_the_stream_is = &permit;
+            let job = job.map_err(|e| of(&e))?;
+            let targets = match &before {
+                Some(before) => convert::changed_targets(&job, before),
+                None => convert::targets(&job),
+            };
+            let message = proto::WatchJobResponse {
+                job: Some(convert::job(&job, lag)),
+                targets,
+            };
+            before = Some(job);
+            Ok(message)
+        });
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let until = self.end_of_streams(deadline);
+        Ok(Response::new(Box::pin(ended_by(told, until))))
+    }
+
+    async fn get_grant(
+        &self,
+        request: Request<proto::GetGrantRequest>,
+    ) -> Answer<proto::GetGrantResponse> {
+        let id = validate::grant_id(&request.get_ref().grant_id).map_err(|v| invalid(&v))?;
+        let found = self.broker.get_grant(id).await.map_err(|e| of(&e))?;
+        Ok(Response::new(proto::GetGrantResponse {
+            grant: Some(convert::grant(&found.grant, &found.effects)),
+        }))
+    }
+
+    async fn get_cluster(
+        &self,
+        request: Request<proto::GetClusterRequest>,
+    ) -> Answer<proto::GetClusterResponse> {
+        let id = validate::cluster_id(&request.get_ref().cluster).map_err(|v| invalid(&v))?;
+        let (cluster, findings) = self.broker.get_cluster(&id).await.map_err(|e| of(&e))?;
+        Ok(Response::new(proto::GetClusterResponse {
+            cluster: Some(convert::cluster(&cluster, &findings)),
+        }))
+    }
+
+    async fn list_clusters(
+        &self,
+        request: Request<proto::ListClustersRequest>,
+    ) -> Answer<proto::ListClustersResponse> {
+        let query = validate::clusters(request.get_ref()).map_err(|v| invalid(&v))?;
+        let page = self
+            .broker
+            .list_clusters(&query)
+            .await
+            .map_err(|e| of(&e))?;
+        Ok(Response::new(convert::clusters(&page)))
+    }
+
+    // What follows is in the contract, and not served yet.
+
+    async fn extend_grant(
+        &self,
+        _: Request<proto::ExtendGrantRequest>,
+    ) -> Answer<proto::ExtendGrantResponse> {
+        Err(not_implemented("ExtendGrant"))
+    }
+
+    async fn offboard(
+        &self,
+        _: Request<proto::OffboardRequest>,
+    ) -> Answer<proto::OffboardResponse> {
+        Err(not_implemented("Offboard"))
+    }
+
+    async fn lift_offboarding(
+        &self,
+        _: Request<proto::LiftOffboardingRequest>,
+    ) -> Answer<proto::LiftOffboardingResponse> {
+        Err(not_implemented("LiftOffboarding"))
+    }
+
+    async fn list_offboardings(
+        &self,
+        _: Request<proto::ListOffboardingsRequest>,
+    ) -> Answer<proto::ListOffboardingsResponse> {
+        Err(not_implemented("ListOffboardings"))
+    }
+
+    async fn batch_check_access(
+        &self,
+        _: Request<proto::BatchCheckAccessRequest>,
+    ) -> Answer<proto::BatchCheckAccessResponse> {
+        Err(not_implemented("BatchCheckAccess"))
+    }
+
+    async fn list_access(
+        &self,
+        _: Request<proto::ListAccessRequest>,
+    ) -> Answer<proto::ListAccessResponse> {
+        Err(not_implemented("ListAccess"))
+    }
+
+    async fn list_jobs(
+        &self,
+        _: Request<proto::ListJobsRequest>,
+    ) -> Answer<proto::ListJobsResponse> {
+        Err(not_implemented("ListJobs"))
+    }
+
+    async fn list_job_targets(
+        &self,
+        _: Request<proto::ListJobTargetsRequest>,
+    ) -> Answer<proto::ListJobTargetsResponse> {
+        Err(not_implemented("ListJobTargets"))
+    }
+
+    async fn list_grants(
+        &self,
+        _: Request<proto::ListGrantsRequest>,
+    ) -> Answer<proto::ListGrantsResponse> {
+        Err(not_implemented("ListGrants"))
+    }
+
+    type WatchGrantsStream = Messages<proto::WatchGrantsResponse>;
+
+    async fn watch_grants(
+        &self,
+        _: Request<proto::WatchGrantsRequest>,
+    ) -> Answer<Self::WatchGrantsStream> {
+        Err(not_implemented("WatchGrants"))
+    }
+
+    async fn get_kubeconfig(
+        &self,
+        _: Request<proto::GetKubeconfigRequest>,
+    ) -> Answer<proto::GetKubeconfigResponse> {
+        Err(not_implemented("GetKubeconfig"))
+    }
+
+    async fn list_audit_events(
+        &self,
+        _: Request<proto::ListAuditEventsRequest>,
+    ) -> Answer<proto::ListAuditEventsResponse> {
+        Err(not_implemented("ListAuditEvents"))
+    }
+}
+
+impl Service {
+    /// What ends a stream from outside: the caller's deadline, or the end of the server.
+    fn end_of_streams(
+        &self,
+        deadline: Option<Deadline>,
+    ) -> impl Future<Output = Status> + Send + 'static {
+        let shutdown = self.shutdown.clone();
+        async move {
+            let passed = async {
+                match deadline {
+                    Some(deadline) => deadline.passed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                status = passed => status,
+                () = shutdown.cancelled() => shutting_down(),
+            }
+        }
+    }
+}
+
+/// A stream that ends with its last item, with its first error or, in an error, when `end` says so.
+fn ended_by<T: Send>(
+    items: impl Stream<Item = Result<T, Status>> + Send,
+    end: impl Future<Output = Status> + Send,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    async_stream::stream! {
+        let mut items = std::pin::pin!(items);
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                status = &mut end => {
+                    yield Err(status);
+                    break;
+                }
+                item = items.next() => match item {
+                    Some(Ok(item)) => yield Ok(item),
+                    Some(Err(status)) => {
+                        yield Err(status);
+                        break;
+                    }
+                    None => break,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! When a grant ends: `ttl`, `expire_time` or `permanent`, exactly one.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::broker::request::RequestedEnd;
+use crate::domain::grant::{MAX_TTL, MIN_TTL};
+use crate::grpc::proto;
+
+use super::Violations;
+
+const EXACTLY_ONE: &str = "set exactly one of ttl, expire_time and permanent";
+
+pub(super) fn of_grant(
+    request: &proto::GrantRequest,
+    now: Timestamp,
+    wrong: &mut Violations,
+) -> Option<RequestedEnd> {
+    // Each is looked at even where there are several, so that the caller hears of all at once.
+    let ttl = request.ttl.map(|given| ttl(given, wrong));
+    let at = request
+        .expire_time
+        .map(|given| expire_time(given, now, wrong));
+    let permanent = request.permanent.then_some(Some(RequestedEnd::Permanent));
+    let given: Vec<_> = [ttl, at, permanent].into_iter().flatten().collect();
+    match given.as_slice() {
+        [one] => *one,
+        [] => {
+            wrong.add("ttl", format!("no end is given: {EXACTLY_ONE}"));
+            None
+        }
+        _ => {
+            wrong.add("ttl", format!("several ends are given: {EXACTLY_ONE}"));
+            None
+        }
+    }
+}
+
+fn ttl(given: prost_types::Duration, wrong: &mut Violations) -> Option<RequestedEnd> {
+    // By hand: prost-types' own conversion panics on the least number of seconds.
+    let seconds = u64::try_from(given.seconds).ok();
+    let nanos = u32::try_from(given.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000);
+    let ttl = seconds
+        .zip(nanos)
+        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    match ttl {
+        Some(ttl) if (MIN_TTL..=MAX_TTL).contains(&ttl) => Some(RequestedEnd::Ttl(ttl)),
+        Some(ttl) => {
+            wrong.add(
+                "ttl",
+                format!("{}s is not within 1 second and 366 days", ttl.as_secs_f64()),
+            );
+            None
+        }
+        None => {
+            wrong.add(
+                "ttl",
+                format!(
+                    "{} seconds and {} nanoseconds are no time to live; expected 1 second to 366 days",
+                    given.seconds, given.nanos
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn expire_time(
+    given: prost_types::Timestamp,
+    now: Timestamp,
+    wrong: &mut Violations,
+) -> Option<RequestedEnd> {
+    let time = Timestamp::new(given.seconds, given.nanos)
+        .ok()
+        .filter(|_| (0..1_000_000_000).contains(&given.nanos));
+    let Some(time) = time else {
+        wrong.add(
+            "expire_time",
+            format!(
+                "{} seconds and {} nanoseconds since 1970 are no point in time",
+                given.seconds, given.nanos
+            ),
+        );
+        return None;
+    };
+    let latest = SignedDuration::try_from(MAX_TTL)
+        .ok()
+        .and_then(|longest| now.checked_add(longest).ok());
+    if time <= now {
+        wrong.add("expire_time", format!("{time} is in the past: it is {now}"));
+        None
+    } else if latest.is_some_and(|latest| time > latest) {
+        wrong.add(
+            "expire_time",
+            format!("{time} is more than 366 days from now, {now}"),
+        );
+        None
+    } else {
+        Some(RequestedEnd::At(time))
+    }
+}

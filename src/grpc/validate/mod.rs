@@ -1,0 +1,248 @@
+//! Requests as callers send them → requests that can be carried out.
+//!
+//! A request is read to its end: everything that is wrong with it is told at once. A field whose feature
+//! is not there yet is refused, never ignored: a caller who sets it relies on it.
+
+mod access;
+mod end;
+mod page;
+mod principal;
+
+use std::fmt::Display;
+
+use jiff::Timestamp;
+
+use crate::broker::request::{CheckRequest, GrantRequest, RevokeRequest};
+use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
+
+use super::proto;
+use super::status::Violation;
+
+pub(super) use page::clusters;
+
+/// The most characters of a justification.
+const LONGEST_JUSTIFICATION: usize = 1024;
+
+/// What is wrong with a request, so far.
+#[derive(Debug, Default)]
+struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// Notes what is wrong with a field.
+    fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation {
+            field: field.into(),
+            description: description.into(),
+        });
+    }
+
+    /// Takes a value, or notes why there is none.
+    fn take<T>(&mut self, field: &str, value: Result<T, impl Display>) -> Option<T> {
+        value
+            .map_err(|error| self.add(field, error.to_string()))
+            .ok()
+    }
+
+    /// Notes each of these fields that is set: what they ask for is not there yet.
+    fn not_there_yet(&mut self, fields: &[(&str, bool)]) {
+        for (field, is_set) in fields {
+            if *is_set {
+                self.add(*field, "in the contract, and not served yet: leave it out");
+            }
+        }
+    }
+
+    /// The request, if nothing is wrong with it. `None` with nothing wrong cannot be: whoever has no value
+    /// has noted why.
+    fn finish<T>(self, request: Option<T>) -> Result<T, Vec<Violation>> {
+        match request {
+            Some(request) if self.0.is_empty() => Ok(request),
+            _ => Err(self.0),
+        }
+    }
+}
+
+/// A `GrantRequest`, read at `now`.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn grant(
+    request: &proto::GrantRequest,
+    now: Timestamp,
+) -> Result<GrantRequest, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let request_id = request_id(&request.request_id, &mut wrong);
+    let principal = principal::required(request.principal.as_ref(), &mut wrong);
+    let cluster = cluster(&request.cluster, &mut wrong);
+    let access = access::required(request.access.as_ref(), &mut wrong);
+    let end = end::of_grant(request, now, &mut wrong);
+    let justification = justification(&request.justification, &mut wrong);
+    wrong.not_there_yet(&[
+        ("labels", !request.labels.is_empty()),
+        ("validate_only", request.validate_only),
+        ("external_key", !request.external_key.is_empty()),
+        ("on_behalf_of", !request.on_behalf_of.is_empty()),
+        ("start_time", request.start_time.is_some()),
+    ]);
+    let whole = || {
+        let (principal, principal_type) = principal?;
+        Some(GrantRequest {
+            request_id: request_id?,
+            principal,
+            principal_type,
+            cluster: cluster?,
+            access: access?,
+            end: end?,
+            justification: justification?,
+        })
+    };
+    let whole = whole();
+    wrong.finish(whole)
+}
+
+/// A `RevokeRequest`.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn revoke(request: &proto::RevokeRequest) -> Result<RevokeRequest, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let request_id = request_id(&request.request_id, &mut wrong);
+    wrong.not_there_yet(&[
+        ("selector", request.selector.is_some()),
+        ("include_unmanaged", request.include_unmanaged),
+        ("validate_only", request.validate_only),
+        ("max_grants", request.max_grants != 0),
+        ("on_behalf_of", !request.on_behalf_of.is_empty()),
+    ]);
+    // With a selector there is no grant_id to miss.
+    let grant = if request.selector.is_some() && request.grant_id.is_empty() {
+        None
+    } else {
+        parsed("grant_id", &request.grant_id, GrantId::parse, &mut wrong)
+    };
+    let justification = justification(&request.justification, &mut wrong);
+    let whole = || {
+        Some(RevokeRequest {
+            request_id: request_id?,
+            grant: grant?,
+            justification: justification?,
+        })
+    };
+    let whole = whole();
+    wrong.finish(whole)
+}
+
+/// A `CheckAccessRequest` that asks about an access.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn check(request: &proto::CheckAccessRequest) -> Result<CheckRequest, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let principal = principal::required(request.principal.as_ref(), &mut wrong);
+    let cluster = cluster(&request.cluster, &mut wrong);
+    wrong.not_there_yet(&[("request", request.request.is_some())]);
+    let access = if request.request.is_some() && request.access.is_none() {
+        None
+    } else {
+        access::required(request.access.as_ref(), &mut wrong)
+    };
+    consistency(request.consistency.as_ref(), &mut wrong);
+    let whole = || {
+        let (principal, principal_type) = principal?;
+        Some(CheckRequest {
+            principal,
+            principal_type,
+            cluster: cluster?,
+            access: access?,
+        })
+    };
+    let whole = whole();
+    wrong.finish(whole)
+}
+
+/// Azure is read now whatever is asked, so `fully_consistent` is what there is.
+fn consistency(consistency: Option<&proto::Consistency>, wrong: &mut Violations) {
+    let Some(asked) = consistency else { return };
+    wrong.not_there_yet(&[
+        ("consistency.max_staleness", asked.max_staleness.is_some()),
+        (
+            "consistency.at_least_as_fresh",
+            !asked.at_least_as_fresh.is_empty(),
+        ),
+    ]);
+}
+
+/// The id in a `GetJobRequest` or a `WatchJobRequest`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn job_id(id: &str) -> Result<JobId, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let id = parsed("job_id", id, JobId::parse, &mut wrong);
+    wrong.finish(id)
+}
+
+/// The id in a `GetGrantRequest`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn grant_id(id: &str) -> Result<GrantId, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let id = parsed("grant_id", id, GrantId::parse, &mut wrong);
+    wrong.finish(id)
+}
+
+/// The id in a `GetClusterRequest`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn cluster_id(id: &str) -> Result<ClusterId, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let id = cluster(id, &mut wrong);
+    wrong.finish(id)
+}
+
+fn cluster(id: &str, wrong: &mut Violations) -> Option<ClusterId> {
+    parsed("cluster", id, ClusterId::parse, wrong)
+}
+
+/// A field that has to be there and to parse.
+fn parsed<T, E: Display>(
+    field: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+    wrong: &mut Violations,
+) -> Option<T> {
+    if text.is_empty() {
+        wrong.add(field, "required");
+        return None;
+    }
+    wrong.take(field, parse(text))
+}
+
+/// The outer `Option` is whether it is well-formed, the inner whether there is one.
+#[expect(
+    clippy::option_option,
+    reason = "two questions, answered at two levels"
+)]
+fn request_id(text: &str, wrong: &mut Violations) -> Option<Option<RequestId>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    wrong.take("request_id", RequestId::parse(text)).map(Some)
+}
+
+fn justification(text: &str, wrong: &mut Violations) -> Option<String> {
+    let length = text.chars().count();
+    if length > LONGEST_JUSTIFICATION {
+        wrong.add(
+            "justification",
+            format!("{length} characters long; at most {LONGEST_JUSTIFICATION}"),
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;
