@@ -1,7 +1,12 @@
 //! The commands. Everything is wired together here, and only here.
 
 mod config;
+#[cfg(feature = "dev")]
+mod dev;
+#[cfg(feature = "dev")]
+mod emulator;
 mod serve;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +28,12 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// Run the Azure emulator alone. Prints, once it answers, where it listens and what there is, as JSON.
+    #[cfg(feature = "dev")]
+    Emulator(emulator::Arguments),
+    /// Run Redis, the Azure emulator and the broker in this terminal.
+    #[cfg(feature = "dev")]
+    Dev(dev::Arguments),
 }
 
 /// Where the configuration is.
@@ -48,11 +59,25 @@ pub fn run() -> ExitCode {
 /// An error of any kind: what a command ends with is printed and never matched on.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Runs a command's asynchronous part. What it leaves behind is not waited for.
+fn block_on(work: impl Future<Output = Result<(), AnyError>>) -> Result<(), AnyError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
+}
+
 impl Command {
     fn run(self) -> Result<(), AnyError> {
         match self {
             Self::Serve(file) => serve::run(&file),
             Self::Config(command) => command.run(),
+            #[cfg(feature = "dev")]
+            Self::Emulator(arguments) => emulator::run(&arguments),
+            #[cfg(feature = "dev")]
+            Self::Dev(arguments) => dev::run(&arguments),
         }
     }
 }

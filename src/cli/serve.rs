@@ -1,23 +1,47 @@
-//! `serve`: runs the broker until it is told to end.
+//! `serve`: puts the broker together and runs it until it is told to end.
+
+use std::io::{self, Write, stdout};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::azure::{Azure, AzureSettings};
+use crate::broker::{Broker, BrokerSettings};
 use crate::config::Config;
-use crate::telemetry;
+use crate::domain::ids::InstanceId;
+use crate::reconcile::Reconciler;
+use crate::store::{Changes, Store, StoreError};
+use crate::{grpc, telemetry};
 
-use super::{AnyError, ConfigFile};
+use super::signals::Signals;
+use super::{AnyError, ConfigFile, block_on};
 
-/// Why the broker does not start.
+/// What the first line on standard output begins with, once the port is open; the address follows.
+pub(super) const LISTENING: &str = "listening on ";
+
+/// The wait between two looks at what is not there yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why the broker does not start, or ends.
 #[derive(Debug, Error)]
 enum ServeError {
     #[error(
         "callers are not authenticated yet: whoever reaches {listen} can give and take access. \
          Set server.allow_unauthenticated_callers to true if nobody else can reach it"
     )]
-    CallersAreNotAuthenticated {
-        /// Where the broker would listen.
-        listen: std::net::SocketAddr,
+    CallersAreNotAuthenticated { listen: SocketAddr },
+    #[error("server.listen: cannot listen on {listen}: {source}")]
+    Listen {
+        listen: SocketAddr,
+        source: io::Error,
     },
+    #[error("told twice to end: calls under way were cut off")]
+    Aborted,
 }
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), AnyError> {
@@ -28,5 +52,153 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), AnyError> {
             listen: config.server.listen,
         }));
     }
+    block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> Result<(), AnyError> {
+    let mut signals = Signals::take()?;
+    let shutdown = CancellationToken::new();
+    let broker = run_until(config, &shutdown);
+    let mut broker = std::pin::pin!(broker);
+    tokio::select! {
+        outcome = &mut broker => return outcome,
+        () = signals.next() => {
+            tracing::info!("told to end: no new calls are taken");
+            shutdown.cancel();
+        }
+    }
+    tokio::select! {
+        outcome = broker => outcome,
+        () = signals.next() => Err(Box::new(ServeError::Aborted)),
+    }
+}
+
+/// Everything that the broker is, until `shutdown`.
+async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), AnyError> {
+    let store = Store::new(&config.redis, config.reconciler.retention)?;
+    let azure = Azure::new(AzureSettings::from_config(&config.azure)?)?;
+    let listener = listen(config.server.listen).await?;
+    let work = Arc::new(Notify::new());
+    let changes = Changes::follow(store.clone(), shutdown.clone());
+    let broker = Broker::new(
+        store.clone(),
+        azure.clone(),
+        changes,
+        Arc::clone(&work),
+        BrokerSettings {
+            subscriptions: config.azure.subscriptions.iter().copied().collect(),
+            known_for: config.reconciler.cluster_cache,
+            lag: config.reconciler.lag,
+        },
+    );
+    let (ready, is_ready) = watch::channel(false);
+    let parts = grpc::Parts {
+        broker,
+        lag: config.reconciler.lag,
+        ready: is_ready,
+        shutdown: shutdown.clone(),
+    };
+    let server = async {
+        let served = grpc::serve(&config.server, listener, parts).await;
+        served.map_err(AnyError::from)
+    };
+    let reconciler = async {
+        let worked = reconcile(config, store, azure, work, &ready, shutdown).await;
+        worked.map_err(AnyError::from)
+    };
+    tokio::try_join!(server, reconciler).map(|_| ())
+}
+
+/// Carries out what was accepted, from the moment at which Redis is there. Health hears when a first
+/// access token is there as well.
+async fn reconcile(
+    config: &Config,
+    store: Store,
+    azure: Azure,
+    work: Arc<Notify>,
+    ready: &watch::Sender<bool>,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
+    let Some(instance) = shutdown.run_until_cancelled(redis_is_there(&store)).await else {
+        return Ok(());
+    };
+    let reconciler = Reconciler::new(
+        store,
+        azure.clone(),
+        config.reconciler.clone(),
+        config.azure.call_timeout,
+        instance?,
+        work,
+    );
+    let told = async {
+        shutdown.run_until_cancelled(a_token_is_there(&azure)).await;
+        // A broker that is ending takes no calls, whatever it has in hand.
+        ready.send_replace(!shutdown.is_cancelled());
+    };
+    let worked = within_drain(
+        reconciler.run(shutdown.clone()),
+        shutdown,
+        config.server.drain,
+    );
+    tokio::join!(told, worked);
     Ok(())
+}
+
+/// Waits for what is under way, and once told to end no longer than `drain`: a lease that is not handed
+/// back ends by itself.
+async fn within_drain(
+    passes: impl Future<Output = ()>,
+    shutdown: &CancellationToken,
+    drain: Duration,
+) {
+    let over = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        () = passes => {}
+        () = over => tracing::warn!(?drain, "passes are still under way after server.drain: their leases end by themselves"),
+    }
+}
+
+/// Opens the port, and says so.
+async fn listen(listen: SocketAddr) -> Result<TcpListener, ServeError> {
+    let at = |source| ServeError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(at)?;
+    let address = listener.local_addr().map_err(at)?;
+    tracing::info!(%address, "listening");
+    // Whoever started us may have closed our standard output, which is no reason not to serve.
+    let _ = writeln!(stdout(), "{LISTENING}{address}");
+    Ok(listener)
+}
+
+/// Waits for a Redis that can keep what is accepted, and gives the broker's instance id.
+async fn redis_is_there(store: &Store) -> Result<InstanceId, StoreError> {
+    loop {
+        match store.instance().await {
+            Ok(instance) => {
+                tracing::info!(%instance, "Redis keeps what is accepted");
+                return Ok(instance);
+            }
+            // Waiting would not mend these: the operator has to.
+            Err(error @ (StoreError::NotDurable { .. } | StoreError::Misconfigured(_))) => {
+                return Err(error);
+            }
+            Err(error) => tracing::warn!(%error, "Redis is not there yet"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Waits for a first access token.
+///
+/// Later trouble with Redis or Entra does not make the broker unready again: every replica would vanish
+/// from the load balancer at once, and callers would hear nothing where they now hear what is wrong and
+/// when to come back.
+async fn a_token_is_there(azure: &Azure) {
+    while let Err(error) = azure.fetch_access_token().await {
+        tracing::warn!(%error, "there is no access token for Azure yet");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    tracing::info!("ready");
 }

@@ -1,7 +1,7 @@
 //! What the process tells of itself: for now, logs. They go to standard error, so that what a command
 //! prints can be piped on.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
@@ -36,7 +36,9 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
         filter: log.filter.clone(),
         source,
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     match log.format {
         LogFormat::Text => registry.with(lines).try_init()?,
