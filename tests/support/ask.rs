@@ -1,0 +1,152 @@
+//! Requests as platforms send them, and waiting for what they lead to.
+
+use std::time::Duration;
+
+use aks_access_broker::grpc::proto::{
+    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, GetJobRequest, GrantRequest,
+    GrantResponse, Job, PrincipalRef, PrincipalType, RevokeRequest, WatchJobRequest, job,
+};
+use uuid::Uuid;
+
+use super::broker::Client;
+
+/// A user, by object id.
+pub fn user(id: Uuid) -> PrincipalRef {
+    PrincipalRef {
+        object_id: id.to_string(),
+        r#type: PrincipalType::User.into(),
+        ..PrincipalRef::default()
+    }
+}
+
+/// A built-in role on the whole cluster, or on some namespaces.
+pub fn access(role: AzureRole, namespaces: &[&str]) -> Access {
+    Access {
+        azure_role: role.into(),
+        namespaces: namespaces.iter().map(ToString::to_string).collect(),
+        ..Access::default()
+    }
+}
+
+/// A grant until it is revoked.
+pub fn permanent(principal: Uuid, cluster: &str, access: Access) -> GrantRequest {
+    GrantRequest {
+        request_id: Uuid::new_v4().to_string(),
+        principal: Some(user(principal)),
+        cluster: cluster.to_owned(),
+        access: Some(access),
+        permanent: true,
+        ..GrantRequest::default()
+    }
+}
+
+/// A grant for so long.
+pub fn lasting(principal: Uuid, cluster: &str, access: Access, ttl: Duration) -> GrantRequest {
+    GrantRequest {
+        permanent: false,
+        ttl: Some(ttl.try_into().expect("a ttl")),
+        ..permanent(principal, cluster, access)
+    }
+}
+
+/// The revocation of one grant.
+pub fn revocation(grant_id: &str) -> RevokeRequest {
+    RevokeRequest {
+        request_id: Uuid::new_v4().to_string(),
+        grant_id: grant_id.to_owned(),
+        ..RevokeRequest::default()
+    }
+}
+
+/// Grants, and follows the job to its end.
+pub async fn grant(client: &mut Client, request: GrantRequest) -> (GrantResponse, Job) {
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    let job = over(client, &accepted.job.as_ref().expect("a job").job_id).await;
+    (accepted, job)
+}
+
+/// Revokes, and follows the job to its end.
+pub async fn revoke(client: &mut Client, grant_id: &str) -> Job {
+    let accepted = client
+        .revoke(revocation(grant_id))
+        .await
+        .expect("accepted")
+        .into_inner();
+    over(client, &accepted.job.expect("a job").job_id).await
+}
+
+/// Follows a job to its end.
+pub async fn over(client: &mut Client, job_id: &str) -> Job {
+    let request = WatchJobRequest {
+        job_id: job_id.to_owned(),
+    };
+    let mut told = client
+        .watch_job(request)
+        .await
+        .expect("a watch")
+        .into_inner();
+    let mut last = None;
+    while let Some(response) = told.message().await.expect("the watch goes on") {
+        last = response.job;
+    }
+    let job = last.expect("a watch tells at least one state");
+    assert!(
+        job.finish_time.is_some(),
+        "a watch ended before its job: {job:?}"
+    );
+    job
+}
+
+/// A job as it is now.
+pub async fn job(client: &mut Client, job_id: &str) -> Job {
+    let request = GetJobRequest {
+        job_id: job_id.to_owned(),
+    };
+    client
+        .get_job(request)
+        .await
+        .expect("the job")
+        .into_inner()
+        .job
+        .expect("a job")
+}
+
+/// Follows a job until it is in `state`.
+pub async fn until(client: &mut Client, job_id: &str, state: job::State) -> Job {
+    let request = WatchJobRequest {
+        job_id: job_id.to_owned(),
+    };
+    let mut told = client
+        .watch_job(request)
+        .await
+        .expect("a watch")
+        .into_inner();
+    while let Some(response) = told.message().await.expect("the watch goes on") {
+        let job = response.job.expect("a job");
+        if job.state() == state {
+            return job;
+        }
+    }
+    panic!("job {job_id} was over before it was {state:?}");
+}
+
+/// Whether the principal holds an access, with paths and findings.
+pub async fn check(
+    client: &mut Client,
+    principal: Uuid,
+    cluster: &str,
+    access: Access,
+) -> CheckAccessResponse {
+    let request = CheckAccessRequest {
+        principal: Some(user(principal)),
+        cluster: cluster.to_owned(),
+        access: Some(access),
+        explain: true,
+        ..CheckAccessRequest::default()
+    };
+    client
+        .check_access(request)
+        .await
+        .expect("an answer")
+        .into_inner()
+}

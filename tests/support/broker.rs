@@ -1,0 +1,111 @@
+//! The broker as its users have it: the binary, `serve`, over gRPC.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use aks_access_broker::grpc::proto::access_broker_service_client::AccessBrokerServiceClient;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// A client of the broker's.
+pub type Client = AccessBrokerServiceClient<Channel>;
+
+/// A broker's process.
+pub struct BrokerProcess {
+    child: Child,
+    channel: Channel,
+    address: String,
+}
+
+impl BrokerProcess {
+    /// Starts one, and waits until its health says that it serves.
+    pub async fn start(config: &Path) -> Self {
+        let broker = Self::start_unready(config).await;
+        let request = HealthCheckRequest::default();
+        let mut health = HealthClient::new(broker.channel.clone());
+        let mut states = health.watch(request).await.expect("health").into_inner();
+        while let Some(state) = states.message().await.expect("health goes on") {
+            if state.status() == ServingStatus::Serving {
+                return broker;
+            }
+        }
+        panic!("health ended before the broker served");
+    }
+
+    /// Starts one, and waits until it listens.
+    pub async fn start_unready(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_aks-access-broker"))
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .env(
+                "AKS_ACCESS_BROKER__LOG__FILTER",
+                std::env::var("BROKER_LOG").unwrap_or_else(|_| "error".to_owned()),
+            )
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the broker's binary");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        while let Some(line) = lines.next_line().await.expect("the broker's output") {
+            if let Some(address) = line.strip_prefix("listening on ") {
+                let address = format!("http://{address}");
+                let channel = Endpoint::from_shared(address.clone())
+                    .expect("an address")
+                    .connect()
+                    .await
+                    .expect("the broker takes connections");
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Self {
+                    child,
+                    channel,
+                    address,
+                };
+            }
+        }
+        let status = child.wait().await;
+        panic!("the broker ended before it listened: {status:?}");
+    }
+
+    /// A client.
+    pub fn client(&self) -> Client {
+        AccessBrokerServiceClient::new(self.channel.clone())
+    }
+
+    /// Where it listens, `http://HOST:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it ran");
+    }
+
+    /// Sends it a signal by name, such as `STOP` or `TERM`.
+    pub async fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status()
+            .await;
+        assert!(
+            status.expect("kill").success(),
+            "no process to send {name} to"
+        );
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
+        self.child.wait().await.expect("its end")
+    }
+}

@@ -1,0 +1,208 @@
+//! A world to test in: a real Redis, the Azure emulator in this process, and the broker as a process of its
+//! own, which can be killed. Helpers make worlds and ask what is true; they assert nothing about the broker.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part of this"
+)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+pub mod ask;
+pub mod broker;
+pub mod proxy;
+pub mod redis;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use azure_emulator::{Emulator, Operation, Options, Settings};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use broker::BrokerProcess;
+use redis::RedisServer;
+
+/// Everything that a broker stands on.
+pub struct World {
+    /// Azure, and what is true.
+    pub emulator: Emulator,
+    /// Where the broker keeps what it accepted.
+    pub redis: RedisServer,
+    /// Everything on disk; gone with the world.
+    pub dir: TempDir,
+}
+
+/// How a world's broker is set up.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// How long one call to Azure may take.
+    pub call_timeout: Duration,
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// How long a call may take effect after its sender gave up.
+    pub settle_time: Duration,
+    /// How far Azure's reads may trail its writes.
+    pub lag: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_secs(2),
+            lease: Duration::from_secs(5),
+            settle_time: Duration::from_secs(2),
+            lag: Duration::from_secs(1),
+        }
+    }
+}
+
+impl World {
+    /// A world whose Azure is always up to date and never throttles.
+    pub async fn start() -> Self {
+        Self::start_with(Settings::immediate(), 0).await
+    }
+
+    /// A world whose Azure has these manners, and draws its chances from `seed`.
+    pub async fn start_with(settings: Settings, seed: u64) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options {
+            settings,
+            seed,
+            ..Options::default()
+        };
+        let emulator = Emulator::start(options).await.expect("an emulator");
+        fs::write(dir.path().join("ca.pem"), emulator.ca_pem()).expect("the CA's file");
+        fs::write(dir.path().join("secret"), "access-broker-secret").expect("the secret's file");
+        let redis = RedisServer::start(&dir.path().join("redis"), &[]).await;
+        Self {
+            emulator,
+            redis,
+            dir,
+        }
+    }
+
+    /// Starts a broker, and waits until it says that it serves.
+    pub async fn broker(&self, timing: &Timing) -> BrokerProcess {
+        let config = self.config(timing, &self.redis.url(), &self.emulator.urls().arm);
+        BrokerProcess::start(&config).await
+    }
+
+    /// Writes a configuration for a broker that reaches Redis and ARM there.
+    pub fn config(&self, timing: &Timing, redis: &str, arm: &str) -> PathBuf {
+        let world = self.emulator.world();
+        let urls = self.emulator.urls();
+        let subscriptions: Vec<String> = world
+            .subscriptions
+            .iter()
+            .map(|subscription| subscription.id.to_string())
+            .collect();
+        let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+        let text = format!(
+            "server:\n  listen: 127.0.0.1:0\n  allow_unauthenticated_callers: true\n\
+             redis:\n  url: {redis}\n\
+             azure:\n  tenant_id: {tenant}\n  subscriptions: [{subscriptions}]\n  ca_file: {dir}/ca.pem\n  \
+             call_timeout: {call}\n  connect_timeout: {connect}\n  credential:\n    client_secret:\n      \
+             client_id: {client}\n      client_secret_file: {dir}/secret\n  endpoints:\n    arm: {arm}\n    \
+             entra: {entra}\n    graph: {graph}\n\
+             reconciler:\n  allow_short_times: true\n  lease: {lease}\n  settle_time: {settle}\n  lag: {lag}\n  \
+             backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n",
+            tenant = world.tenant,
+            subscriptions = subscriptions.join(", "),
+            dir = self.dir.path().display(),
+            call = millis(timing.call_timeout),
+            connect = millis(timing.call_timeout / 2),
+            client = "40000000-0000-4000-8000-000000000001",
+            entra = urls.entra,
+            graph = urls.graph,
+            lease = millis(timing.lease),
+            settle = millis(timing.settle_time),
+            lag = millis(timing.lag),
+        );
+        let path = self
+            .dir
+            .path()
+            .join(format!("broker-{}.yaml", Uuid::new_v4()));
+        fs::write(&path, text).expect("the configuration's file");
+        path
+    }
+
+    /// The ARM id of one of the world's clusters, by name.
+    pub fn cluster(&self, name: &str) -> String {
+        let world = self.emulator.world();
+        let cluster = world
+            .clusters
+            .iter()
+            .find(|cluster| cluster.name == name)
+            .expect("such a cluster");
+        format!(
+            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}",
+            cluster.subscription, cluster.resource_group, cluster.name
+        )
+    }
+
+    /// What Azure truly holds for everybody but the world's own beginnings: (scope, role, principal).
+    pub fn truth(&self) -> BTreeSet<Assignment> {
+        let ours = self
+            .emulator
+            .role_assignments()
+            .into_iter()
+            .filter(|found| found.description.is_some());
+        ours.map(|found| Assignment {
+            scope: found.scope.to_string().to_lowercase(),
+            role: found.role,
+            principal: found.principal,
+        })
+        .collect()
+    }
+
+    /// How many calls of one operation the broker has made.
+    pub fn count(&self, operation: Operation) -> usize {
+        self.emulator
+            .calls()
+            .iter()
+            .filter(|call| call.operation == operation)
+            .count()
+    }
+}
+
+/// One role of one principal at one scope.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Assignment {
+    /// Where, in lower case.
+    pub scope: String,
+    /// Which role.
+    pub role: Uuid,
+    /// Whose.
+    pub principal: Uuid,
+}
+
+impl World {
+    /// Waits until no target of the broker's waits for anything: no work, no retry, no settle deadline, no
+    /// expiry.
+    pub async fn at_rest(&self) {
+        let mut connection = self.redis.connection().await;
+        loop {
+            let (due, expiries, waiting, ready): (u64, u64, Vec<String>, Vec<String>) =
+                ::redis::pipe()
+                    .zcard("{aab:main}:due")
+                    .zcard("{aab:main}:expiries")
+                    .cmd("KEYS")
+                    .arg("{aab:main}:*:todo")
+                    .cmd("KEYS")
+                    .arg("{aab:main}:ready:*")
+                    .query_async(&mut connection)
+                    .await
+                    .expect("Redis answers");
+            if due == 0 && expiries == 0 && waiting.is_empty() && ready.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A real `redis-server`, as durable as I1 asks for.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+/// A Redis of this test's own; ended with it.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    dir: PathBuf,
+}
+
+impl RedisServer {
+    /// Starts one that keeps its data in `dir`, and waits until it takes connections. `settings` come after
+    /// the durable ones, and win.
+    pub async fn start(dir: &Path, settings: &[&str]) -> Self {
+        std::fs::create_dir_all(dir).expect("Redis's directory");
+        let port = free_port().await;
+        let child = run(dir, port, settings).await;
+        Self {
+            child,
+            port,
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it as a crash would, and leaves its data.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("Redis was running");
+    }
+
+    /// Starts it again on the same port with the same data.
+    pub async fn start_again(&mut self) {
+        self.child = run(&self.dir, self.port, &[]).await;
+    }
+
+    /// A connection, to look at what is kept.
+    pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
+        let client = ::redis::Client::open(self.url()).expect("Redis's address");
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("a connection to Redis")
+    }
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("its number").port()
+}
+
+async fn run(dir: &Path, port: u16, settings: &[&str]) -> Child {
+    let mut child = Command::new("redis-server")
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--save",
+            "",
+        ])
+        .args([
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--maxmemory-policy",
+            "noeviction",
+        ])
+        .arg("--dir")
+        .arg(dir)
+        .args(settings)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("redis-server is on PATH: `make tools` says how to get it");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    while let Some(line) = lines.next_line().await.expect("Redis's output") {
+        if line.contains("Ready to accept connections") {
+            // Whatever it still says must be read, or it would wait for us.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return child;
+        }
+    }
+    panic!("redis-server ended before it took connections, on port {port}");
+}
