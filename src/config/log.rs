@@ -16,7 +16,8 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info".to_owned(),
+            // The Azure SDK tells of each call at info.
+            filter: "info,typespec_client_core=warn".to_owned(),
         }
     }
 }

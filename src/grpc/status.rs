@@ -74,6 +74,10 @@ pub(super) fn of(error: &BrokerError) -> Status {
             description: wrong.to_string(),
         }]);
     }
+    // What a caller has to see to is the caller's; this is the operator's.
+    if error.reason().code() == i32::from(Code::Internal) {
+        tracing::error!(%error, reason = error.reason().as_str(), "a call failed for a reason of the broker's own");
+    }
     Refusal {
         metadata: error.metadata(),
         retry_after: error.retry_after(),
