@@ -33,6 +33,8 @@ const CALLERS: u64 = 4;
 /// The longest that a call takes effect after its sender gave up. The weather's latest commits come a second after
 /// their receipt; the rest is for a machine that has much else to do.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
+/// How far Azure's replicas trail.
+const LAG: Duration = Duration::from_secs(1);
 const CLUSTER_USER: Uuid = uuid!("4abbcc35-e782-43d8-92c5-2d3f1bd2253f");
 const ROLES: [(AzureRole, Uuid); 3] = [
     (
@@ -199,7 +201,7 @@ fn bad_weather() -> Vec<Fault> {
         role_assignments(status(500, "InternalServerError"), 0.03),
         role_assignments(status(503, "ServerTimeout"), 0.02),
         role_assignments(status(429, "TooManyRequests"), 0.002),
-        role_assignments(FaultEffect::LaggingNoContent, 0.04),
+        role_assignments(FaultEffect::LaggingNoContent { within: Some(LAG) }, 0.04),
         role_assignments(
             FaultEffect::Latency {
                 delay: Duration::from_millis(120),
@@ -326,7 +328,7 @@ async fn i1_killed_at_any_moment_the_broker_loses_nothing() {
         call_timeout: Duration::from_millis(700),
         lease: Duration::from_secs(2),
         settle_time: SETTLE_TIME,
-        lag: Duration::from_secs(1),
+        lag: LAG,
     };
     let stream = Stream::begin(&world, seed);
     for kill in 1..=KILLS {

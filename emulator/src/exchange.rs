@@ -136,7 +136,8 @@ struct Trouble {
     holds_after_commit: Vec<String>,
     cut_before_commit: bool,
     cut_after_commit: bool,
-    lagging_no_content: bool,
+    /// The longest ago that an assignment was written which the replica has not seen.
+    lagging_no_content: Option<std::time::Duration>,
     late: Option<(std::time::Duration, bool)>,
 }
 
@@ -162,7 +163,12 @@ async fn carry_out(core: Arc<Core>, request: Request) -> End {
     }
     let answer = match trouble.status {
         Some(answer) => answer,
-        None if trouble.lagging_no_content => arm::no_content(&request),
+        None if trouble
+            .lagging_no_content
+            .is_some_and(|within| arm::was_written_within(&core, &request, within)) =>
+        {
+            arm::no_content(&request)
+        }
         None => core.handle(&request),
     };
     drop(undecided);
@@ -224,7 +230,9 @@ impl Trouble {
                 FaultEffect::CutBeforeCommit => trouble.cut_before_commit = true,
                 FaultEffect::CutAfterCommit => trouble.cut_after_commit = true,
                 FaultEffect::CommitLate { delay, hang } => trouble.late = Some((delay, hang)),
-                FaultEffect::LaggingNoContent => trouble.lagging_no_content = true,
+                FaultEffect::LaggingNoContent { within } => {
+                    trouble.lagging_no_content = Some(within.unwrap_or(std::time::Duration::MAX));
+                }
                 FaultEffect::Hold { name } => trouble.holds.push(name),
                 FaultEffect::HoldAfterCommit { name } => trouble.holds_after_commit.push(name),
             }

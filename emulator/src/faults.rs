@@ -74,7 +74,12 @@ pub enum FaultEffect {
     },
     /// A DELETE of a role assignment is answered with 204 and does nothing, as by a replica that has not
     /// seen the PUT. It leaves all other calls alone.
-    LaggingNoContent,
+    LaggingNoContent {
+        /// Only where the assignment was written less than so long ago (`within_ms`): a replica lags by so
+        /// much and no more. None: however long ago.
+        #[serde(default, rename = "within_ms", with = "millis::optional")]
+        within: Option<Duration>,
+    },
     /// The call waits, before it is looked at, until its name is released.
     Hold {
         /// What to release it by.
@@ -116,7 +121,7 @@ impl Fault {
             .as_deref()
             .unwrap_or_default()
             .to_lowercase();
-        let only_deletes = self.effect == FaultEffect::LaggingNoContent;
+        let only_deletes = matches!(self.effect, FaultEffect::LaggingNoContent { .. });
         wildcard::matches(pattern, operation.as_str())
             && path.to_lowercase().contains(&part)
             && (!only_deletes || operation == Operation::RoleAssignmentDelete)

@@ -353,7 +353,7 @@ async fn a_lagging_replica_knows_of_nothing_to_delete() {
     azure.emulator.add_fault(Fault {
         operation: None,
         path_contains: None,
-        effect: FaultEffect::LaggingNoContent,
+        effect: FaultEffect::LaggingNoContent { within: None },
         times: Some(1),
         probability: None,
     });

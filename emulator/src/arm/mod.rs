@@ -53,6 +53,30 @@ pub(crate) fn fault(request: &Request, status: StatusCode, code: &str, message: 
     )
 }
 
+/// Whether the role assignment that a request is about was written less than `within` ago: only then can a
+/// replica that trails by so much not have seen it.
+pub(crate) fn was_written_within(
+    core: &Core,
+    request: &Request,
+    within: std::time::Duration,
+) -> bool {
+    let name = request.path.rsplit('/').next().unwrap_or_default();
+    let Ok(name) = uuid::Uuid::try_parse(name) else {
+        return false;
+    };
+    let written = core
+        .store()
+        .state
+        .role_assignment(name)
+        .map(|found| found.updated_on);
+    written.is_some_and(|written| {
+        jiff::Timestamp::now()
+            .duration_since(written)
+            .unsigned_abs()
+            < within
+    })
+}
+
 /// What a replica answers that has not seen the PUT.
 pub(crate) fn no_content(request: &Request) -> Answer {
     with_headers(Answer::empty(StatusCode::NO_CONTENT), request)
