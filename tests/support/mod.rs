@@ -15,6 +15,7 @@ pub mod ask;
 pub mod broker;
 pub mod proxy;
 pub mod redis;
+pub mod refusal;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -186,6 +187,15 @@ impl World {
     /// Waits until no target of the broker's waits for anything: no work, no retry, no settle deadline, no
     /// expiry.
     pub async fn at_rest(&self) {
+        self.rests(false).await;
+    }
+
+    /// Waits until no target waits for anything but its expiries.
+    pub async fn at_rest_but_for_expiries(&self) {
+        self.rests(true).await;
+    }
+
+    async fn rests(&self, but_for_expiries: bool) {
         let mut connection = self.redis.connection().await;
         loop {
             let (due, expiries, waiting, ready): (u64, u64, Vec<String>, Vec<String>) =
@@ -199,7 +209,8 @@ impl World {
                     .query_async(&mut connection)
                     .await
                     .expect("Redis answers");
-            if due == 0 && expiries == 0 && waiting.is_empty() && ready.is_empty() {
+            let expired = expiries == 0 || but_for_expiries;
+            if due == 0 && expired && waiting.is_empty() && ready.is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

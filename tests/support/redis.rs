@@ -1,5 +1,6 @@
 //! A real `redis-server`, as durable as I1 asks for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -55,6 +56,26 @@ impl RedisServer {
             .get_multiplexed_async_connection()
             .await
             .expect("a connection to Redis")
+    }
+
+    /// Everything that is kept, by key: two of these are equal where nothing has changed in between.
+    pub async fn everything(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut connection = self.connection().await;
+        let keys: Vec<String> = ::redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .expect("the keys");
+        let mut everything = BTreeMap::new();
+        for key in keys {
+            let value: Option<Vec<u8>> = ::redis::cmd("DUMP")
+                .arg(&key)
+                .query_async(&mut connection)
+                .await
+                .expect("a value");
+            everything.extend(value.map(|value| (key, value)));
+        }
+        everything
     }
 }
 

@@ -1,0 +1,291 @@
+//! What is not there is said to be not there: features of the contract that have not been built yet, values that
+//! nobody knows, and things that nobody has heard of. Nothing that a caller says is ignored.
+#![cfg(feature = "dev")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+mod support;
+
+use std::time::{Duration, SystemTime};
+
+use aks_access_broker::grpc::proto::{
+    Access, AzureRole, BatchCheckAccessRequest, CheckAccessRequest, Consistency,
+    ExtendGrantRequest, GetClusterRequest, GetGrantRequest, GetJobRequest, GetKubeconfigRequest,
+    GrantRequest, GrantSelector, KubernetesRequest, KubernetesRole, LiftOffboardingRequest,
+    ListAccessRequest, ListAuditEventsRequest, ListGrantsRequest, ListJobTargetsRequest,
+    ListJobsRequest, ListOffboardingsRequest, OffboardRequest, PrincipalRef, RevokeRequest,
+    WatchGrantsRequest, WatchJobRequest,
+};
+use azure_emulator::Operation;
+use support::ask::{access, permanent, revocation, user};
+use support::broker::{BrokerProcess, Client};
+use support::refusal::Refusal;
+use support::{Timing, World};
+use tonic::Code;
+use uuid::{Uuid, uuid};
+
+const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+
+async fn world() -> (World, BrokerProcess, Client) {
+    let world = World::start().await;
+    let broker = world.broker(&Timing::default()).await;
+    let client = broker.client();
+    (world, broker, client)
+}
+
+/// Nothing is kept but the broker's own instance, and nobody has tried to assign anything.
+async fn nothing_was_queued(world: &World) {
+    let kept: Vec<String> = world.redis.everything().await.into_keys().collect();
+    assert_eq!(kept, ["{aab:main}:meta"]);
+    assert_eq!(world.count(Operation::RoleAssignmentWrite), 0);
+}
+
+#[tokio::test]
+async fn fields_whose_feature_is_not_there_yet_are_refused_by_name_and_never_ignored() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    let soon = prost_types::Timestamp::from(SystemTime::now() + Duration::from_mins(1));
+    let grant = GrantRequest {
+        principal: Some(PrincipalRef {
+            user_principal_name: "alice@contoso.example".to_owned(),
+            application_id: Uuid::new_v4().to_string(),
+            ..user(ALICE)
+        }),
+        access: Some(Access {
+            kubernetes_role: Some(KubernetesRole::default()),
+            ..Access::default()
+        }),
+        labels: [("team".to_owned(), "a".to_owned())].into(),
+        validate_only: true,
+        external_key: "mine".to_owned(),
+        on_behalf_of: ALICE.to_string(),
+        start_time: Some(soon),
+        ..permanent(ALICE, &cluster, Access::default())
+    };
+    Refusal::from(client.grant(grant).await).names(&[
+        "principal.user_principal_name",
+        "principal.application_id",
+        "access.kubernetes_role",
+        "labels",
+        "validate_only",
+        "external_key",
+        "on_behalf_of",
+        "start_time",
+    ]);
+    let revoke = RevokeRequest {
+        selector: Some(GrantSelector::default()),
+        include_unmanaged: true,
+        validate_only: true,
+        max_grants: 1,
+        on_behalf_of: ALICE.to_string(),
+        grant_id: String::new(),
+        ..revocation("")
+    };
+    Refusal::from(client.revoke(revoke).await).names(&[
+        "selector",
+        "include_unmanaged",
+        "validate_only",
+        "max_grants",
+        "on_behalf_of",
+    ]);
+    let check = CheckAccessRequest {
+        principal: Some(user(ALICE)),
+        cluster,
+        request: Some(KubernetesRequest::default()),
+        consistency: Some(Consistency {
+            max_staleness: Some(prost_types::Duration::default()),
+            at_least_as_fresh: "1-1".to_owned(),
+            ..Consistency::default()
+        }),
+        ..CheckAccessRequest::default()
+    };
+    Refusal::from(client.check_access(check).await).names(&[
+        "request",
+        "consistency.max_staleness",
+        "consistency.at_least_as_fresh",
+    ]);
+    nothing_was_queued(&world).await;
+}
+
+/// A principal is named by its object id, and by nothing else yet; its type is not looked up either.
+#[tokio::test]
+async fn a_principal_that_would_have_to_be_looked_up_is_refused() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    let whole = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+    let by_name = PrincipalRef {
+        user_principal_name: "alice@contoso.example".to_owned(),
+        object_id: String::new(),
+        ..user(ALICE)
+    };
+    let by_application = PrincipalRef {
+        application_id: "40000000-0000-4000-8000-000000000002".to_owned(),
+        object_id: String::new(),
+        ..user(ALICE)
+    };
+    let untyped = PrincipalRef {
+        r#type: 0,
+        ..user(ALICE)
+    };
+    for (principal, field) in [
+        (by_name, "principal.user_principal_name"),
+        (by_application, "principal.application_id"),
+        (untyped, "principal.type"),
+        (
+            PrincipalRef {
+                object_id: String::new(),
+                ..user(ALICE)
+            },
+            "principal.object_id",
+        ),
+    ] {
+        let request = GrantRequest {
+            principal: Some(principal),
+            ..whole.clone()
+        };
+        Refusal::from(client.grant(request).await).names(&[field]);
+    }
+    nothing_was_queued(&world).await;
+}
+
+#[tokio::test]
+async fn values_that_no_enum_has_are_refused() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    let principal = Some(PrincipalRef {
+        r#type: 99,
+        ..user(ALICE)
+    });
+    let unheard_of = Access {
+        azure_role: 99,
+        ..Access::default()
+    };
+    let grant = GrantRequest {
+        principal: principal.clone(),
+        ..permanent(ALICE, &cluster, unheard_of.clone())
+    };
+    let fields = ["principal.type", "access.azure_role"];
+    Refusal::from(client.grant(grant).await).names(&fields);
+    let check = CheckAccessRequest {
+        principal,
+        cluster: cluster.clone(),
+        access: Some(unheard_of),
+        ..CheckAccessRequest::default()
+    };
+    Refusal::from(client.check_access(check).await).names(&fields);
+    // An enum's zero is "not set": here, no role at all. And two roles are one too many.
+    for asked in [
+        Access::default(),
+        Access {
+            role_definition_id: "7f6c6a51-bcf8-42ba-9220-52d62157d7db".to_owned(),
+            ..access(AzureRole::RbacReader, &[])
+        },
+    ] {
+        let grant = permanent(ALICE, &cluster, asked);
+        Refusal::from(client.grant(grant).await).names(&["access"]);
+    }
+    nothing_was_queued(&world).await;
+}
+
+#[tokio::test]
+async fn an_empty_request_is_told_everything_that_it_lacks() {
+    let (world, _broker, mut client) = world().await;
+    let lacking = ["principal", "cluster", "access", "ttl"];
+    let grant = client.grant(GrantRequest::default()).await;
+    Refusal::from(grant).names(&lacking);
+    let revoke = client.revoke(RevokeRequest::default()).await;
+    Refusal::from(revoke).names(&["grant_id"]);
+    let check = client.check_access(CheckAccessRequest::default()).await;
+    Refusal::from(check).names(&lacking[..3]);
+    nothing_was_queued(&world).await;
+}
+
+#[tokio::test]
+async fn rpcs_that_are_not_there_yet_say_so() {
+    let (world, _broker, client) = world().await;
+    macro_rules! unimplemented {
+        ($($rpc:ident($request:expr)),* $(,)?) => {$(
+            let refusal = Refusal::from(client.clone().$rpc($request).await);
+            assert_eq!(
+                refusal.kind(),
+                (Code::Unimplemented, "NOT_IMPLEMENTED"),
+                "{}: {refusal:?}",
+                stringify!($rpc)
+            );
+        )*};
+    }
+    unimplemented!(
+        extend_grant(ExtendGrantRequest::default()),
+        offboard(OffboardRequest::default()),
+        lift_offboarding(LiftOffboardingRequest::default()),
+        list_offboardings(ListOffboardingsRequest::default()),
+        batch_check_access(BatchCheckAccessRequest::default()),
+        list_access(ListAccessRequest::default()),
+        list_jobs(ListJobsRequest::default()),
+        list_job_targets(ListJobTargetsRequest::default()),
+        list_grants(ListGrantsRequest::default()),
+        watch_grants(WatchGrantsRequest::default()),
+        get_kubeconfig(GetKubeconfigRequest::default()),
+        list_audit_events(ListAuditEventsRequest::default()),
+    );
+    nothing_was_queued(&world).await;
+}
+
+#[tokio::test]
+async fn what_nobody_has_heard_of_is_not_found() {
+    let (world, _broker, mut client) = world().await;
+    let id = Uuid::now_v7().to_string();
+
+    let job_id = id.clone();
+    let refusal = Refusal::from(client.get_job(GetJobRequest { job_id }).await);
+    assert_eq!(refusal.kind(), (Code::NotFound, "JOB_NOT_FOUND"));
+    assert_eq!(refusal.metadata["job_id"], id);
+    let job_id = id.clone();
+    let watch = client.watch_job(WatchJobRequest { job_id }).await;
+    let told = watch.expect("a stream").into_inner().message().await;
+    let refusal = Refusal::of(&told.expect_err("there is nothing to tell"));
+    assert_eq!(refusal.kind(), (Code::NotFound, "JOB_NOT_FOUND"));
+
+    let grant_id = id.clone();
+    let refusal = Refusal::from(client.get_grant(GetGrantRequest { grant_id }).await);
+    assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
+    let refusal = Refusal::from(client.revoke(revocation(&id)).await);
+    assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
+    assert_eq!(refusal.metadata["grant_id"], id);
+    nothing_was_queued(&world).await;
+}
+
+/// Of another subscription's clusters the broker knows nothing, even where they exist.
+#[tokio::test]
+async fn a_cluster_that_is_not_there_is_not_found_whatever_is_asked_about_it() {
+    let (world, _broker, mut client) = world().await;
+    let there = world.cluster("aks-production");
+    for cluster in [
+        there.replace("aks-production", "aks-imaginary"),
+        there.replace("rg-production", "rg-imaginary"),
+        there.replace(
+            "00000000-0000-4000-8000-000000000001",
+            &Uuid::new_v4().to_string(),
+        ),
+    ] {
+        let not_found = (Code::NotFound, "CLUSTER_NOT_FOUND");
+        let asked = access(AzureRole::RbacReader, &[]);
+        let grant = permanent(ALICE, &cluster, asked.clone());
+        let refusal = Refusal::from(client.grant(grant).await);
+        assert_eq!(refusal.kind(), not_found, "{refusal:?}");
+        let check = CheckAccessRequest {
+            principal: Some(user(ALICE)),
+            cluster: cluster.clone(),
+            access: Some(asked),
+            ..CheckAccessRequest::default()
+        };
+        let refusal = Refusal::from(client.check_access(check).await);
+        assert_eq!(refusal.kind(), not_found, "{refusal:?}");
+        let refusal = Refusal::from(client.get_cluster(GetClusterRequest { cluster }).await);
+        assert_eq!(refusal.kind(), not_found, "{refusal:?}");
+    }
+    nothing_was_queued(&world).await;
+}
