@@ -1,0 +1,241 @@
+//! I8, it cannot escalate: a custom role is assigned while it holds nothing but data actions of clusters, and its
+//! definition is read again before anything is applied.
+#![cfg(feature = "dev")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use aks_access_broker::grpc::proto::{
+    Access, AzureRole, Decision, GetGrantRequest, Grant, GrantRequest, Job, grant, job,
+};
+use azure_emulator::{
+    ChangeKind, CustomRole, Event, Fault, FaultEffect, Operation, Permissions, Scope,
+};
+use support::ask::{access, check, permanent};
+use support::broker::Client;
+use support::refusal::Refusal;
+use support::{Assignment, Timing, World, ask};
+use tonic::Code;
+use uuid::{Uuid, uuid};
+
+const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+const CLUSTER_USER: Uuid = uuid!("4abbcc35-e782-43d8-92c5-2d3f1bd2253f");
+const POD_READER: Uuid = uuid!("60000000-0000-4000-8000-000000000001");
+const READ_PODS: &str = "Microsoft.ContainerService/managedClusters/pods/read";
+const LIST_ADMIN_CREDENTIAL: &str =
+    "Microsoft.ContainerService/managedClusters/listClusterAdminCredential/action";
+
+/// The company's own role: whoever may write role definitions may change it at any time.
+fn pod_reader(world: &World, actions: &[&str]) {
+    let role = CustomRole {
+        id: POD_READER,
+        name: "Pod reader".to_owned(),
+        description: "Looks at pods".to_owned(),
+        assignable_scopes: vec![
+            Scope::parse("/providers/Microsoft.Management/managementGroups/contoso").unwrap(),
+        ],
+        permissions: vec![Permissions {
+            actions: actions.iter().map(ToString::to_string).collect(),
+            data_actions: vec![READ_PODS.to_owned()],
+            ..Permissions::default()
+        }],
+    };
+    world.emulator.add_custom_role(role).expect("a role");
+}
+
+fn read_pods(namespaces: &[&str]) -> Access {
+    Access {
+        role_definition_id: POD_READER.to_string(),
+        azure_role: 0,
+        ..access(AzureRole::Unspecified, namespaces)
+    }
+}
+
+fn assigned(cluster: &str, at: &str, role: Uuid) -> Assignment {
+    Assignment {
+        scope: format!("{}{at}", cluster.to_lowercase()),
+        role,
+        principal: ALICE,
+    }
+}
+
+async fn the_grant(client: &mut Client, grant_id: &str) -> Grant {
+    let request = GetGrantRequest {
+        grant_id: grant_id.to_owned(),
+    };
+    let found = client.get_grant(request).await.expect("the grant");
+    found.into_inner().grant.expect("a grant")
+}
+
+/// Accepted, and then taken back whole.
+async fn has_failed(world: &World, client: &mut Client, grant_id: &str, job: &Job) {
+    assert_eq!(job.state(), job::State::Failed, "{job:?}");
+    let error = job.last_error.as_ref().expect("a reason");
+    assert_eq!(error.reason, "ROLE_NOT_ALLOWED", "{error:?}");
+    assert!(error.message.contains(LIST_ADMIN_CREDENTIAL), "{error:?}");
+    assert!(!error.retryable);
+    assert_eq!(world.truth(), BTreeSet::new());
+    let grant = the_grant(client, grant_id).await;
+    assert_eq!(grant.state(), grant::State::Failed, "{grant:?}");
+    assert_eq!(
+        grant.last_error.map(|error| error.reason).as_deref(),
+        Some("ROLE_NOT_ALLOWED")
+    );
+}
+
+#[tokio::test]
+async fn i8_a_custom_role_that_holds_only_data_actions_of_clusters_is_granted_and_taken_back() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let (accepted, job) = ask::grant(
+        &mut client,
+        permanent(ALICE, &cluster, read_pods(&["team-a"])),
+    )
+    .await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    let expected = [
+        assigned(&cluster, "", CLUSTER_USER),
+        assigned(&cluster, "/namespaces/team-a", POD_READER),
+    ];
+    assert_eq!(world.truth(), BTreeSet::from(expected));
+    let answer = check(&mut client, ALICE, &cluster, read_pods(&["team-a"])).await;
+    assert_eq!(answer.decision(), Decision::Allowed, "{answer:?}");
+    let answer = check(&mut client, ALICE, &cluster, read_pods(&["team-b"])).await;
+    assert_eq!(answer.decision(), Decision::Denied, "{answer:?}");
+
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    let roles: Vec<String> = the_grant(&mut client, &grant_id)
+        .await
+        .effects
+        .into_iter()
+        .map(|effect| effect.role)
+        .collect();
+    assert!(roles.contains(&"Pod reader".to_owned()), "{roles:?}");
+    let job = ask::revoke(&mut client, &grant_id).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    assert_eq!(world.truth(), BTreeSet::new());
+}
+
+/// The first pass has claimed the target and reads the role; meanwhile the role becomes another.
+#[tokio::test]
+async fn i8_a_role_that_is_changed_between_accept_and_apply_is_not_assigned() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    // Now the role is known, and is not read for accepting it.
+    check(&mut client, ALICE, &cluster, read_pods(&[])).await;
+    let hold = FaultEffect::Hold {
+        name: "the pass".to_owned(),
+    };
+    world
+        .emulator
+        .add_fault(Fault::once(Operation::RoleDefinitionRead, hold));
+    let request = permanent(ALICE, &cluster, read_pods(&[]));
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    world.emulator.until_held("the pass", 1).await;
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    assert_eq!(world.emulator.release("the pass"), 1);
+
+    let job = ask::over(&mut client, &accepted.job.expect("a job").job_id).await;
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    has_failed(&world, &mut client, &grant_id, &job).await;
+    let assigned_it = |change: &azure_emulator::Change| change.role == Some(POD_READER);
+    assert!(!world.emulator.changes().iter().any(assigned_it));
+}
+
+/// One of two namespaces has been assigned, the other was locked; then the role changes.
+#[tokio::test]
+async fn i8_a_role_that_is_changed_in_the_midst_of_applying_it_is_taken_back() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let locked = FaultEffect::Status {
+        status: 409,
+        code: "ScopeLocked".to_owned(),
+        message: "locked".to_owned(),
+        retry_after: None,
+    };
+    world.emulator.add_fault(Fault {
+        path_contains: Some("/namespaces/team-b".to_owned()),
+        ..Fault::always(Operation::RoleAssignmentWrite, locked)
+    });
+    let request = permanent(ALICE, &cluster, read_pods(&["team-a", "team-b"]));
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    let job_id = accepted.job.expect("a job").job_id;
+    ask::until(&mut client, &job_id, job::State::Retrying).await;
+    let half = assigned(&cluster, "/namespaces/team-a", POD_READER);
+    assert!(world.truth().contains(&half), "{:?}", world.truth());
+
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    world.emulator.clear_faults();
+    let job = ask::over(&mut client, &job_id).await;
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    has_failed(&world, &mut client, &grant_id, &job).await;
+    assert_eq!(deleted(&world.emulator.history(), POD_READER), 1);
+}
+
+fn deleted(events: &[Event], role: Uuid) -> usize {
+    events
+        .iter()
+        .filter_map(Event::as_change)
+        .filter(|change| change.kind == ChangeKind::Deleted && change.role == Some(role))
+        .count()
+}
+
+/// What stands already is somebody's access: a new grant of the changed role fails alone.
+#[tokio::test]
+async fn i8_a_grant_of_a_role_that_has_been_changed_does_not_drag_down_one_that_stands() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let (first, _) = ask::grant(
+        &mut client,
+        permanent(ALICE, &cluster, read_pods(&["team-a"])),
+    )
+    .await;
+    let first = first.grant.expect("a grant").grant_id;
+    let standing = world.truth();
+
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    // This broker read the role a moment ago and accepts: what it then reads counts.
+    let (second, job) = ask::grant(
+        &mut client,
+        permanent(ALICE, &cluster, read_pods(&["team-b"])),
+    )
+    .await;
+    let second = second.grant.expect("a grant").grant_id;
+    assert_eq!(job.state(), job::State::Failed, "{job:?}");
+    let failed = the_grant(&mut client, &second).await;
+    assert_eq!(failed.state(), grant::State::Failed, "{failed:?}");
+    assert_eq!(world.truth(), standing);
+    let stands = the_grant(&mut client, &first).await;
+    assert_eq!(stands.state(), grant::State::Active, "{stands:?}");
+
+    // A broker that knows nothing of the role reads it, and refuses.
+    let fresh = world.broker(&Timing::default()).await;
+    let request: GrantRequest = permanent(ALICE, &cluster, read_pods(&["team-b"]));
+    let refusal = Refusal::from(fresh.client().grant(request).await);
+    assert_eq!(
+        refusal.kind(),
+        (Code::FailedPrecondition, "ROLE_NOT_ALLOWED")
+    );
+    // And the role can still be taken away.
+    let job = ask::revoke(&mut fresh.client(), &first).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    assert_eq!(world.truth(), BTreeSet::new());
+}
