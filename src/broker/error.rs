@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::check::CheckError;
@@ -50,6 +51,14 @@ pub enum BrokerError {
         /// Which.
         cluster: ClusterId,
     },
+    /// A new grant that would be over before it begins.
+    #[error("{time} is in the past: it is {now}")]
+    ExpireTimeIsPast {
+        /// When it was to end.
+        time: Timestamp,
+        /// What time it is.
+        now: Timestamp,
+    },
     /// The idempotency key was used before, for something else.
     #[error(
         "request_id {request} was used before with another payload, for job {job}; take a new one for a new request"
@@ -83,7 +92,7 @@ impl BrokerError {
             Self::Cluster(error) => error.reason(),
             Self::Role(error) => error.reason(),
             Self::Check(error) => error.reason(),
-            Self::PageToken(_) => Reason::InvalidRequest,
+            Self::PageToken(_) | Self::ExpireTimeIsPast { .. } => Reason::InvalidRequest,
             Self::EntraIntegrationRequired { .. } => Reason::EntraIntegrationRequired,
             Self::AzureRbacDisabled { .. } => Reason::AzureRbacDisabled,
             Self::RequestIdReused { .. } => Reason::RequestIdReused,

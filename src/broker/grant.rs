@@ -1,5 +1,6 @@
 //! `Grant`: accepts a wish. Carrying it out is the reconciler's.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::request::{Caller, GrantRequest, RequestedEnd, RequestedRole};
@@ -32,6 +33,7 @@ impl Broker {
         if let Some(accepted) = self.store.replayed(&key).await? {
             return self.granted(&key, accepted).await;
         }
+        ends_in_the_future(request.end, Timestamp::now())?;
         let cluster = self.clusters.get(&request.cluster).await?;
         let role = self
             .roles
@@ -102,6 +104,13 @@ fn new_grant(
             RequestedEnd::Permanent => End::At(Expiry::Never),
         },
         justification: request.justification,
+    }
+}
+
+fn ends_in_the_future(end: RequestedEnd, now: Timestamp) -> Result<(), BrokerError> {
+    match end {
+        RequestedEnd::At(time) if time <= now => Err(BrokerError::ExpireTimeIsPast { time, now }),
+        RequestedEnd::At(_) | RequestedEnd::Ttl(_) | RequestedEnd::Permanent => Ok(()),
     }
 }
 

@@ -67,11 +67,17 @@ pub(super) fn invalid(violations: &[Violation]) -> Status {
 
 /// What a use case answered instead of doing it.
 pub(super) fn of(error: &BrokerError) -> Status {
-    if let BrokerError::PageToken(wrong) = error {
-        // Only the list can tell whose token it is; to the caller it is a field like any other.
+    // Only the use case can tell whose token it is, or whether an old time is a replay's; to the caller they
+    // are fields like any other.
+    let field = match error {
+        BrokerError::PageToken(_) => Some("page_token"),
+        BrokerError::ExpireTimeIsPast { .. } => Some("expire_time"),
+        _ => None,
+    };
+    if let Some(field) = field {
         return invalid(&[Violation {
-            field: "page_token".to_owned(),
-            description: wrong.to_string(),
+            field: field.to_owned(),
+            description: error.to_string(),
         }]);
     }
     // What a caller has to see to is the caller's; this is the operator's.

@@ -90,9 +90,10 @@ fn expire_time(
         .ok()
         .and_then(|longest| now.checked_add(longest).ok());
     if time <= now {
-        wrong.add("expire_time", format!("{time} is in the past: it is {now}"));
-        None
-    } else if latest.is_some_and(|latest| time > latest) {
+        // A replay that comes late is still the same request (I3): the use case decides.
+        wrong.add_unless_replayed("expire_time", format!("{time} is in the past: it is {now}"));
+    }
+    if latest.is_some_and(|latest| time > latest) {
         wrong.add(
             "expire_time",
             format!("{time} is more than 366 days from now, {now}"),

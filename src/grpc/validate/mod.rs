@@ -25,14 +25,27 @@ const LONGEST_JUSTIFICATION: usize = 1024;
 
 /// What is wrong with a request, so far.
 #[derive(Debug, Default)]
-struct Violations(Vec<Violation>);
+struct Violations {
+    told: Vec<Violation>,
+    /// What only a new request may not say: it is told beside others, and does not by itself refuse a
+    /// request that may be a replay.
+    of_new_requests: Vec<Violation>,
+}
 
 impl Violations {
     /// Notes what is wrong with a field.
     fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation {
+        self.told.push(Violation {
             field: field.into(),
             description: description.into(),
+        });
+    }
+
+    /// Notes what is wrong with a field unless the request turns out to be a replay.
+    fn add_unless_replayed(&mut self, field: &str, description: String) {
+        self.of_new_requests.push(Violation {
+            field: field.to_owned(),
+            description,
         });
     }
 
@@ -56,8 +69,8 @@ impl Violations {
     /// has noted why.
     fn finish<T>(self, request: Option<T>) -> Result<T, Vec<Violation>> {
         match request {
-            Some(request) if self.0.is_empty() => Ok(request),
-            _ => Err(self.0),
+            Some(request) if self.told.is_empty() => Ok(request),
+            _ => Err([self.told, self.of_new_requests].concat()),
         }
     }
 }
