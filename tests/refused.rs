@@ -300,7 +300,7 @@ async fn a_grant_says_exactly_once_when_it_ends() {
             ttl(0, 0),
             at(now - 1, 0),
             false,
-            &["ttl", "expire_time", "ttl"],
+            &["ttl", "ttl", "expire_time"],
         ),
     ] {
         let request = GrantRequest {
