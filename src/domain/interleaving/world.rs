@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::azure::Azure;
 use super::{CALL_TIMEOUT, Fate, LAG, LEASE, SETTLE, access, at, failed, instance, target_id};
-use crate::domain::access::PrincipalType;
+use crate::domain::access::{PrincipalType, RoleAtScope};
 use crate::domain::conclude::{Conclusion, FailedStep, Terms, conclude};
 use crate::domain::effect::{Answer, Call, Effect, PassTime};
 use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
@@ -44,6 +44,9 @@ pub(super) struct World {
     pub(super) ended_jobs: BTreeMap<JobId, JobState>,
     pub(super) workers: [Option<Worker>; 2],
     pub(super) next: u64,
+    /// Where a worker has slept so long before it sent a call that nobody waits for the call any more (I2):
+    /// what is said there holds again when the worker has reported.
+    pub(super) overslept: BTreeSet<RoleAtScope>,
 }
 
 impl World {
@@ -65,6 +68,7 @@ impl World {
             ended_jobs: BTreeMap::new(),
             workers: [None, None],
             next: 1,
+            overslept: BTreeSet::new(),
         }
     }
 
@@ -253,6 +257,13 @@ impl World {
         worker.sent_late |= self.now >= worker.lease_end;
         let step = worker.steps.remove(0);
         worker.unsent.remove(&step.name());
+        let arrives = match fate {
+            Fate::Late(after) => self.now + CALL_TIMEOUT + after,
+            _ => self.now,
+        };
+        if arrives > worker.lease_end + SETTLE {
+            self.overslept.insert(step.at().clone());
+        }
         let answer = self.answer(&step, fate);
         let time = self.pass_time(&worker);
         if answer == Answer::Refused {
@@ -415,7 +426,7 @@ impl World {
         for place in ended
             .calls_for()
             .iter()
-            .filter(|place| !wishes.contains_key(place))
+            .filter(|place| !wishes.contains_key(place) && !self.overslept.contains(place))
         {
             let there = self.azure.ours.values().any(|(at, _)| at == place);
             assert!(!there, "ended, but {place:?} is still assigned");
