@@ -5,12 +5,13 @@ use uuid::Uuid;
 
 use super::request::{Caller, GrantRequest, RequestedEnd, RequestedRole};
 use super::{Broker, BrokerError, payload};
-use crate::audit::{Event, Outcome};
+use crate::audit::{BROKER, Event, Outcome};
 use crate::domain::access::Access;
 use crate::domain::cluster::Cluster;
 use crate::domain::grant::{Expiry, Grant};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::Job;
+use crate::domain::reason::Reason;
 use crate::domain::role::{BuiltInRole, Role};
 use crate::store::{Accepted, End, NewGrant, RequestKey};
 
@@ -86,8 +87,11 @@ fn new_grant(
         .on(&target)
         .about(grant)
         .by_job(job);
+    let mut gone = Event::new(BROKER, "", Outcome::Applied).on(&target);
+    gone.reason = Reason::ClusterGone.as_str();
     NewGrant {
         audit_event: event.to_json(),
+        gone_event: gone.to_json(),
         grant,
         job,
         request: key,

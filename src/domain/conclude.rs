@@ -52,6 +52,8 @@ pub struct Conclusion {
     pub jobs: Vec<JobChange>,
     /// Effects that tell nothing any more.
     pub forget: Vec<AssignmentName>,
+    /// Whether they went with their cluster: then nothing that is open can bring them back.
+    pub cluster_gone: bool,
     /// Whether a grant failed: its taking back is a new wish.
     pub wishes_changed: bool,
 }
@@ -102,7 +104,10 @@ pub struct Terms {
 #[must_use]
 pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclusion {
     let wishes = target.wishes();
-    let mut conclusion = Conclusion::default();
+    let mut conclusion = Conclusion {
+        cluster_gone: terms.cluster_gone,
+        ..Conclusion::default()
+    };
     let mut after: BTreeMap<GrantId, (GrantState, bool)> = BTreeMap::new();
     let changes = if terms.cluster_gone {
         target
@@ -194,7 +199,7 @@ fn ended_with_its_cluster(grant: &Grant) -> Option<(&Grant, GrantChange)> {
         GrantState::Pending | GrantState::Active => Ending::Revoked,
         GrantState::Ended(_) => return None,
     };
-    let error = grant.state.is_live().then(|| Failure {
+    let gone = || Failure {
         reason: Reason::ClusterGone.to_string(),
         message: format!(
             "cluster {} no longer exists; the grant ended with it",
@@ -204,7 +209,12 @@ fn ended_with_its_cluster(grant: &Grant) -> Option<(&Grant, GrantChange)> {
         retryable: false,
         code: Reason::ClusterGone.code(),
         metadata: BTreeMap::new(),
-    });
+    };
+    let error = if grant.state.is_live() {
+        Some(gone())
+    } else {
+        grant.last_error.clone()
+    };
     let change = GrantChange {
         to: GrantState::Ended(ending),
         error,

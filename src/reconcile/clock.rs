@@ -23,8 +23,8 @@ impl Reconciler {
         loop {
             match self.look_at_the_clock().await {
                 // A full look may have left something.
-                Ok(true) => continue,
-                Ok(false) => {}
+                Ok(true) if !stop.is_cancelled() => continue,
+                Ok(_) => {}
                 Err(error) => warn!(%error, "expiries and retries wait for Redis"),
             }
             tokio::select! {

@@ -131,12 +131,13 @@ impl Reconciler {
         lease: &mut Lease,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
-        if !self.begin(&steps, progress, lease).await? {
-            return Ok(());
-        }
+        let steps = self.begin_what_may_go(steps, progress, lease).await?;
         for step in steps {
             let mut next = Some(step);
             while let Some(step) = next.take() {
+                if progress.is_told_to_wait(step.call()) {
+                    break;
+                }
                 let may_go_on = !(stop.is_cancelled() || progress.cluster_gone || progress.lost);
                 if !may_go_on || !self.may_call(progress, lease).await? {
                     progress.unfinished = true;
@@ -159,6 +160,26 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// Begins all `steps`, or only the deletes where the lane lets no write through: what takes access away
+    /// does not wait for what gives it. Answers with the steps whose calls may be made.
+    async fn begin_what_may_go(
+        &self,
+        mut steps: Vec<Step>,
+        progress: &mut Progress,
+        lease: &Lease,
+    ) -> Result<Vec<Step>, StoreError> {
+        if self.begin(&steps, progress, lease).await? {
+            return Ok(steps);
+        }
+        let all = steps.len();
+        steps.retain(|step| step.call() == Call::Delete);
+        let is_less = !steps.is_empty() && steps.len() < all;
+        if progress.budget_wait.is_some() && is_less && self.begin(&steps, progress, lease).await? {
+            return Ok(steps);
+        }
+        Ok(Vec::new())
     }
 
     /// Writes down the intents of `steps`; `false` where their calls may not be made.
@@ -188,9 +209,11 @@ impl Reconciler {
                 }
                 return Ok(true);
             }
-            // Who has lost the lease records nothing; whoever has it sees the same wishes.
+            // Whoever has the lease sees the same wishes. Perhaps nobody has, and it is still ours to hand back:
+            // then the target has to be looked at again.
             Begun::Lost => {
                 progress.lost = true;
+                progress.unfinished = true;
                 warn!("the lease was lost before these calls were begun");
             }
             // Record sees that the generation has moved, and queues the target.
@@ -387,6 +410,11 @@ impl Progress {
             .get(&step.name())
             .cloned()
             .unwrap_or_else(fresh)
+    }
+
+    /// Whether Azure has told calls of this kind to wait, in this pass: what is left of them is withdrawn.
+    fn is_told_to_wait(&self, call: Call) -> bool {
+        self.closings.iter().any(|closing| closing.call == call)
     }
 
     fn intend(&mut self, effect: Effect, call: Call) {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
+use super::Store;
 use super::codec::{GrantBody, JobBody, time_millis, write_json};
 use super::error::StoreError;
 use super::script::millis;
-use super::{REQUEST_LIFE, Store};
 use crate::domain::access::{Access, PrincipalType};
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{GrantId, JobId, RequestId, TargetId};
@@ -33,6 +33,8 @@ pub struct NewGrant {
     pub justification: String,
     /// The audit event, as JSON.
     pub audit_event: String,
+    /// The one, as JSON, of a grant of the target's that ends because its cluster is gone.
+    pub gone_event: String,
 }
 
 /// When a new grant ends.
@@ -86,6 +88,13 @@ pub enum Accepted {
 }
 
 #[derive(Serialize)]
+struct ReplayArgument<'a> {
+    caller: &'a str,
+    request_id: String,
+    hash: &'a str,
+}
+
+#[derive(Serialize)]
 struct GrantArgument<'a> {
     caller: &'a str,
     request_id: String,
@@ -99,6 +108,7 @@ struct GrantArgument<'a> {
     ttl: Option<u64>,
     expire: Option<i64>,
     audit_event: &'a str,
+    gone_event: &'a str,
 }
 
 #[derive(Serialize)]
@@ -123,9 +133,6 @@ impl RequestKey {
     }
 }
 
-/// Hash, job and grant of a request's record.
-type Known = (Option<String>, Option<String>, Option<String>);
-
 impl Store {
     /// Looks whether an idempotency key was used before, and keeps its record alive: O(1). Comes before
     /// anything else is looked at, so that a replay is answered whatever has become of the cluster.
@@ -133,39 +140,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn replayed(&self, request: &RequestKey) -> Result<Option<Accepted>, StoreError> {
-        let key = self.key(&format!("req:{}:{}", request.caller, request.id));
-        let (hash, job, grant): Known = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                pipe.atomic()
-                    .cmd("PEXPIRE")
-                    .arg(&key)
-                    .arg(millis(REQUEST_LIFE))
-                    // Only a record that already ends by itself: that of a job under way has no end.
-                    .arg("GT")
-                    .ignore()
-                    .cmd("HMGET")
-                    .arg(&key)
-                    .arg(&["hash", "job", "grant"]);
-                async move {
-                    let (known,): (Known,) = pipe.query_async(&mut connection).await?;
-                    Ok(known)
-                }
-            })
-            .await?;
-        let (Some(hash), Some(job)) = (hash, job) else {
-            return Ok(None);
+        let argument = ReplayArgument {
+            caller: &request.caller,
+            request_id: request.id.to_string(),
+            hash: &request.payload_hash,
         };
-        let job = parse(&key, &job)?;
-        if hash != request.payload_hash {
-            return Ok(Some(Accepted::Reused(job)));
+        let answer: Vec<String> = self.run(&self.scripts.replay, &argument).await?;
+        match answer.as_slice() {
+            [word] if word == "new" => Ok(None),
+            answer => self.accepted(answer).map(Some),
         }
-        let grant = grant.filter(|grant| !grant.is_empty());
-        Ok(Some(Accepted::Replayed(
-            job,
-            grant.map(|grant| parse(&key, &grant)).transpose()?,
-        )))
     }
 
     /// Accepts a grant. O(effects of the target), one script; durable when it answers.
@@ -197,9 +181,10 @@ impl Store {
             ttl,
             expire,
             audit_event: &new.audit_event,
+            gone_event: &new.gone_event,
         };
         let answer: Vec<String> = self.run(&self.scripts.accept_grant, &argument).await?;
-        self.accepted(&answer, new.grant)
+        self.accepted(&answer)
     }
 
     /// Accepts the revocation of one grant. O(1), one script; durable when it answers.
@@ -219,10 +204,10 @@ impl Store {
             audit_event: &new.audit_event,
         };
         let answer: Vec<String> = self.run(&self.scripts.accept_revoke, &argument).await?;
-        self.accepted(&answer, new.grant)
+        self.accepted(&answer)
     }
 
-    fn accepted(&self, answer: &[String], grant: GrantId) -> Result<Accepted, StoreError> {
+    fn accepted(&self, answer: &[String]) -> Result<Accepted, StoreError> {
         let key = self.key("req");
         match answer {
             [word, job, _] if word == "accepted" => Ok(Accepted::New(parse(&key, job)?)),
@@ -231,7 +216,7 @@ impl Store {
                 Ok(Accepted::Replayed(parse(&key, job)?, grant))
             }
             [word, job] if word == "reused" => Ok(Accepted::Reused(parse(&key, job)?)),
-            [word] if word == "unknown" => Ok(Accepted::UnknownGrant(grant)),
+            [word, grant] if word == "unknown" => Ok(Accepted::UnknownGrant(parse(&key, grant)?)),
             other => Err(StoreError::Unreadable {
                 key,
                 problem: format!("a script answered {other:?}"),

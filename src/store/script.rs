@@ -18,6 +18,7 @@ enum Memory {
 }
 
 pub(super) struct Scripts {
+    pub(super) replay: Script,
     pub(super) accept_grant: Script,
     pub(super) accept_revoke: Script,
     pub(super) expire: Script,
@@ -32,6 +33,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         use Memory::{MayExceed, MustFit};
         Self {
+            replay: script(MayExceed, include_str!("scripts/replay.lua")),
             accept_grant: script(MustFit, include_str!("scripts/accept_grant.lua")),
             accept_revoke: script(MayExceed, include_str!("scripts/accept_revoke.lua")),
             expire: script(MayExceed, include_str!("scripts/expire.lua")),

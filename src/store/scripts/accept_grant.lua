@@ -2,7 +2,8 @@
 --
 -- Flags: none, so that grants are refused first when Redis reaches its memory limit.
 -- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
--- neither, audit_event, audit_length, retention (ms), request_life (ms).
+-- neither, audit_event, gone_event (of a grant that ends with its cluster; grant and action are put in here),
+-- audit_length, retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant} or {'reused', job}.
 
 local answer = replay()
@@ -16,14 +17,18 @@ if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid then
   local gone = cjson.encode({ reason = 'CLUSTER_GONE', code = 9, retryable = false, azure_correlation_id = '',
     message = 'another cluster stands under the same id; the grant ended with the old one' })
   local record = redis.call('HGETALL', key)
-  local active = {}
+  local ended = {}
   for i = 1, #record, 2 do
     local grant = string.match(record[i], '^g:(.*)$')
     if grant then
       local held = fields(redis.call('HGETALL', grant_key(grant)))
-      active[grant] = held.active == '1'
-      redis.call('HSET', grant_key(grant), 'error', gone)
-      finish_grant(grant, held.state == 'REVOKING' and held.ending or 'REVOKED')
+      local ending = held.state == 'REVOKING' and held.ending or 'REVOKED'
+      ended[grant] = { active = held.active == '1', failed = ending == 'FAILED' and held.error or nil }
+      if not ended[grant].failed then redis.call('HSET', grant_key(grant), 'error', gone) end
+      finish_grant(grant, ending)
+      local event = cjson.decode(a.gone_event)
+      event.grant, event.action = grant, 'grant/' .. string.lower(ending)
+      audit(cjson.encode(event))
     end
     if string.match(record[i], '^[edpi]:') then redis.call('HDEL', key, record[i]) end
   end
@@ -31,11 +36,18 @@ if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid then
     local job = string.match(record[i], '^j:(.*)$')
     if job then
       local waiting = cjson.decode(record[i + 1])
-      local superseded = waiting.kind == 'GRANT' and not active[waiting.grants[1]]
-      finish_job_target(job, a.target, superseded and 'SUPERSEDED' or 'SUCCEEDED', superseded and gone or '')
+      local of = ended[waiting.grants[1]] or {}
+      if waiting.kind == 'GRANT' and of.failed then
+        finish_job_target(job, a.target, 'FAILED', of.failed)
+      elseif waiting.kind == 'GRANT' and not of.active then
+        finish_job_target(job, a.target, 'SUPERSEDED', gone)
+      else
+        finish_job_target(job, a.target, 'SUCCEEDED', '')
+      end
     end
   end
-  redis.call('HSET', key, 'token', '')
+  -- The old one's backoff went with it, too.
+  redis.call('HSET', key, 'token', '', 'attempts', 0, 'not_before', 0)
 end
 
 local expire = ''
@@ -45,7 +57,8 @@ redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'target', a
   'created', now, 'updated', now, 'expire', expire, 'job', a.job)
 if expire ~= '' then redis.call('ZADD', P .. 'expiries', expire, a.grant) end
 
-redis.call('HSET', key, 'v', 1, 'uid', a.uid, 'g:' .. a.grant, '')
+redis.call('HSET', key, 'v', 1, 'g:' .. a.grant, '')
+if a.uid ~= '' then redis.call('HSET', key, 'uid', a.uid) end
 make_job(a.job, a.job_body, a.target, { a.grant }, 'GRANT', false)
 remember_request(a.job, a.grant, false)
 wish_changed(a.target, 'writes')

@@ -3,14 +3,14 @@
 -- Flags: allow-oom; taking access away must not wait for memory.
 -- Argument: caller, request_id, hash, grant, job, job_body, by, audit_event, audit_length, retention (ms),
 -- request_life (ms).
--- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'unknown'} where there is no such grant.
+-- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'unknown', grant} where there is no such grant.
 
 local answer = replay()
 if answer then return answer end
 
 local held = redis.call('HMGET', grant_key(a.grant), 'state', 'target')
 local state, target = held[1], held[2]
-if not state then return { 'unknown' } end
+if not state then return { 'unknown', a.grant } end
 
 local over = state == 'ENDED'
 make_job(a.job, a.job_body, target, { a.grant }, 'REVOKE', over)

@@ -4,14 +4,22 @@
 -- Argument: target, token, generation (that claim returned), rows [{name, call, body}], budget {writes, deletes:
 -- {capacity, per_second}}.
 -- Returns {'begun'}; {'lost'} where the lease is somebody else's or over; {'moved'} where the wishes have changed
--- since claim; {'wait', ms} where the lane's budget does not reach.
+-- since claim; {'wait', ms} where the lane's budget does not reach, or Azure said to wait.
 
 local key = target_key(a.target)
 local held = redis.call('HMGET', key, 'token', 'lease_end', 'generation')
 if held[1] ~= a.token or number(held[2]) <= now then return { 'lost' } end
+
+-- Sent again, because the answer was lost: they are written, and paid for.
+local written = #a.rows > 0
+for _, row in ipairs(a.rows) do
+  written = written and redis.call('HGET', key, 'i:' .. row.name) == row.call .. ':' .. a.token
+end
+if written then return { 'begun' } end
+
 if number(held[3]) ~= a.generation then return { 'moved' } end
 
-local lane = lane_key(lane_of(a.target))
+local lane = lane_of(a.target)
 local needs = { writes = 0, deletes = 0 }
 for _, row in ipairs(a.rows) do
   local bucket = row.call == 'put' and 'writes' or 'deletes'
@@ -20,11 +28,9 @@ end
 local left = {}
 for bucket, need in pairs(needs) do
   local budget = a.budget[bucket]
-  local was = redis.call('HMGET', lane, bucket .. ':tokens', bucket .. ':at')
-  local tokens = budget.capacity
-  if was[1] then
-    tokens = math.min(budget.capacity, number(was[1]) + (now - number(was[2])) / 1000 * budget.per_second)
-  end
+  local tokens = tokens_left(lane, bucket, budget)
+  local closed = closed_for(lane, bucket)
+  if need > 0 and closed > 0 then return { 'wait', closed } end
   -- A pass that needs more than the bucket ever holds goes when the bucket is full.
   if need > 0 and tokens < math.min(need, budget.capacity) then
     return { 'wait', math.ceil((math.min(need, budget.capacity) - tokens) / budget.per_second * 1000) }
@@ -32,9 +38,11 @@ for bucket, need in pairs(needs) do
   if need > 0 then left[bucket] = tokens - need end
 end
 for bucket, tokens in pairs(left) do
-  redis.call('HSET', lane, bucket .. ':tokens', string.format('%.3f', tokens), bucket .. ':at', now)
+  redis.call('HSET', lane_key(lane), bucket .. ':tokens', string.format('%.3f', tokens), bucket .. ':at', now)
 end
 
+-- Whatever it waited for before: what is intended now is not to expire.
+redis.call('PERSIST', key)
 for _, row in ipairs(a.rows) do
   redis.call('HSETNX', key, 'e:' .. row.name, row.body)
   redis.call('HSET', key, 'i:' .. row.name, row.call .. ':' .. a.token)

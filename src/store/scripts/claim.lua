@@ -3,16 +3,12 @@
 -- Flags: allow-oom.
 -- Argument: token, lease (ms), settle (ms), turn (the claimer's own count), backoff {initial, max} (ms), jitter
 -- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}.
--- Returns nil where no target is ready in an open lane; else {target, now, lease_end, record, grants}, the record
+-- Returns nil where no target is ready in an open lane, or the token's lease is over; else {target, now, lease_end, record, grants}, the record
 -- and each grant as flat lists of fields and values.
 
 -- Whether a lane lets a call of this bucket through now: neither told to wait nor out of budget.
 local function is_open(lane, bucket)
-  local held = redis.call('HMGET', lane_key(lane), bucket .. ':closed', bucket .. ':tokens', bucket .. ':at')
-  if number(held[1]) > now then return false end
-  if not held[2] then return true end
-  local budget = a.budget[bucket]
-  return number(held[2]) + (now - number(held[3])) / 1000 * budget.per_second >= 1
+  return closed_for(lane, bucket) == 0 and tokens_left(lane, bucket, a.budget[bucket]) >= 1
 end
 
 local function take(lane, bucket)
@@ -30,14 +26,40 @@ local function take(lane, bucket)
   return nil
 end
 
+local function loaded(target, record)
+  local grants = {}
+  for field in pairs(record) do
+    local grant = string.match(field, '^g:(.*)$')
+    if grant then
+      local held = redis.call('HGETALL', grant_key(grant))
+      table.insert(held, 'id')
+      table.insert(held, grant)
+      table.insert(grants, held)
+    end
+  end
+  return { target, now, number(redis.call('HGET', target_key(target), 'lease_end')),
+    redis.call('HGETALL', target_key(target)), grants }
+end
+
+-- The same claim sent again, because its answer was lost, is the same claim.
+local claim_key = P .. 'claim:' .. a.token
+local claimed = redis.call('GET', claim_key)
+if claimed then
+  local record = fields(redis.call('HGETALL', target_key(claimed)))
+  if record.token ~= a.token then return nil end
+  return loaded(claimed, record)
+end
+
 local lanes = redis.call('SMEMBERS', P .. 'lanes')
 table.sort(lanes)
--- Revocations go first where they compete, and one claim in eight goes to a grant.
+-- Revocations go first where they compete, and one claim in eight goes to a grant; each eighth begins with another
+-- lane, however many there are.
+local first = a.turn + math.floor(a.turn / 8)
 local order = a.turn % 8 == 7 and { 'writes', 'deletes' } or { 'deletes', 'writes' }
 local target = nil
 for _, bucket in ipairs(order) do
   for i = 1, #lanes do
-    local lane = lanes[(a.turn + i) % #lanes + 1]
+    local lane = lanes[(first + i) % #lanes + 1]
     if not target and redis.call('EXISTS', ready_key(lane, bucket)) == 1 and is_open(lane, bucket) then
       target = take(lane, bucket)
     end
@@ -69,16 +91,9 @@ local lease_end = now + a.lease
 redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'attempts', attempts,
   'not_before', math.floor(now + bound * a.jitter))
 redis.call('ZADD', P .. 'due', lease_end, target)
+redis.call('SET', claim_key, target, 'PX', a.lease)
 
-local grants = {}
 for field in pairs(record) do
-  local grant = string.match(field, '^g:(.*)$')
-  if grant then
-    local held = redis.call('HGETALL', grant_key(grant))
-    table.insert(held, 'id')
-    table.insert(held, grant)
-    table.insert(grants, held)
-  end
   local job = string.match(field, '^j:(.*)$')
   if job then
     redis.call('HINCRBY', job_key(job), 'attempts', 1)
@@ -90,4 +105,4 @@ for field in pairs(record) do
     job_changed(job)
   end
 end
-return { target, now, lease_end, redis.call('HGETALL', key), grants }
+return loaded(target, record)

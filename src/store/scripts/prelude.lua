@@ -69,6 +69,28 @@ local function enqueue(target, bucket)
   redis.call('ZREM', P .. 'due', target)
 end
 
+local function is_revoking(record)
+  for field in pairs(record) do
+    local grant = string.match(field, '^g:(.*)$')
+    if grant and redis.call('HGET', grant_key(grant), 'state') == 'REVOKING' then return true end
+  end
+  return false
+end
+
+-- What a lane's bucket holds now. After a failover the clock may be
+-- behind: nothing is taken back for that.
+local function tokens_left(lane, bucket, budget)
+  local held = redis.call('HMGET', lane_key(lane), bucket .. ':tokens', bucket .. ':at')
+  if not held[1] then return budget.capacity end
+  local passed = math.max(0, now - number(held[2]))
+  return math.min(budget.capacity, number(held[1]) + passed / 1000 * budget.per_second)
+end
+
+-- How long Azure has told a lane's bucket to wait; 0: it is open.
+local function closed_for(lane, bucket)
+  return math.max(0, number(redis.call('HGET', lane_key(lane), bucket .. ':closed')) - now)
+end
+
 -- A wish of the target has changed: raises its generation and has it looked at. `bucket` is what the change
 -- needs; a revocation clears the backoff, a grant waits for it to pass.
 local function wish_changed(target, bucket)
@@ -79,7 +101,7 @@ local function wish_changed(target, bucket)
   if bucket == 'deletes' then
     redis.call('HSET', key, 'bucket', 'deletes', 'attempts', 0, 'not_before', 0)
     record.not_before = 0
-  elseif record.bucket ~= 'deletes' then
+  elseif record.bucket ~= 'deletes' or not is_revoking(record) then
     redis.call('HSET', key, 'bucket', 'writes')
     record.bucket = 'writes'
   end
@@ -112,13 +134,21 @@ end
 
 -- I3: the record of an idempotency key. Returns an answer if the key was used before.
 local function replay()
+  local function outlive(kept)
+    local life = redis.call('PTTL', kept)
+    if life > 0 and life < a.request_life then redis.call('PEXPIRE', kept, a.request_life) end
+  end
   local key = P .. 'req:' .. a.caller .. ':' .. a.request_id
   local known = fields(redis.call('HGETALL', key))
   if not known.hash then return nil end
   if known.hash ~= a.hash then return { 'reused', known.job } end
-  -- The replay renews the record's life, and is a write, so that waiting for replicas covers it.
+  -- The replay renews the record's life, and that of what it answers with; it is a write, so that waiting for
+  -- replicas covers it.
   redis.call('HSET', key, 'seen', now)
-  if redis.call('PTTL', key) > 0 then redis.call('PEXPIRE', key, a.request_life) end
+  outlive(key)
+  outlive(job_key(known.job))
+  outlive(targets_key(known.job))
+  if known.grant then outlive(grant_key(known.grant)) end
   return { 'replayed', known.job, known.grant or '' }
 end
 

@@ -7,14 +7,20 @@
 --     definite answer came, `landed`: a PUT of this pass took effect,
 --   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
 --   jobs [{id, to, final, error, grants [ids]}], forget [names],
---   moved (wishes change by this record), waits and delay (not to be looked at for so many ms, unless a wish wants
---     it), again (steps are left that nothing stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
+--   gone (with the cluster: they are forgotten whatever is open), moved (wishes change by this record),
+--   waits and delay (not to be looked at for so many ms, unless a wish wants it), again (steps are left that nothing
+--     stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
 --   closed [{bucket, until_after (ms)}], settle (ms), lag (ms), audit_events [..], lost_event, audit_length,
 --   retention (ms), request_life (ms).
--- Returns {'recorded'}, or {'lost'} where the lease was not ours any more: then nothing is recorded,
+-- Returns {'recorded'}, also when it is sent again, or {'lost'} where the lease was not ours any more: then nothing is recorded,
 -- and what the pass touched is marked unsettled.
 
 local key = target_key(a.target)
+
+-- Sent again, because the answer was lost: it is done, and told.
+if redis.call('HGET', key, 'recorded') == a.token then return { 'recorded' } end
+if redis.call('HGET', key, 'reported') == a.token then return { 'lost' } end
+
 local lane = lane_key(lane_of(a.target))
 
 for _, closing in ipairs(a.closed) do
@@ -45,9 +51,11 @@ if redis.call('HGET', key, 'token') ~= a.token then
   if not touched then return { 'lost' } end
   redis.call('HSETNX', key, 'v', 1)
   redis.call('HSETNX', key, 'generation', 0)
+  redis.call('HSET', key, 'reported', a.token)
   redis.call('PERSIST', key)
   local record = fields(redis.call('HGETALL', key))
   if not is_leased(record) then enqueue(a.target, 'deletes') end
+  for _, event in ipairs(a.audit_events) do audit(event) end
   audit(a.lost_event)
   return { 'lost' }
 end
@@ -125,8 +133,12 @@ for _, change in ipairs(a.jobs) do
 end
 for _, event in ipairs(a.audit_events) do audit(event) end
 
+-- A worker that came late may have reported on an effect since claim: that is not forgotten.
 for _, name in ipairs(a.forget) do
-  redis.call('HDEL', key, 'e:' .. name, 'd:' .. name, 'p:' .. name, 'i:' .. name)
+  local open = redis.call('HMGET', key, 'd:' .. name, 'i:' .. name)
+  if a.gone or not (open[1] or open[2]) then
+    redis.call('HDEL', key, 'e:' .. name, 'd:' .. name, 'p:' .. name, 'i:' .. name)
+  end
 end
 
 -- The lease goes, and the target is looked at again when it has to be. Only a revocation that came meanwhile has
@@ -135,28 +147,36 @@ local urgent = a.moved or (moved and number(redis.call('HGET', key, 'attempts'))
 if a.moved then redis.call('HINCRBY', key, 'generation', 1) end
 local not_before = 0
 if a.waits and not urgent then not_before = now + a.delay end
-redis.call('HSET', key, 'token', '', 'not_before', not_before)
+redis.call('HSET', key, 'token', '', 'not_before', not_before, 'recorded', a.token)
 if a.reset then redis.call('HSET', key, 'attempts', 0) end
 
 local record = redis.call('HGETALL', key)
-local next_look, waits, revoking = nil, false, false
+local next_look, waits, revoking, pending, open, awaited = nil, false, false, false, false, false
 for i = 1, #record, 2 do
   local kind = string.match(record[i], '^(%a):')
   if kind == 'd' and (not next_look or number(record[i + 1]) < next_look) then next_look = number(record[i + 1]) end
   if kind == 'g' then
     waits = true
-    if redis.call('HGET', grant_key(string.sub(record[i], 3)), 'state') == 'REVOKING' then revoking = true end
+    local state = redis.call('HGET', grant_key(string.sub(record[i], 3)), 'state')
+    revoking = revoking or state == 'REVOKING'
+    pending = pending or state == 'PENDING'
   end
+  open = open or kind == 'i'
+  awaited = awaited or kind == 'j'
   if kind == 'j' or kind == 'i' or kind == 'd' then waits = true end
 end
-local bucket = revoking and 'deletes' or a.bucket
+local bucket = revoking and 'deletes' or pending and 'writes' or a.bucket
 redis.call('HSET', key, 'bucket', bucket)
 if not_before > now then
   redis.call('ZADD', P .. 'due', not_before, a.target)
-elseif again or urgent then
+elseif again or urgent or open then
+  -- What is open without a failure of this pass was reported by a worker that came late.
   enqueue(a.target, bucket)
 elseif next_look then
   redis.call('ZADD', P .. 'due', math.max(next_look, now), a.target)
+elseif awaited then
+  -- Nobody whose job waits is left without another look, whatever this pass made of it.
+  redis.call('ZADD', P .. 'due', now + 1000, a.target)
 else
   redis.call('ZREM', P .. 'due', a.target)
   -- Nobody waits and nothing is open: what is known of gone effects is of use until reads have caught up.

@@ -1,0 +1,162 @@
+//! The transitions that Redis's scripts make: what each promises when its worker sleeps, dies or sends it twice.
+//! Against a real Redis, one script at a time.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the Redis is every test's, and this one needs a part of it"
+)]
+
+#[path = "store_transitions/bench.rs"]
+mod bench;
+#[path = "store_transitions/queues.rs"]
+mod queues;
+#[path = "support/redis.rs"]
+mod redis_server;
+#[path = "store_transitions/twice.rs"]
+mod twice;
+
+use std::time::Duration;
+
+use aks_access_broker::domain::effect::Call;
+use aks_access_broker::domain::grant::{Ending, GrantState};
+use aks_access_broker::domain::job::JobState;
+use aks_access_broker::store::{Begun, Recorded};
+
+use bench::{Bench, LEASE, SETTLE, terms};
+
+const ALICE: u128 = 1;
+
+/// A worker that sleeps through its lease, while nobody else takes the target over, finds its token in place.
+#[tokio::test]
+async fn i1_a_worker_that_overslept_its_lease_does_not_lose_its_target() {
+    let mut bench = Bench::start().await;
+    let granted = bench.grant(ALICE).await;
+    let mut short = terms();
+    short.lease = Duration::from_millis(50);
+    let mut pass = bench.pass_on(&short).await.expect("a target is ready");
+    bench.until(pass.claimed.lease_end).await;
+
+    assert_eq!(pass.begin(&bench).await, Begun::Lost);
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+
+    let (due, ready) = (bench.due(ALICE).await, bench.ready("writes").await);
+    assert!(
+        due.is_some() || !ready.is_empty(),
+        "job {} waits, and nobody looks at its target again",
+        granted.job
+    );
+}
+
+/// The next worker takes the dead one's calls for begun, for as long as they can take effect.
+#[tokio::test]
+async fn i4_intents_that_a_worker_left_are_unsettled_until_they_can_do_nothing_more() {
+    let mut bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    let mut short = terms();
+    short.lease = Duration::from_millis(50);
+    let mut dies = bench.pass_on(&short).await.expect("a target is ready");
+    assert_eq!(dies.begin(&bench).await, Begun::Begun);
+    bench.until(dies.claimed.lease_end).await;
+    assert_eq!(bench.store.wake(10).await.unwrap(), 1);
+
+    let next = bench.pass().await;
+    let effects = &next.claimed.target.effects;
+    let settled = dies.claimed.lease_end + SETTLE;
+    assert_eq!(effects.len(), 2);
+    for effect in effects.values() {
+        assert_eq!(effect.open, Some(Call::Put));
+        assert_eq!(effect.deadline, Some(settled));
+        assert_eq!(effect.put_until, Some(settled));
+    }
+    assert_eq!(next.claimed.target.attempts, 2);
+}
+
+/// A worker comes late and reports while another is in the middle of a pass that would forget the same effect.
+#[tokio::test]
+async fn i4_what_a_late_worker_reports_is_not_forgotten_by_the_pass_that_it_crosses() {
+    let mut bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    let mut short = terms();
+    short.lease = Duration::from_millis(50);
+    let mut late = bench.pass_on(&short).await.expect("a target is ready");
+    assert_eq!(late.begin(&bench).await, Begun::Begun);
+    late.all_answered();
+    bench.until(late.claimed.lease_end).await;
+    bench.store.wake(10).await.unwrap();
+
+    let mut other = bench.pass().await;
+    let mut conclusion = other.conclusion();
+    conclusion.forget = other.claimed.target.effects.keys().copied().collect();
+    // It knows them as settled, as it would long after.
+    other.touched.clear();
+    assert_eq!(late.record(&bench).await, Recorded::Lost);
+    assert_eq!(
+        other.record_as(&bench, &conclusion).await,
+        Recorded::Recorded
+    );
+
+    let effects = bench.effects(ALICE).await;
+    assert_eq!(effects.len(), 2, "the report is gone");
+    assert!(effects.values().all(|effect| effect.deadline.is_some()));
+    assert_eq!(
+        bench.ready("deletes").await.len() + bench.ready("writes").await.len(),
+        1,
+        "what the late one did is put right at once, not when its deadline is over"
+    );
+}
+
+#[tokio::test]
+async fn i5_a_revocation_that_comes_during_a_pass_is_carried_out_after_it() {
+    let mut bench = Bench::start().await;
+    let granted = bench.grant(ALICE).await;
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    pass.all_answered();
+    let revoked = bench.revoke(granted.grant).await;
+    assert_eq!(bench.ready("deletes").await.len(), 0, "it is leased");
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    assert_eq!(
+        bench.grant_now(granted.grant).await.state,
+        GrantState::Revoking(Ending::Revoked),
+        "a pass that saw it PENDING does not bring it back"
+    );
+    assert_eq!(bench.ready("deletes").await.len(), 1);
+
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    pass.all_answered();
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    assert_eq!(bench.job(revoked.job).await.state, JobState::Succeeded);
+    assert_eq!(bench.job(granted.job).await.state, JobState::Superseded);
+    assert_eq!(bench.due(ALICE).await, None);
+}
+
+/// Another cluster under the same id: what waited for the old one is over, and its backoff with it.
+#[tokio::test]
+async fn a_grant_on_another_cluster_under_the_same_id_ends_the_old_ones_and_waits_for_nothing() {
+    let mut bench = Bench::start().await;
+    let old = bench.grant(ALICE).await;
+    let mut pass = bench.pass().await;
+    pass.wait = Some(LEASE);
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    assert!(bench.ready("writes").await.is_empty(), "it backs off");
+
+    let mut new = bench::reader(ALICE);
+    new.cluster_uid = "another".to_owned();
+    bench.store.accept_grant(&new).await.unwrap();
+    let ended = bench.grant_now(old.grant).await;
+    assert_eq!(ended.state, GrantState::Ended(Ending::Revoked));
+    assert_eq!(
+        ended.last_error.expect("it says why").reason,
+        "CLUSTER_GONE"
+    );
+    assert_eq!(bench.job(old.job).await.state, JobState::Superseded);
+    assert_eq!(bench.ready("writes").await.len(), 1);
+    let audited: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
+    assert_eq!(audited, 3, "two grants accepted, one ended");
+}

@@ -1,0 +1,331 @@
+//! A store on a real Redis, and passes that are gone through step by step.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use aks_access_broker::config::{LaneBudget, Redis};
+use aks_access_broker::domain::access::{Access, PrincipalType};
+use aks_access_broker::domain::backoff::Backoff;
+use aks_access_broker::domain::conclude::{Conclusion, Terms, conclude};
+use aks_access_broker::domain::effect::{Answer, Call, Effect, PassTime};
+use aks_access_broker::domain::grant::{Expiry, Grant};
+use aks_access_broker::domain::ids::{
+    AssignmentName, ClusterId, GrantId, InstanceId, JobId, LeaseToken, PrincipalId, RequestId,
+    TargetId,
+};
+use aks_access_broker::domain::job::Job;
+use aks_access_broker::domain::plan::{Step, plan};
+use aks_access_broker::domain::role::{BuiltInRole, Role};
+use aks_access_broker::store::{
+    Accepted, Begun, ClaimTerms, Claimed, Closing, End, NewGrant, NewRevocation, PassRecord,
+    Recorded, RequestKey, Store, TouchedEffect,
+};
+use jiff::{SignedDuration, Timestamp};
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::redis_server::RedisServer;
+
+pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
+pub const LEASE: Duration = Duration::from_mins(1);
+pub const SETTLE: Duration = Duration::from_mins(5);
+pub const LAG: Duration = Duration::from_mins(10);
+pub const RETENTION: Duration = Duration::from_hours(1);
+
+/// A store, the Redis under it, and a view past the store.
+pub struct Bench {
+    pub store: Store,
+    pub raw: MultiplexedConnection,
+    pub lane: LaneBudget,
+    _redis: RedisServer,
+    _dir: TempDir,
+}
+
+pub fn target_of(principal: u128) -> TargetId {
+    let cluster = format!(
+        "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.ContainerService/managedClusters/one"
+    );
+    TargetId {
+        cluster: ClusterId::parse(&cluster).unwrap(),
+        principal: PrincipalId::new(Uuid::from_u128(principal)),
+    }
+}
+
+fn request() -> RequestKey {
+    RequestKey {
+        caller: "platform".to_owned(),
+        id: RequestId::new(Uuid::new_v4()),
+        is_callers: true,
+        payload_hash: "hash".to_owned(),
+    }
+}
+
+/// Reader on the whole cluster, until it is revoked: two role assignments.
+pub fn reader(principal: u128) -> NewGrant {
+    NewGrant {
+        grant: GrantId::new(Uuid::now_v7()),
+        job: JobId::new(Uuid::now_v7()),
+        request: request(),
+        target: target_of(principal),
+        principal_type: PrincipalType::User,
+        access: Access {
+            role: Role::BuiltIn(BuiltInRole::RbacReader),
+            namespaces: BTreeSet::new(),
+        },
+        cluster_uid: "uid".to_owned(),
+        end: End::At(Expiry::Never),
+        justification: String::new(),
+        audit_event: "{}".to_owned(),
+        gone_event: "{}".to_owned(),
+    }
+}
+
+pub fn revocation(grant: GrantId) -> NewRevocation {
+    NewRevocation {
+        grant,
+        job: JobId::new(Uuid::now_v7()),
+        request: request(),
+        justification: String::new(),
+        audit_event: "{}".to_owned(),
+    }
+}
+
+pub fn terms() -> ClaimTerms {
+    ClaimTerms {
+        token: LeaseToken::new(Uuid::new_v4()),
+        lease: LEASE,
+        settle: SETTLE,
+        turn: 0,
+        backoff: Backoff {
+            initial: Duration::from_millis(1),
+            max: Duration::from_millis(1),
+        },
+        jitter: 1.0,
+    }
+}
+
+impl Bench {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = RedisServer::start(dir.path(), &[]).await;
+        let settings = Redis {
+            url: server.url().parse().unwrap(),
+            ..Redis::default()
+        };
+        Self {
+            store: Store::new(&settings, RETENTION).unwrap(),
+            raw: server.connection().await,
+            lane: LaneBudget::default(),
+            _redis: server,
+            _dir: dir,
+        }
+    }
+
+    pub async fn grant(&self, principal: u128) -> NewGrant {
+        let new = reader(principal);
+        let accepted = self.store.accept_grant(&new).await.unwrap();
+        assert_eq!(accepted, Accepted::New(new.job));
+        new
+    }
+
+    pub async fn revoke(&self, grant: GrantId) -> NewRevocation {
+        let new = revocation(grant);
+        let accepted = self.store.accept_revocation(&new).await.unwrap();
+        assert_eq!(accepted, Accepted::New(new.job));
+        new
+    }
+
+    /// A grant whose two assignments stand.
+    pub async fn active(&self, principal: u128) -> NewGrant {
+        let new = self.grant(principal).await;
+        let mut pass = self.pass().await;
+        assert_eq!(pass.begin(self).await, Begun::Begun);
+        pass.all_answered();
+        assert_eq!(pass.record(self).await, Recorded::Recorded);
+        new
+    }
+
+    pub async fn pass(&self) -> Pass {
+        self.pass_on(&terms()).await.expect("a target is ready")
+    }
+
+    pub async fn pass_on(&self, terms: &ClaimTerms) -> Option<Pass> {
+        let claimed = self.store.claim(terms, &self.lane).await.unwrap()?;
+        Some(Pass::new(claimed, terms.token))
+    }
+
+    pub async fn job(&self, id: JobId) -> Job {
+        self.store.job(id).await.unwrap().expect("the job is kept")
+    }
+
+    pub async fn grant_now(&self, id: GrantId) -> Grant {
+        let grant = self.store.grant(id).await.unwrap();
+        grant.expect("the grant is kept")
+    }
+
+    pub async fn effects(&self, principal: u128) -> BTreeMap<AssignmentName, Effect> {
+        let record = self.store.target(&target_of(principal)).await.unwrap();
+        record.effects
+    }
+
+    pub async fn ready(&mut self, bucket: &str) -> Vec<String> {
+        let key = format!("{{aab:main}}:ready:{SUBSCRIPTION}:{bucket}");
+        self.ask("ZRANGE", &[&key, "0", "-1"]).await
+    }
+
+    /// When the target is looked at again by itself.
+    pub async fn due(&mut self, principal: u128) -> Option<f64> {
+        let target = target_of(principal).to_string();
+        self.ask("ZSCORE", &["{aab:main}:due", &target]).await
+    }
+
+    pub async fn ask<T: redis::FromRedisValue>(&mut self, command: &str, words: &[&str]) -> T {
+        let asked = redis::cmd(command).arg(words).to_owned();
+        asked.query_async(&mut self.raw).await.unwrap()
+    }
+
+    /// Waits until Redis's own clock has passed `end`.
+    pub async fn until(&mut self, end: Timestamp) {
+        loop {
+            let (seconds, micros): (i64, i64) = self.ask("TIME", &[]).await;
+            let now = Timestamp::from_microsecond(seconds * 1_000_000 + micros).unwrap();
+            if now > end {
+                return;
+            }
+            tokio::time::sleep(Duration::try_from(end.duration_since(now)).unwrap()).await;
+        }
+    }
+}
+
+/// One worker's pass: what it loaded, and what it has touched.
+pub struct Pass {
+    pub claimed: Claimed,
+    pub token: LeaseToken,
+    pub steps: Vec<Step>,
+    pub touched: BTreeMap<AssignmentName, TouchedEffect>,
+    pub wait: Option<Duration>,
+    pub closings: Vec<Closing>,
+}
+
+impl Pass {
+    fn new(claimed: Claimed, token: LeaseToken) -> Self {
+        let mut pass = Self {
+            claimed,
+            token,
+            steps: Vec::new(),
+            touched: BTreeMap::new(),
+            wait: None,
+            closings: Vec::new(),
+        };
+        let instance = InstanceId::new(Uuid::from_u128(1));
+        pass.steps = plan(&pass.claimed.target, instance, pass.time());
+        pass
+    }
+
+    pub fn time(&self) -> PassTime {
+        PassTime {
+            claimed: self.claimed.now,
+            now: self.claimed.now,
+            lag: SignedDuration::try_from(LAG).unwrap(),
+        }
+    }
+
+    pub async fn begin(&mut self, bench: &Bench) -> Begun {
+        let now = self.claimed.now;
+        let rows: Vec<(Effect, Call)> = self
+            .steps
+            .iter()
+            .map(|step| {
+                let n = if let Step::Put { n, .. } = step {
+                    *n
+                } else {
+                    0
+                };
+                let known = self.claimed.target.effects.get(&step.name()).cloned();
+                let fresh = || Effect::untouched(step.name(), step.at().clone(), n, now);
+                (known.unwrap_or_else(fresh), step.call())
+            })
+            .collect();
+        let intents: Vec<(&Effect, Call)> = rows.iter().map(|(row, call)| (row, *call)).collect();
+        let begun = bench
+            .store
+            .begin(&self.claimed.target, self.token, &intents, &bench.lane)
+            .await
+            .unwrap();
+        if begun == Begun::Begun {
+            for (effect, call) in rows {
+                let effects = &mut self.claimed.target.effects;
+                effects.insert(effect.name, effect.clone());
+                let touched = TouchedEffect {
+                    call,
+                    sent: false,
+                    answered: false,
+                    landed: false,
+                    effect,
+                };
+                self.touched.insert(touched.effect.name, touched);
+            }
+        }
+        begun
+    }
+
+    /// Azure does what it is asked for.
+    pub fn all_answered(&mut self) {
+        for step in self.steps.clone() {
+            let answer = match &step {
+                Step::Put { description, .. } => Answer::Written(description.clone()),
+                Step::Delete { .. } => Answer::Deleted,
+            };
+            self.answered(&step, &answer);
+        }
+    }
+
+    pub fn answered(&mut self, step: &Step, answer: &Answer) {
+        let time = self.time();
+        let effects = &mut self.claimed.target.effects;
+        let effect = effects.get_mut(&step.name()).expect("it was begun");
+        effect.answered(step.call(), answer, time);
+        let touched = self.touched.get_mut(&step.name()).expect("it was begun");
+        touched.effect = effect.clone();
+        touched.sent = true;
+        touched.answered = effect.open.is_none();
+        touched.landed = matches!(answer, Answer::Written(_));
+    }
+
+    pub fn conclusion(&self) -> Conclusion {
+        let terms = Terms {
+            time: self.time(),
+            grant_give_up: Duration::from_hours(24),
+            cluster_gone: false,
+        };
+        conclude(&self.claimed.target, &[], terms)
+    }
+
+    pub async fn record(&self, bench: &Bench) -> Recorded {
+        self.record_as(bench, &self.conclusion()).await
+    }
+
+    pub async fn record_as(&self, bench: &Bench, conclusion: &Conclusion) -> Recorded {
+        let effects: Vec<TouchedEffect> = self.touched.values().cloned().collect();
+        let record = PassRecord {
+            target: &self.claimed.target.id,
+            token: self.token,
+            generation: self.claimed.target.generation,
+            claimed: self.claimed.now,
+            effects: &effects,
+            conclusion,
+            wait: self.wait,
+            again: false,
+            reset_backoff: true,
+            next_call: Call::Delete,
+            closings: &self.closings,
+            settle: SETTLE,
+            lag: LAG,
+            audit_events: Vec::new(),
+            grant_events: HashMap::new(),
+            lost_event: "{\"lost\":true}".to_owned(),
+        };
+        bench.store.record(&record).await.unwrap()
+    }
+}

@@ -1,0 +1,189 @@
+//! Every script may be sent twice: an answer that got lost says nothing about what was done.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use aks_access_broker::domain::grant::{Expiry, GrantState};
+use aks_access_broker::domain::ids::JobId;
+use aks_access_broker::domain::job::JobState;
+use aks_access_broker::store::{Accepted, Begun, End, Expired, Recorded};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::ALICE;
+use super::bench::{Bench, reader, revocation, terms};
+
+const BOB: u128 = 2;
+
+#[tokio::test]
+async fn i3_a_grant_that_is_sent_twice_is_one_grant() {
+    let mut bench = Bench::start().await;
+    let new = bench.grant(ALICE).await;
+    let again = bench.store.accept_grant(&new).await.unwrap();
+    assert_eq!(again, Accepted::Replayed(new.job, Some(new.grant)));
+    let other = reader(ALICE);
+    let retried = aks_access_broker::store::NewGrant {
+        request: new.request.clone(),
+        ..other
+    };
+    let again = bench.store.accept_grant(&retried).await.unwrap();
+    assert_eq!(again, Accepted::Replayed(new.job, Some(new.grant)));
+    let grants: Vec<String> = bench.ask("KEYS", &["{aab:main}:grant:*"]).await;
+    assert_eq!(grants.len(), 1);
+}
+
+#[tokio::test]
+async fn i3_a_revocation_that_is_sent_twice_is_one_job() {
+    let bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    let new = revocation(granted.grant);
+    for expected in [
+        Accepted::New(new.job),
+        Accepted::Replayed(new.job, Some(granted.grant)),
+    ] {
+        let accepted = bench.store.accept_revocation(&new).await.unwrap();
+        assert_eq!(accepted, expected);
+    }
+    assert_eq!(bench.pass().await.claimed.target.jobs.len(), 1);
+}
+
+/// A platform that repeats a request every day gets its job, however long ago it was over.
+#[tokio::test]
+async fn i3_a_request_that_is_repeated_keeps_its_job_and_grant_as_long_as_its_record() {
+    let mut bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    let revoked = bench.revoke(granted.grant).await;
+    let mut pass = bench.pass().await;
+    pass.begin(&bench).await;
+    pass.all_answered();
+    pass.record(&bench).await;
+
+    for (request, job) in [
+        (&granted.request, granted.job),
+        (&revoked.request, revoked.job),
+    ] {
+        let replayed = bench.store.replayed(request).await.unwrap();
+        assert_eq!(replayed, Some(Accepted::Replayed(job, Some(granted.grant))));
+        let record = format!("{{aab:main}}:req:platform:{}", request.id);
+        let record: i64 = bench.ask("PTTL", &[&record]).await;
+        for key in [
+            format!("{{aab:main}}:job:{job}"),
+            format!("{{aab:main}}:job:{job}:targets"),
+            format!("{{aab:main}}:grant:{}", granted.grant),
+        ] {
+            let kept: i64 = bench.ask("PTTL", &[&key]).await;
+            assert!(
+                kept >= record - 1_000,
+                "{key} is kept {kept} ms, its request {record} ms"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn i4_a_claim_that_is_sent_twice_is_one_claim() {
+    let mut bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    bench.grant(BOB).await;
+    let terms = terms();
+    let first = bench.pass_on(&terms).await.expect("a target is ready");
+    let second = bench.pass_on(&terms).await.expect("the same is claimed");
+
+    assert_eq!(second.claimed.target, first.claimed.target);
+    assert_eq!(second.claimed.lease_end, first.claimed.lease_end);
+    assert_eq!(
+        bench.ready("writes").await.len(),
+        1,
+        "the other one is left"
+    );
+}
+
+#[tokio::test]
+async fn i4_intents_that_are_sent_twice_cost_their_calls_once() {
+    let mut bench = Bench::start().await;
+    bench.lane.writes.capacity = NonZeroU32::new(2).unwrap();
+    bench.lane.writes.per_second = NonZeroU32::new(1).unwrap();
+    let granted = bench.grant(ALICE).await;
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    bench.revoke(granted.grant).await;
+    assert_eq!(
+        pass.begin(&bench).await,
+        Begun::Begun,
+        "they were written down before the wishes changed"
+    );
+}
+
+#[tokio::test]
+async fn i4_a_record_that_is_sent_twice_leaves_what_it_recorded() {
+    let mut bench = Bench::start().await;
+    let granted = bench.grant(ALICE).await;
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    pass.all_answered();
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    let audited: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
+    let version = bench.job(granted.job).await.version;
+
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    assert!(
+        bench
+            .effects(ALICE)
+            .await
+            .values()
+            .all(|effect| !effect.is_unsettled())
+    );
+    assert_eq!(bench.job(granted.job).await.version, version);
+    assert_eq!(bench.due(ALICE).await, None);
+    let audited_again: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
+    assert_eq!(audited_again, audited);
+}
+
+#[tokio::test]
+async fn i4_a_lost_lease_that_is_reported_twice_is_told_once() {
+    let mut bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    let mut short = terms();
+    short.lease = Duration::from_millis(50);
+    let mut late = bench.pass_on(&short).await.expect("a target is ready");
+    late.begin(&bench).await;
+    late.all_answered();
+    bench.until(late.claimed.lease_end).await;
+    bench.store.wake(10).await.unwrap();
+    let _other = bench.pass().await;
+
+    assert_eq!(late.record(&bench).await, Recorded::Lost);
+    let audited: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
+    assert_eq!(late.record(&bench).await, Recorded::Lost);
+    let audited_again: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
+    assert_eq!(audited_again, audited);
+}
+
+#[tokio::test]
+async fn i6_an_expiry_that_is_sent_twice_is_one_job() {
+    let mut bench = Bench::start().await;
+    let mut new = reader(ALICE);
+    new.end = End::At(Expiry::At(Timestamp::UNIX_EPOCH));
+    bench.store.accept_grant(&new).await.unwrap();
+    let job = JobId::new(Uuid::now_v7());
+    let expire = async || {
+        let now = Timestamp::now();
+        bench.store.expire(new.grant, job, now, "{}").await.unwrap()
+    };
+    assert_eq!(expire().await, Expired::Expired);
+    assert_eq!(expire().await, Expired::Over);
+    let pass = bench.pass().await;
+    assert_eq!(
+        pass.claimed.target.jobs.len(),
+        2,
+        "the grant's, and the expiry's"
+    );
+    pass.record(&bench).await;
+    assert_eq!(bench.job(job).await.state, JobState::Succeeded);
+    assert!(matches!(
+        bench.grant_now(new.grant).await.state,
+        GrantState::Ended(_)
+    ));
+    let expiries: usize = bench.ask("ZCARD", &["{aab:main}:expiries"]).await;
+    assert_eq!(expiries, 0);
+}

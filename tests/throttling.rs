@@ -1,0 +1,68 @@
+//! A subscription that is told to wait: nothing is sent that would be refused, and revocations go on.
+#![cfg(feature = "dev")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use aks_access_broker::grpc::proto::{AzureRole, job};
+use azure_emulator::{Fault, FaultEffect, Operation};
+use support::ask::{access, permanent};
+use support::{Timing, World, ask};
+use uuid::{Uuid, uuid};
+
+const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
+
+/// Far less than the lane is closed for.
+const SOON: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn i5_a_revocation_does_not_wait_for_the_writes_that_its_target_needs_as_well() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let reader = access(AzureRole::RbacReader, &[]);
+    let writer = access(AzureRole::RbacWriter, &["team-a"]);
+    let (first, _) = ask::grant(&mut client, permanent(ALICE, &cluster, reader.clone())).await;
+
+    let throttled = FaultEffect::Status {
+        status: 429,
+        code: "TooManyRequests".to_owned(),
+        message: "wait".to_owned(),
+        retry_after: Some("600".to_owned()),
+    };
+    world
+        .emulator
+        .add_fault(Fault::once(Operation::RoleAssignmentWrite, throttled));
+    let bobs = permanent(BOB, &cluster, reader);
+    let bobs = client.grant(bobs).await.expect("accepted").into_inner();
+    let bobs = bobs.job.expect("a job").job_id;
+    ask::until(&mut client, &bobs, job::State::Retrying).await;
+    let written = world.count(Operation::RoleAssignmentWrite);
+    assert_eq!(
+        written, 3,
+        "Alice's two, and one of Bob's, which was refused"
+    );
+
+    client
+        .grant(permanent(ALICE, &cluster, writer))
+        .await
+        .expect("accepted");
+    let first = first.grant.expect("a grant").grant_id;
+    let revoked = tokio::time::timeout(SOON, ask::revoke(&mut client, &first)).await;
+    let revoked = revoked.expect("the revocation waits for the writes' lane");
+    assert_eq!(revoked.state(), job::State::Succeeded, "{revoked:?}");
+    assert_eq!(world.count(Operation::RoleAssignmentWrite), written);
+    assert_eq!(
+        world.truth().len(),
+        1,
+        "what the pending grant calls for stays"
+    );
+}
