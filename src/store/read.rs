@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use redis::AsyncCommands;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::Store;
@@ -26,26 +27,11 @@ pub struct TargetRecord {
 /// See [`Store::instance`].
 pub(super) async fn instance(store: &Store) -> Result<InstanceId, StoreError> {
     let meta = store.key("meta");
-    let fresh = Uuid::new_v4().to_string();
-    let instance: (Option<String>, Option<String>) = store
-        .link
-        .with(|mut connection| {
-            let mut pipe = redis::pipe();
-            pipe.atomic()
-                .hset_nx(&meta, "v", "1")
-                .ignore()
-                .hset_nx(&meta, "instance", &fresh)
-                .ignore()
-                .cmd("HMGET")
-                .arg(&meta)
-                .arg(&["v", "instance"]);
-            async move {
-                let (values,): ((Option<String>, Option<String>),) =
-                    pipe.query_async(&mut connection).await?;
-                Ok(values)
-            }
-        })
-        .await?;
+    // Read first: a full Redis takes no writes, and a broker that was there before can start all the same.
+    let instance = match meta_of(store, &meta).await? {
+        (Some(version), Some(instance)) => (Some(version), Some(instance)),
+        _ => make_meta(store, &meta).await?,
+    };
     let unreadable = |problem: String| StoreError::Unreadable {
         key: meta.clone(),
         problem,
@@ -58,8 +44,43 @@ pub(super) async fn instance(store: &Store) -> Result<InstanceId, StoreError> {
     }
 }
 
+/// The format of the broker's keys, and its instance id.
+type Meta = (Option<String>, Option<String>);
+
+async fn meta_of(store: &Store, meta: &str) -> Result<Meta, StoreError> {
+    store
+        .link
+        .with(|mut connection| {
+            let mut read = redis::cmd("HMGET");
+            read.arg(meta).arg(&["v", "instance"]);
+            async move { read.query_async(&mut connection).await }
+        })
+        .await
+}
+
+/// Makes what is missing: of two brokers that start at once, one's counts for both.
+async fn make_meta(store: &Store, meta: &str) -> Result<Meta, StoreError> {
+    let fresh = Uuid::new_v4().to_string();
+    for (field, value) in [("v", "1"), ("instance", fresh.as_str())] {
+        store
+            .link
+            .with(|mut connection| {
+                let mut write = redis::cmd("HSETNX");
+                write.arg(meta).arg(field).arg(value);
+                async move { write.query_async::<()>(&mut connection).await }
+            })
+            .await?;
+    }
+    meta_of(store, meta).await
+}
+
 /// A job's hash, and its targets'.
 type JobHashes = (HashMap<String, String>, HashMap<String, String>);
+
+#[derive(Serialize)]
+struct JobArgument {
+    job: String,
+}
 
 impl Store {
     /// One grant; `None` where there is none, or it ended longer ago than ended ones are kept. O(1).
@@ -84,12 +105,12 @@ impl Store {
         let key = self.key(&format!("job:{id}"));
         let targets_key = format!("{key}:targets");
         let (fields, mut targets): JobHashes = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                pipe.atomic().hgetall(&key).hgetall(&targets_key);
-                async move { pipe.query_async(&mut connection).await }
-            })
+            .run(
+                &self.scripts.read_job,
+                &JobArgument {
+                    job: id.to_string(),
+                },
+            )
             .await?;
         if fields.is_empty() {
             return Ok(None);

@@ -11,7 +11,7 @@ const PRELUDE: &str = include_str!("scripts/prelude.lua");
 /// Whether a script may run past Redis's memory limit.
 #[derive(Clone, Copy)]
 enum Memory {
-    /// It ends access, or carries out what was accepted.
+    /// It ends access, carries out what was accepted, or only reads.
     MayExceed,
     /// It accepts something new.
     MustFit,
@@ -27,6 +27,7 @@ pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) renew: Script,
     pub(super) record: Script,
+    pub(super) read_job: Script,
 }
 
 impl Scripts {
@@ -42,6 +43,7 @@ impl Scripts {
             begin: script(MayExceed, include_str!("scripts/begin.lua")),
             renew: script(MayExceed, include_str!("scripts/renew.lua")),
             record: script(MayExceed, include_str!("scripts/record.lua")),
+            read_job: script(MayExceed, include_str!("scripts/read_job.lua")),
         }
     }
 }
