@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use aks_access_broker::grpc::proto::access_broker_service_client::AccessBrokerServiceClient;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -69,6 +70,26 @@ impl BrokerProcess {
         }
         let status = child.wait().await;
         panic!("the broker ended before it listened: {status:?}");
+    }
+
+    /// Runs one that is to end by itself, with a failure, and gives its last words.
+    pub async fn start_in_vain(config: &Path) -> String {
+        let run = Command::new(env!("CARGO_BIN_EXE_aks-access-broker"))
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .kill_on_drop(true)
+            .output();
+        let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
+        let ended = ended
+            .expect("it goes on, where it was to end")
+            .expect("the broker's binary");
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(
+            !ended.status.success(),
+            "it ended as if all were well: {told}"
+        );
+        told
     }
 
     /// A client.
