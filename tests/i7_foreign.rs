@@ -1,0 +1,325 @@
+//! I7, the broker removes only what it made: somebody else's assignment counts, stays, and is said to be theirs;
+//! and what has gone with its cluster is gone.
+#![cfg(feature = "dev")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aks_access_broker::grpc::proto::{
+    AzureRole, Decision, GetClusterRequest, GetGrantRequest, Grant, grant, job,
+};
+use azure_emulator::{
+    ChangeKind, Fault, FaultEffect, NewRoleAssignment, Operation, RoleAssignment,
+    RoleAssignmentExistsWording, Scope, Settings,
+};
+use support::ask::{access, check, lasting, permanent, revocation};
+use support::broker::Client;
+use support::{Assignment, Timing, World, ask};
+use uuid::{Uuid, uuid};
+
+const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+const CLUSTER_USER: Uuid = uuid!("4abbcc35-e782-43d8-92c5-2d3f1bd2253f");
+const READER: Uuid = uuid!("7f6c6a51-bcf8-42ba-9220-52d62157d7db");
+
+/// What somebody else gives Alice on a cluster, perhaps under a condition.
+fn somebody_else_gives(
+    world: &World,
+    cluster: &str,
+    role: Uuid,
+    condition: Option<&str>,
+) -> RoleAssignment {
+    let new = NewRoleAssignment {
+        scope: Scope::parse(cluster).unwrap(),
+        role,
+        principal: ALICE,
+        name: None,
+        description: None,
+        condition: condition.map(str::to_owned),
+    };
+    let made = world.emulator.put_role_assignment_as_somebody_else(&new);
+    made.expect("an assignment")
+}
+
+/// Alice's assignments as they truly are, whoever made them, each under its name.
+fn alices(world: &World) -> BTreeSet<Uuid> {
+    let all = world.emulator.role_assignments().into_iter();
+    all.filter(|found| found.principal == ALICE)
+        .map(|found| found.name)
+        .collect()
+}
+
+/// Names of what was deleted.
+fn deleted(world: &World) -> BTreeSet<String> {
+    let changes = world.emulator.changes().into_iter();
+    changes
+        .filter(|change| change.kind == ChangeKind::Deleted)
+        .map(|change| change.name)
+        .collect()
+}
+
+fn ours(cluster: &str, role: Uuid) -> Assignment {
+    Assignment {
+        scope: cluster.to_lowercase(),
+        role,
+        principal: ALICE,
+    }
+}
+
+async fn the_grant(client: &mut Client, grant_id: &str) -> Grant {
+    let request = GetGrantRequest {
+        grant_id: grant_id.to_owned(),
+    };
+    let found = client.get_grant(request).await.expect("the grant");
+    found.into_inner().grant.expect("a grant")
+}
+
+#[tokio::test]
+async fn i7_somebody_elses_assignment_counts_is_told_apart_and_is_left_alone() {
+    for wording in [
+        RoleAssignmentExistsWording::Plain,
+        RoleAssignmentExistsWording::Conflicting,
+        RoleAssignmentExistsWording::Existing,
+    ] {
+        let settings = Settings {
+            role_assignment_exists_wording: wording,
+            ..Settings::immediate()
+        };
+        let world = World::start_with(settings, 0).await;
+        let cluster = world.cluster("aks-production");
+        let theirs = somebody_else_gives(&world, &cluster, READER, None);
+        let broker = world.broker(&Timing::default()).await;
+        let mut client = broker.client();
+        let reader = access(AzureRole::RbacReader, &[]);
+        let request = permanent(ALICE, &cluster, reader.clone());
+        let (accepted, job) = ask::grant(&mut client, request).await;
+        assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+        assert_eq!(
+            world.truth(),
+            BTreeSet::from([ours(&cluster, CLUSTER_USER)])
+        );
+        let grant_id = accepted.grant.expect("a grant").grant_id;
+        let told: BTreeSet<(String, bool)> = the_grant(&mut client, &grant_id)
+            .await
+            .effects
+            .into_iter()
+            .map(|effect| (effect.resource_id.to_lowercase(), effect.managed))
+            .collect();
+        assert!(
+            told.contains(&(theirs.id().to_lowercase(), false)),
+            "{told:?}"
+        );
+        assert_eq!(told.iter().filter(|(_, managed)| *managed).count(), 1);
+        let answer = check(&mut client, ALICE, &cluster, reader.clone()).await;
+        assert_eq!(answer.decision(), Decision::Allowed, "{answer:?}");
+
+        let job = ask::revoke(&mut client, &grant_id).await;
+        assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+        assert_eq!(alices(&world), BTreeSet::from([theirs.name]));
+        assert!(!deleted(&world).contains(&theirs.name.to_string()));
+        // What is left gives the permission and no way in.
+        let answer = check(&mut client, ALICE, &cluster, reader).await;
+        assert_eq!(answer.decision(), Decision::Denied, "{answer:?}");
+        let permission = answer.permission.expect("a layer");
+        assert_eq!(permission.decision(), Decision::Allowed);
+        assert!(permission.paths.iter().all(|path| !path.managed));
+    }
+}
+
+/// What the broker's own role rests on may be somebody else's as well.
+#[tokio::test]
+async fn i7_somebody_elses_cluster_user_is_left_alone_too() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let theirs = somebody_else_gives(&world, &cluster, CLUSTER_USER, None);
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let request = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+    let (accepted, job) = ask::grant(&mut client, request).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    assert_eq!(world.truth(), BTreeSet::from([ours(&cluster, READER)]));
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    let job = ask::revoke(&mut client, &grant_id).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    assert_eq!(alices(&world), BTreeSet::from([theirs.name]));
+}
+
+#[tokio::test]
+async fn i7_somebody_elses_assignment_under_a_condition_is_not_what_was_asked_for() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let condition = "@Resource[Microsoft.ContainerService/managedClusters:kind] StringEquals 'x'";
+    let theirs = somebody_else_gives(&world, &cluster, READER, Some(condition));
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let reader = access(AzureRole::RbacReader, &[]);
+    let request = permanent(ALICE, &cluster, reader.clone());
+    let (accepted, job) = ask::grant(&mut client, request).await;
+    assert_eq!(job.state(), job::State::Failed, "{job:?}");
+    let error = job.last_error.expect("a reason");
+    assert_eq!(error.reason, "CONDITIONAL_ASSIGNMENT_EXISTS", "{error:?}");
+    assert_eq!(error.metadata["role_assignment"], theirs.name.to_string());
+    let failed = accepted.grant.expect("a grant").grant_id;
+    let failed = the_grant(&mut client, &failed).await;
+    assert_eq!(failed.state(), grant::State::Failed, "{failed:?}");
+    assert_eq!(
+        alices(&world),
+        BTreeSet::from([theirs.name]),
+        "what the broker had made is taken back, and nothing else"
+    );
+
+    // Once it is out of the way, the same can be granted.
+    assert!(world.emulator.delete_role_assignment(theirs.name).unwrap());
+    let request = permanent(ALICE, &cluster, reader);
+    let (_, job) = ask::grant(&mut client, request).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    assert_eq!(world.truth().len(), 2);
+}
+
+/// A replica that has not heard of either assignment: neither ours nor theirs is guessed at.
+#[tokio::test]
+async fn i7_an_assignment_that_exists_and_that_no_list_shows_is_not_taken_for_somebody_elses() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let exists = FaultEffect::Status {
+        status: 409,
+        code: "RoleAssignmentExists".to_owned(),
+        message: "The role assignment already exists.".to_owned(),
+        retry_after: None,
+    };
+    world.emulator.add_fault(Fault {
+        times: Some(3),
+        ..Fault::once(Operation::RoleAssignmentWrite, exists)
+    });
+    let request = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    let job_id = accepted.job.expect("a job").job_id;
+    let retrying = ask::until(&mut client, &job_id, job::State::Retrying).await;
+    let error = retrying.last_error.expect("a reason");
+    assert_eq!(error.reason, "NOT_SETTLED", "{error:?}");
+    let job = ask::over(&mut client, &job_id).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    assert_eq!(world.truth().len(), 2);
+    let effects = the_grant(&mut client, &accepted.grant.expect("a grant").grant_id)
+        .await
+        .effects;
+    assert!(effects.iter().all(|effect| effect.managed), "{effects:?}");
+}
+
+#[tokio::test]
+async fn i5_the_revocation_of_what_is_on_a_cluster_that_is_gone_is_done() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let reader = access(AzureRole::RbacReader, &["a", "b"]);
+    let mut grants = Vec::new();
+    for request in [
+        permanent(ALICE, &cluster, reader.clone()),
+        lasting(ALICE, &cluster, reader, Duration::from_hours(1)),
+    ] {
+        let (accepted, job) = ask::grant(&mut client, request).await;
+        assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+        grants.push(accepted.grant.expect("a grant").grant_id);
+    }
+    assert!(world.emulator.delete_cluster(&cluster).unwrap());
+
+    let job = ask::revoke(&mut client, &grants[0]).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    let job = ask::revoke(&mut client, &grants[1]).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    for grant in &grants {
+        let grant = the_grant(&mut client, grant).await;
+        assert_eq!(grant.state(), grant::State::Revoked, "{grant:?}");
+        assert_eq!(grant.effects, []);
+    }
+    world.at_rest().await;
+    assert_eq!(world.truth(), BTreeSet::new());
+}
+
+/// The cluster is not gone because the broker has lost sight of it.
+#[tokio::test]
+async fn i5_a_cluster_that_cannot_be_seen_is_not_taken_for_gone() {
+    for (status, code) in [(403, "AuthorizationFailed"), (404, "SubscriptionNotFound")] {
+        let world = World::start().await;
+        let cluster = world.cluster("aks-production");
+        let broker = world.broker(&Timing::default()).await;
+        let mut client = broker.client();
+        let request = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+        let (accepted, _) = ask::grant(&mut client, request).await;
+        let effect = FaultEffect::Status {
+            status,
+            code: code.to_owned(),
+            message: "not yours to see".to_owned(),
+            retry_after: None,
+        };
+        for operation in [
+            Operation::RoleAssignmentDelete,
+            Operation::ManagedClusterRead,
+        ] {
+            let fault = Fault::always(operation, effect.clone());
+            world.emulator.add_fault(fault);
+        }
+        let grant_id = accepted.grant.expect("a grant").grant_id;
+        let revoke = client.revoke(revocation(&grant_id)).await;
+        let job_id = revoke.expect("accepted").into_inner().job.unwrap().job_id;
+        ask::until(&mut client, &job_id, job::State::Retrying).await;
+        assert_eq!(world.truth().len(), 2, "{code}");
+        assert!(
+            world.count(Operation::ManagedClusterRead) > 1,
+            "it was looked for"
+        );
+
+        world.emulator.clear_faults();
+        let job = ask::over(&mut client, &job_id).await;
+        assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+        assert_eq!(world.truth(), BTreeSet::new());
+    }
+}
+
+/// Another cluster under the same id: whoever had access to the old one has none to the new one.
+#[tokio::test]
+async fn i7_a_new_cluster_under_an_old_id_begins_without_the_old_ones_grants() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let writer = permanent(ALICE, &cluster, access(AzureRole::RbacWriter, &[]));
+    let (old, _) = ask::grant(&mut client, writer).await;
+    let old = old.grant.expect("a grant").grant_id;
+    let again = world.emulator.world().clusters;
+    let again = again.into_iter().find(|it| it.name == "aks-production");
+    let again = azure_emulator::Cluster {
+        resource_uid: None,
+        ..again.expect("the cluster")
+    };
+    assert!(world.emulator.delete_cluster(&cluster).unwrap());
+    world.emulator.put_cluster(again).expect("a cluster");
+    // A look at it, so that the broker does not go by what it read of the old one.
+    let asked = GetClusterRequest {
+        cluster: cluster.clone(),
+    };
+    client.get_cluster(asked).await.expect("the cluster");
+
+    let reader = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+    let (_, job) = ask::grant(&mut client, reader).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    let both = [ours(&cluster, CLUSTER_USER), ours(&cluster, READER)];
+    assert_eq!(world.truth(), BTreeSet::from(both));
+    let ended = the_grant(&mut client, &old).await;
+    assert_eq!(ended.state(), grant::State::Revoked, "{ended:?}");
+    let why = ended.last_error.expect("a reason");
+    assert_eq!(why.reason, "CLUSTER_GONE");
+    let job = ask::revoke(&mut client, &old).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    world.at_rest().await;
+    assert_eq!(world.truth().len(), 2, "the new cluster's stay");
+}
