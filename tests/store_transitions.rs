@@ -25,6 +25,8 @@ use std::time::Duration;
 use aks_access_broker::domain::effect::Call;
 use aks_access_broker::domain::grant::{Ending, GrantState};
 use aks_access_broker::domain::job::JobState;
+use aks_access_broker::domain::plan::Step;
+use aks_access_broker::domain::role::{BuiltInRole, Role};
 use aks_access_broker::store::{Begun, Recorded};
 
 use bench::{Bench, LEASE, SETTLE, terms};
@@ -159,4 +161,44 @@ async fn a_grant_on_another_cluster_under_the_same_id_ends_the_old_ones_and_wait
     assert_eq!(bench.ready("writes").await.len(), 1);
     let audited: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
     assert_eq!(audited, 3, "two grants accepted, one ended");
+}
+
+/// What a call did is not forgotten with the cluster: by the same id, it may have met the new one.
+#[tokio::test]
+async fn i4_effects_are_put_right_on_another_cluster_under_the_same_id() {
+    let bench = Bench::start().await;
+    bench.active(ALICE).await;
+    bench.grant(ALICE).await;
+    let mut crossed = bench.pass().await;
+    crossed.steps = crossed.puts_again();
+    assert_eq!(crossed.begin(&bench).await, Begun::Begun);
+
+    let mut new = bench::reader(ALICE);
+    new.access.role = Role::BuiltIn(BuiltInRole::RbacWriter);
+    new.cluster_uid = "another".to_owned();
+    bench.store.accept_grant(&new).await.unwrap();
+    let pass = bench.pass().await;
+    let effects = &pass.claimed.target.effects;
+    assert_eq!(effects.len(), 2, "both of the old ones");
+    for effect in effects.values() {
+        assert_eq!(effect.open, Some(Call::Put));
+        assert_eq!(effect.deadline, Some(crossed.claimed.lease_end + SETTLE));
+    }
+    let calls: Vec<Call> = pass.steps.iter().map(Step::call).collect();
+    assert_eq!(calls, [Call::Delete, Call::Put, Call::Put]);
+}
+
+/// A replica that has not heard yet of the new cluster takes it for another one; it is the older.
+#[tokio::test]
+async fn i1_a_replica_that_remembers_the_old_cluster_does_not_end_the_new_ones_grants() {
+    let bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    let mut new = bench::reader(ALICE);
+    new.cluster_uid = "another".to_owned();
+    bench.store.accept_grant(&new).await.unwrap();
+    let late = bench.grant(ALICE).await;
+
+    for grant in [new.grant, late.grant] {
+        assert_eq!(bench.grant_now(grant).await.state, GrantState::Pending);
+    }
 }

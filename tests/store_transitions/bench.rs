@@ -223,6 +223,15 @@ impl Pass {
         pass
     }
 
+    /// Steps that write all that is wished for, whatever stands.
+    pub fn puts_again(&self) -> Vec<Step> {
+        let mut target = self.claimed.target.clone();
+        for effect in target.effects.values_mut() {
+            effect.open = Some(Call::Put);
+        }
+        plan(&target, InstanceId::new(Uuid::from_u128(1)), self.time())
+    }
+
     pub fn time(&self) -> PassTime {
         PassTime {
             claimed: self.claimed.now,

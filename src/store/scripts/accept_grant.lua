@@ -9,14 +9,18 @@
 local answer = replay()
 if answer then return answer end
 
--- Another cluster under the same id starts empty: what we knew of the old one's effects went with it, and so
--- did its grants (design §5.13). Clearing the token makes a pass that is still at the old one record nothing.
+-- Another cluster under the same id ends the old one's grants (design §5.13). What we know of effects went with the
+-- old one, if it was made there: a PUT by the same id may as well have met the new one. So each is open, and put
+-- right or deleted as the wishes say. Clearing the token makes a pass that is still at the old one record nothing.
+-- A caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
 local key = target_key(a.target)
 local uid = redis.call('HGET', key, 'uid')
-if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid then
+if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid and redis.call('HEXISTS', key, 'u:' .. a.uid) == 0 then
   local gone = cjson.encode({ reason = 'CLUSTER_GONE', code = 9, retryable = false, azure_correlation_id = '',
     message = 'another cluster stands under the same id; the grant ended with the old one' })
   local record = redis.call('HGETALL', key)
+  local was = fields(record)
+  local settled = number(was.lease_end) + number(was.settle)
   local ended = {}
   for i = 1, #record, 2 do
     local grant = string.match(record[i], '^g:(.*)$')
@@ -30,7 +34,13 @@ if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid then
       event.grant, event.action = grant, 'grant/' .. string.lower(ending)
       audit(cjson.encode(event))
     end
-    if string.match(record[i], '^[edpi]:') then redis.call('HDEL', key, record[i]) end
+    local name = string.match(record[i], '^e:(.*)$')
+    if name then
+      local call, token = string.match(was['i:' .. name] or 'delete:', '^(%a+):(.*)$')
+      redis.call('HSET', key, 'i:' .. name, call .. ':')
+      if token ~= '' then raise(key, 'd:' .. name, settled) end
+      if token ~= '' and call == 'put' then raise(key, 'p:' .. name, settled) end
+    end
   end
   for i = 1, #record, 2 do
     local job = string.match(record[i], '^j:(.*)$')
@@ -47,7 +57,7 @@ if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid then
     end
   end
   -- The old one's backoff went with it, too.
-  redis.call('HSET', key, 'token', '', 'attempts', 0, 'not_before', 0)
+  redis.call('HSET', key, 'token', '', 'attempts', 0, 'not_before', 0, 'uid', a.uid, 'u:' .. uid, '')
 end
 
 local expire = ''
@@ -58,7 +68,7 @@ redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'target', a
 if expire ~= '' then redis.call('ZADD', P .. 'expiries', expire, a.grant) end
 
 redis.call('HSET', key, 'v', 1, 'g:' .. a.grant, '')
-if a.uid ~= '' then redis.call('HSET', key, 'uid', a.uid) end
+if a.uid ~= '' and (uid or '') == '' then redis.call('HSET', key, 'uid', a.uid) end
 make_job(a.job, a.job_body, a.target, { a.grant }, 'GRANT', false)
 remember_request(a.job, a.grant, false)
 wish_changed(a.target, 'writes')

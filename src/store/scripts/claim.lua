@@ -78,8 +78,8 @@ if (record.token or '') ~= '' then
     local call, token = string.match(value, '^(%a+):(.*)$')
     if name and token ~= '' then
       redis.call('HSET', key, field, call .. ':')
-      if until_ > number(record['d:' .. name]) then redis.call('HSET', key, 'd:' .. name, until_) end
-      if call == 'put' and until_ > number(record['p:' .. name]) then redis.call('HSET', key, 'p:' .. name, until_) end
+      raise(key, 'd:' .. name, until_)
+      if call == 'put' then raise(key, 'p:' .. name, until_) end
     end
   end
 end
@@ -88,7 +88,7 @@ end
 local attempts = number(record.attempts) + 1
 local bound = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
 local lease_end = now + a.lease
-redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'attempts', attempts,
+redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'settle', a.settle, 'attempts', attempts,
   'not_before', math.floor(now + bound * a.jitter))
 redis.call('ZADD', P .. 'due', lease_end, target)
 redis.call('SET', claim_key, target, 'PX', a.lease)

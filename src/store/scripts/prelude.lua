@@ -53,6 +53,11 @@ local function number(value)
   return tonumber(value or '') or 0
 end
 
+-- Moves a time in a record on, never back.
+local function raise(key, field, value)
+  if value > number(redis.call('HGET', key, field)) then redis.call('HSET', key, field, value) end
+end
+
 -- A lease holds while somebody's token is there and its end has not passed.
 local function is_leased(record)
   return (record.token or '') ~= '' and number(record.lease_end) > now

@@ -30,10 +30,6 @@ for _, closing in ipairs(a.closed) do
   end
 end
 
-local function raise(field, value)
-  if value > number(redis.call('HGET', key, field)) then redis.call('HSET', key, field, value) end
-end
-
 if redis.call('HGET', key, 'token') ~= a.token then
   -- Somebody else has, or had, the target: what we did may have crossed what they did. Each effect that we
   -- touched is written again once nothing of ours can take effect any more.
@@ -44,8 +40,8 @@ if redis.call('HGET', key, 'token') ~= a.token then
       redis.call('HSETNX', key, 'e:' .. row.name, row.body)
       local intent = redis.call('HGET', key, 'i:' .. row.name)
       if not intent or string.match(intent, ':$') then redis.call('HSET', key, 'i:' .. row.name, row.call .. ':') end
-      raise('d:' .. row.name, math.max(now + a.settle, row.deadline))
-      if row.call == 'put' then raise('p:' .. row.name, math.max(now + a.settle, row.deadline)) end
+      raise(key, 'd:' .. row.name, math.max(now + a.settle, row.deadline))
+      if row.call == 'put' then raise(key, 'p:' .. row.name, math.max(now + a.settle, row.deadline)) end
     end
   end
   if not touched then return { 'lost' } end
@@ -77,7 +73,7 @@ for _, row in ipairs(a.rows) do
     redis.call('HDEL', key, 'd:' .. row.name)
   end
   local landed = math.max(row.put_until, row.landed and now or 0)
-  if landed > 0 then raise('p:' .. row.name, landed) end
+  if landed > 0 then raise(key, 'p:' .. row.name, landed) end
 end
 
 local moved = number(redis.call('HGET', key, 'generation')) ~= a.generation
