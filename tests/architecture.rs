@@ -286,7 +286,11 @@ fn table_of_the_document(document: &str) -> Edges {
 /// Arrows `a & b --> c & d` of the document's flowchart.
 fn arrows_of_the_document(document: &str) -> Edges {
     let mut arrows = Edges::new();
-    for line in document.lines().filter(|line| line.starts_with("    ")) {
+    let flowchart = document
+        .lines()
+        .skip_while(|line| !line.starts_with("flowchart"))
+        .take_while(|line| !line.starts_with("```"));
+    for line in flowchart {
         if let Some((from, to)) = line.split_once(" --> ") {
             let names = |side: &str| -> Vec<String> {
                 side.split('&').map(|name| name.trim().to_owned()).collect()

@@ -139,7 +139,11 @@ fn an_unknown_module_a_bare_file_and_a_long_one_are_refused() {
 
 #[test]
 fn a_picture_that_lies_is_seen() {
-    let drawn = |text: &str| reach(&arrows_of_the_document(text));
+    let drawn = |text: &str| {
+        reach(&arrows_of_the_document(&format!(
+            "flowchart TD\n{text}```\n"
+        )))
+    };
     let honest = drawn("    grpc --> broker\n    broker --> store & domain\n");
     assert_eq!(honest["grpc"].len(), 3);
     let hides_one = drawn("    grpc --> broker\n    broker --> domain\n");
