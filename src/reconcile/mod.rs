@@ -7,6 +7,7 @@ mod apply;
 mod clock;
 mod events;
 mod pass;
+mod progress;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,37 +10,22 @@ use tracing::{debug, error, info, instrument, warn};
 use uuid::Uuid;
 
 use super::apply::{Applied, failed, not_believed};
+use super::progress::Progress;
 use super::{Lease, Reconciler, events};
-use crate::azure::{AzureError, Purpose};
-use crate::domain::conclude::{Conclusion, FailedStep, Retry, Terms, conclude};
-use crate::domain::effect::{Answer, Call, Effect, Known, PassTime};
+use crate::azure::Purpose;
+use crate::domain::conclude::{Conclusion, Retry, Terms, conclude};
+use crate::domain::effect::{Answer, Call, Effect, PassTime};
 use crate::domain::grant::GrantState;
-use crate::domain::ids::{AssignmentName, RoleDefinitionId};
+use crate::domain::ids::RoleDefinitionId;
 use crate::domain::job::Failure;
 use crate::domain::plan::{Step, plan, put_with_next_name};
 use crate::domain::reason::Reason;
 use crate::domain::role::BuiltInRole;
 use crate::domain::target::Target;
-use crate::store::{Begun, Closing, PassRecord, Recorded, StoreError, TouchedEffect};
+use crate::store::{Begun, PassRecord, Recorded, StoreError, TouchedEffect};
 
 /// A revocation that has lasted so long is late, and said so loudly.
 const LATE: SignedDuration = SignedDuration::from_mins(15);
-
-/// What a pass has gathered so far.
-struct Progress {
-    target: Target,
-    touched: BTreeMap<AssignmentName, TouchedEffect>,
-    failed: Vec<FailedStep>,
-    closings: Vec<Closing>,
-    audit_events: Vec<String>,
-    cluster_gone: bool,
-    /// The lease is somebody else's.
-    lost: bool,
-    /// Steps are left that nothing stood in the way of.
-    unfinished: bool,
-    /// The lane's budget does not reach before so long.
-    budget_wait: Option<Duration>,
-}
 
 impl Reconciler {
     /// Passes once over a claimed target.
@@ -380,81 +365,6 @@ impl Lease {
             .now
             .saturating_add(self.claimed_since.elapsed())
             .unwrap_or(Timestamp::MAX)
-    }
-}
-
-impl Progress {
-    const fn new(target: Target) -> Self {
-        Self {
-            target,
-            touched: BTreeMap::new(),
-            failed: Vec::new(),
-            closings: Vec::new(),
-            audit_events: Vec::new(),
-            cluster_gone: false,
-            lost: false,
-            unfinished: false,
-            budget_wait: None,
-        }
-    }
-
-    /// The effect that `step` is about: as it is known, or new.
-    fn effect(&self, step: &Step, now: Timestamp) -> Effect {
-        let n = match step {
-            Step::Put { n, .. } => *n,
-            Step::Delete { .. } => 0,
-        };
-        let fresh = || Effect::untouched(step.name(), step.at().clone(), n, now);
-        self.target
-            .effects
-            .get(&step.name())
-            .cloned()
-            .unwrap_or_else(fresh)
-    }
-
-    /// Whether Azure has told calls of this kind to wait, in this pass: what is left of them is withdrawn.
-    fn is_told_to_wait(&self, call: Call) -> bool {
-        self.closings.iter().any(|closing| closing.call == call)
-    }
-
-    fn intend(&mut self, effect: Effect, call: Call) {
-        self.target.effects.insert(effect.name, effect.clone());
-        let touched = TouchedEffect {
-            effect,
-            call,
-            sent: false,
-            answered: false,
-            landed: false,
-        };
-        self.touched.insert(touched.effect.name, touched);
-    }
-
-    /// A read showed that an effect of ours stands, under a name whose record says otherwise.
-    fn found(&mut self, name: AssignmentName, now: Timestamp) {
-        if let Some(effect) = self.target.effects.get_mut(&name) {
-            effect.known = Known::Present;
-            effect.written = None;
-            effect.changed = now;
-            let touched = TouchedEffect {
-                effect: effect.clone(),
-                call: Call::Put,
-                sent: true,
-                answered: false,
-                landed: false,
-            };
-            self.touched.entry(name).or_insert(touched);
-        }
-    }
-
-    fn all_failed(&mut self, steps: &[Step], error: &AzureError) {
-        for step in steps {
-            let purpose = match step.call() {
-                Call::Put => Purpose::Grant,
-                Call::Delete => Purpose::Revocation,
-            };
-            self.failed
-                .push(failed(step, error.failure(purpose), Retry::Soon));
-        }
     }
 }
 

@@ -1,0 +1,106 @@
+//! What a pass has gathered so far: the target as it is known by now, what was touched, and what failed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::apply::failed;
+use crate::azure::{AzureError, Purpose};
+use crate::domain::conclude::{FailedStep, Retry};
+use crate::domain::effect::{Call, Effect, Known};
+use crate::domain::ids::AssignmentName;
+use crate::domain::plan::Step;
+use crate::domain::target::Target;
+use crate::store::{Closing, TouchedEffect};
+
+/// What a pass has gathered so far.
+pub(super) struct Progress {
+    pub(super) target: Target,
+    pub(super) touched: BTreeMap<AssignmentName, TouchedEffect>,
+    pub(super) failed: Vec<FailedStep>,
+    pub(super) closings: Vec<Closing>,
+    pub(super) audit_events: Vec<String>,
+    pub(super) cluster_gone: bool,
+    /// The lease is somebody else's.
+    pub(super) lost: bool,
+    /// Steps are left that nothing stood in the way of.
+    pub(super) unfinished: bool,
+    /// The lane's budget does not reach before so long.
+    pub(super) budget_wait: Option<Duration>,
+}
+
+impl Progress {
+    pub(super) const fn new(target: Target) -> Self {
+        Self {
+            target,
+            touched: BTreeMap::new(),
+            failed: Vec::new(),
+            closings: Vec::new(),
+            audit_events: Vec::new(),
+            cluster_gone: false,
+            lost: false,
+            unfinished: false,
+            budget_wait: None,
+        }
+    }
+
+    /// The effect that `step` is about: as it is known, or new.
+    pub(super) fn effect(&self, step: &Step, now: Timestamp) -> Effect {
+        let n = match step {
+            Step::Put { n, .. } => *n,
+            Step::Delete { .. } => 0,
+        };
+        let fresh = || Effect::untouched(step.name(), step.at().clone(), n, now);
+        self.target
+            .effects
+            .get(&step.name())
+            .cloned()
+            .unwrap_or_else(fresh)
+    }
+
+    /// Whether Azure has told calls of this kind to wait, in this pass: what is left of them is withdrawn.
+    pub(super) fn is_told_to_wait(&self, call: Call) -> bool {
+        self.closings.iter().any(|closing| closing.call == call)
+    }
+
+    pub(super) fn intend(&mut self, effect: Effect, call: Call) {
+        self.target.effects.insert(effect.name, effect.clone());
+        let touched = TouchedEffect {
+            effect,
+            call,
+            sent: false,
+            answered: false,
+            landed: false,
+        };
+        self.touched.insert(touched.effect.name, touched);
+    }
+
+    /// A read showed that an effect of ours stands, under a name whose record says otherwise.
+    pub(super) fn found(&mut self, name: AssignmentName, now: Timestamp) {
+        if let Some(effect) = self.target.effects.get_mut(&name) {
+            effect.known = Known::Present;
+            effect.written = None;
+            effect.changed = now;
+            let touched = TouchedEffect {
+                effect: effect.clone(),
+                call: Call::Put,
+                sent: true,
+                answered: false,
+                landed: false,
+            };
+            self.touched.entry(name).or_insert(touched);
+        }
+    }
+
+    pub(super) fn all_failed(&mut self, steps: &[Step], error: &AzureError) {
+        for step in steps {
+            let purpose = match step.call() {
+                Call::Put => Purpose::Grant,
+                Call::Delete => Purpose::Revocation,
+            };
+            self.failed
+                .push(failed(step, error.failure(purpose), Retry::Soon));
+        }
+    }
+}
