@@ -79,6 +79,20 @@ fn end_of(grant: &Grant) -> String {
         .to_string()
 }
 
+/// The next two writes are refused.
+fn two_writes_are_refused(world: &World) {
+    let locked = FaultEffect::Status {
+        status: 409,
+        code: "ScopeLocked".to_owned(),
+        message: "locked".to_owned(),
+        retry_after: None,
+    };
+    world.emulator.add_fault(Fault {
+        times: Some(2),
+        ..Fault::once(Operation::RoleAssignmentWrite, locked)
+    });
+}
+
 fn set(ends: &[&str]) -> BTreeSet<String> {
     ends.iter().map(ToString::to_string).collect()
 }
@@ -94,6 +108,7 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
     let short = granted(&mut client, lasting(ALICE, &cluster, reader.clone(), hour)).await;
     let short_end = end_of(&the_grant(&mut client, &short).await);
     assert_eq!(described_ends(&world), set(&[&short_end]));
+    two_writes_are_refused(&world);
     let long = granted(&mut client, permanent(ALICE, &cluster, reader)).await;
     let both = alices(&cluster, &[("", CLUSTER_USER), ("", READER)]);
     assert_eq!(world.truth(), both);
@@ -103,6 +118,7 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
         "the later end is written before the grant is active"
     );
 
+    two_writes_are_refused(&world);
     revoked(&mut client, &long).await;
     assert_eq!(world.truth(), both);
     assert_eq!(
