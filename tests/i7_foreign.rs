@@ -150,6 +150,37 @@ async fn i7_somebody_elses_cluster_user_is_left_alone_too() {
     assert_eq!(alices(&world), BTreeSet::from([theirs.name]));
 }
 
+/// What is known of somebody else's is as old as the pass that found it: a new grant looks again.
+#[tokio::test]
+async fn i7_what_somebody_else_has_taken_away_again_is_made_anew_by_the_next_grant() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let theirs = somebody_else_gives(&world, &cluster, READER, None);
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let request = || permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+    let mut grants = Vec::new();
+    for left in [1, 2] {
+        let (accepted, job) = ask::grant(&mut client, request()).await;
+        assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+        assert_eq!(world.truth().len(), left);
+        grants.push(accepted.grant.expect("a grant").grant_id);
+        world
+            .emulator
+            .delete_role_assignment(theirs.name)
+            .expect("nothing to write down");
+    }
+    let both = [ours(&cluster, CLUSTER_USER), ours(&cluster, READER)];
+    ask::revoke(&mut client, &grants[1]).await;
+    assert_eq!(
+        world.truth(),
+        BTreeSet::from(both),
+        "the first still calls for both"
+    );
+    ask::revoke(&mut client, &grants[0]).await;
+    assert_eq!(alices(&world), BTreeSet::new());
+}
+
 #[tokio::test]
 async fn i7_somebody_elses_assignment_under_a_condition_is_not_what_was_asked_for() {
     let world = World::start().await;
