@@ -12,13 +12,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
     AzureRole, CheckAccessRequest, GetClusterRequest, GetGrantRequest, GetJobRequest, GrantRequest,
     WatchJobRequest, job,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
-use support::ask::{access, permanent, revocation};
+use support::ask::{access, lasting, permanent, revocation};
 use support::broker::BrokerProcess;
 use support::redis::RedisServer;
 use support::refusal::Refusal;
@@ -268,6 +269,14 @@ async fn i5_when_redis_is_full_grants_are_refused_first_and_revocations_go_on() 
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();
     let (alice, _) = ask::grant(&mut client, reader(&world, ALICE)).await;
+    let ending = lasting(
+        BOB,
+        &world.cluster("aks-development"),
+        access(AzureRole::RbacReader, &[]),
+        Duration::from_secs(4),
+    );
+    ask::grant(&mut client, ending).await;
+    assert_eq!(world.truth().len(), 4);
     tell(&world.redis, "CONFIG SET maxmemory 1").await;
 
     let request = reader(&world, BOB);
@@ -277,6 +286,8 @@ async fn i5_when_redis_is_full_grants_are_refused_first_and_revocations_go_on() 
     assert!(refusal.retry_after.is_some(), "{refusal:?}");
     let job = ask::revoke(&mut client, &alice.grant.expect("a grant").grant_id).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    // What ends by itself ends as well.
+    world.at_rest().await;
     assert_eq!(world.truth(), BTreeSet::new());
 
     // A broker that is started now carries on where the other was.
