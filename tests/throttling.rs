@@ -11,7 +11,7 @@ mod support;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{AzureRole, job};
-use azure_emulator::{Fault, FaultEffect, Operation};
+use azure_emulator::{Fault, FaultEffect, Operation, Settings};
 use support::ask::{access, permanent};
 use support::{Timing, World, ask};
 use uuid::{Uuid, uuid};
@@ -21,6 +21,32 @@ const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
 
 /// Far less than the lane is closed for.
 const SOON: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn a_lane_learns_from_azure_how_little_is_left() {
+    let mut settings = Settings::immediate();
+    settings.throttling.enabled = true;
+    settings.throttling.writes.capacity = 5;
+    let world = World::start_with(settings, 0).await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let reader = access(AzureRole::RbacReader, &[]);
+    ask::grant(&mut client, permanent(ALICE, &cluster, reader)).await;
+
+    let mut connection = world.redis.connection().await;
+    let lane = "{aab:main}:lane:00000000-0000-4000-8000-000000000001";
+    let tokens: f64 = redis::cmd("HGET")
+        .arg(lane)
+        .arg("writes:tokens")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(
+        tokens <= 5.0,
+        "{tokens} calls left, where Azure allows 5 at once"
+    );
+}
 
 #[tokio::test]
 async fn i5_a_revocation_does_not_wait_for_the_writes_that_its_target_needs_as_well() {

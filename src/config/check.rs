@@ -131,11 +131,11 @@ fn endpoint(name: &str, url: &Url, found: &mut Vec<Problem>) {
 }
 
 fn reconciler(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
-    if azure.call_timeout >= reconciler.lease {
+    if azure.call_timeout.saturating_mul(2) > reconciler.lease {
         found.push(Problem::new(
             "azure.call_timeout",
             format!(
-                "{} has to be less than reconciler.lease, {}: a call starts only if it ends within the lease",
+                "{} is more than half of reconciler.lease, {}: a call starts only if it ends within what is left of the lease",
                 human(azure.call_timeout),
                 human(reconciler.lease)
             ),

@@ -92,7 +92,7 @@ log: {{filter: 'info=loud=er'}}
     for part in [
         "azure.endpoints.arm: ",
         "azure.connect_timeout: 3m",
-        "azure.call_timeout: 2m has to be less than reconciler.lease, 1m",
+        "azure.call_timeout: 2m is more than half of reconciler.lease, 1m",
         "reconciler.settle_time: 10s is less than 1m",
         "reconciler.settle_time: 10s is less than azure.call_timeout, 2m",
         "reconciler.lag: 0s is less than 1m",

@@ -29,10 +29,12 @@ pub(super) struct Applied {
     pub(super) correlation_id: String,
     /// A queue that Azure told us to close.
     pub(super) closing: Option<Closing>,
+    /// How many more calls of the kind ARM allows the subscription at once, where it says so.
+    pub(super) remaining: Option<u32>,
     /// The answer hints that the cluster is gone.
     pub(super) cluster_may_be_gone: bool,
-    /// Another name of the same series was found to stand.
-    pub(super) ours: Option<AssignmentName>,
+    /// Another name of the same series was found to stand: it, and its place in the series.
+    pub(super) ours: Option<(AssignmentName, u32)>,
 }
 
 impl Applied {
@@ -42,6 +44,7 @@ impl Applied {
             failed: None,
             correlation_id,
             closing: None,
+            remaining: None,
             cluster_may_be_gone: false,
             ours: None,
         }
@@ -72,9 +75,10 @@ impl Reconciler {
                     request_id(*name, target.generation, Call::Put),
                 );
                 match self.in_time(put).await {
-                    Some(Ok(written)) => {
-                        Applied::new(Answer::Written(description.clone()), written.correlation_id)
-                    }
+                    Some(Ok(written)) => Applied {
+                        remaining: written.remaining,
+                        ..Applied::new(Answer::Written(description.clone()), written.correlation_id)
+                    },
                     Some(Err(error)) => self.put_failed(target, step, &error, sent).await,
                     None => self.no_answer(step, sent),
                 }
@@ -89,7 +93,10 @@ impl Reconciler {
                         } else {
                             Answer::NotThere
                         };
-                        Applied::new(answer, deletion.correlation_id)
+                        Applied {
+                            remaining: deletion.remaining,
+                            ..Applied::new(answer, deletion.correlation_id)
+                        }
                     }
                     Some(Err(error)) => self.call_failed(target, step, &error, sent),
                     None => self.no_answer(step, sent),
@@ -136,10 +143,13 @@ impl Reconciler {
             Some(Err(_)) | None => None,
         };
         let correlation_id = error.correlation_id.clone();
+        let ours = found
+            .as_ref()
+            .and_then(|found| self.place_in_our_series(target, at, found.name));
         match found {
-            Some(found) if self.is_of_our_series(target, at, found.name) => Applied {
+            Some(found) if ours.is_some() => Applied {
                 failed: Some(failed(step, unexplained(error, at), Retry::Soon)),
-                ours: Some(found.name),
+                ours: ours.map(|n| (found.name, n)),
                 ..Applied::new(Answer::Unexplained, correlation_id)
             },
             Some(found) => {
@@ -156,9 +166,14 @@ impl Reconciler {
         }
     }
 
-    fn is_of_our_series(&self, target: &Target, at: &RoleAtScope, name: AssignmentName) -> bool {
+    fn place_in_our_series(
+        &self,
+        target: &Target,
+        at: &RoleAtScope,
+        name: AssignmentName,
+    ) -> Option<u32> {
         (0..SERIES_LOOKED_THROUGH)
-            .any(|n| assignment_name(self.instance, at, target.id.principal, n) == name)
+            .find(|n| assignment_name(self.instance, at, target.id.principal, *n) == name)
     }
 
     fn call_failed(
@@ -178,26 +193,13 @@ impl Reconciler {
                 until: self.settles(sent),
             },
         };
-        let mut failure = error.failure(purpose);
-        let mut closing = None;
-        let retry = match error.disposition(purpose) {
-            Disposition::Retry { slow: true } => Retry::Slowly,
-            Disposition::Throttled => {
-                let wait = error.retry_after.unwrap_or(Duration::from_secs(1));
-                closing = Some(Closing {
-                    call: step.call(),
-                    for_: wait,
-                });
-                Retry::After(wait)
-            }
-            Disposition::AwaitReplication => {
-                failure.retryable = !has_waited_for_replication(target, step.at(), sent);
-                Retry::Soon
-            }
-            Disposition::Retry { slow: false }
-            | Disposition::NextName
-            | Disposition::ReadBack
-            | Disposition::Final => Retry::Soon,
+        let (failure, retry) = sorted(target, step.at(), error, purpose, sent);
+        let closing = match retry {
+            Retry::After(wait) => Some(Closing {
+                call: step.call(),
+                for_: wait,
+            }),
+            Retry::Soon | Retry::Slowly => None,
         };
         Applied {
             failed: Some(failed(step, failure, retry)),
@@ -239,6 +241,30 @@ impl Reconciler {
             .saturating_add(self.settings.settle_time)
             .unwrap_or(Timestamp::MAX)
     }
+}
+
+/// An error as a job tells it, and how soon what met it is tried again.
+pub(super) fn sorted(
+    target: &Target,
+    at: &RoleAtScope,
+    error: &AzureError,
+    purpose: Purpose,
+    now: Timestamp,
+) -> (Failure, Retry) {
+    let mut failure = error.failure(purpose);
+    let retry = match error.disposition(purpose) {
+        Disposition::Retry { slow: true } => Retry::Slowly,
+        Disposition::Throttled => Retry::After(error.retry_after.unwrap_or(Duration::from_secs(1))),
+        Disposition::AwaitReplication => {
+            failure.retryable = !has_waited_for_replication(target, at, now);
+            Retry::Soon
+        }
+        Disposition::Retry { slow: false }
+        | Disposition::NextName
+        | Disposition::ReadBack
+        | Disposition::Final => Retry::Soon,
+    };
+    (failure, retry)
 }
 
 /// The same in a retry of the same wish, so that Azure's support can tell one from the other.

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, instrument, warn};
 use uuid::Uuid;
 
-use super::apply::{Applied, failed, not_believed};
+use super::apply::{Applied, failed, not_believed, sorted};
 use super::progress::Progress;
 use super::{Lease, Reconciler, events};
 use crate::azure::Purpose;
+use crate::domain::access::RoleAtScope;
 use crate::domain::conclude::{Conclusion, Retry, Terms, conclude};
 use crate::domain::effect::{Answer, Call, Effect, PassTime};
 use crate::domain::grant::GrantState;
@@ -44,7 +45,7 @@ impl Reconciler {
         warn_of_late_revocations(&progress.target, time.claimed);
         let steps = plan(&progress.target, self.instance, time);
         debug!(steps = steps.len(), "planned");
-        let steps = self.assignable(steps, &mut progress).await;
+        let steps = self.assignable(steps, &mut progress, &lease).await;
         if !steps.is_empty() {
             // The token first: no call waits for Entra while its lease runs.
             match self.azure.fetch_access_token().await {
@@ -59,7 +60,12 @@ impl Reconciler {
     }
 
     /// I8 again, before anything is applied: a custom role may have been changed since it was accepted.
-    async fn assignable(&self, steps: Vec<Step>, progress: &mut Progress) -> Vec<Step> {
+    async fn assignable(
+        &self,
+        steps: Vec<Step>,
+        progress: &mut Progress,
+        lease: &Lease,
+    ) -> Vec<Step> {
         let mut verdicts: BTreeMap<RoleDefinitionId, Result<(), (Failure, Retry)>> =
             BTreeMap::new();
         let mut passed = Vec::with_capacity(steps.len());
@@ -72,7 +78,8 @@ impl Reconciler {
             let verdict = match verdicts.entry(role) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    unknown.insert(self.is_assignable(&progress.target, role).await)
+                    let now = lease.redis_now();
+                    unknown.insert(self.is_assignable(&progress.target, step.at(), now).await)
                 }
             };
             match verdict {
@@ -88,14 +95,15 @@ impl Reconciler {
     async fn is_assignable(
         &self,
         target: &Target,
-        role: RoleDefinitionId,
+        at: &RoleAtScope,
+        now: Timestamp,
     ) -> Result<(), (Failure, Retry)> {
         let subscription = target.id.cluster.subscription();
         let definition = self
             .azure
-            .role_definition(subscription, role, Uuid::new_v4())
+            .role_definition(subscription, at.role, Uuid::new_v4())
             .await
-            .map_err(|error| (error.failure(Purpose::Grant), Retry::Soon))?;
+            .map_err(|error| sorted(target, at, &error, Purpose::Grant, now))?;
         definition.check_assignable().map(drop).map_err(|why| {
             let failure = Failure {
                 reason: Reason::RoleNotAllowed.to_string(),
@@ -289,9 +297,12 @@ impl Reconciler {
                 .failed
                 .push(not_believed(step, &applied.correlation_id));
         }
-        if let Some(name) = applied.ours {
-            progress.found(name, time.now);
+        if let Some((name, n)) = applied.ours {
+            progress.found(&Effect::untouched(name, step.at().clone(), n, time.now));
         }
+        progress
+            .remaining
+            .extend(applied.remaining.map(|calls| (step.call(), calls)));
         progress.failed.extend(applied.failed);
         progress.closings.extend(applied.closing);
     }
@@ -322,6 +333,7 @@ impl Reconciler {
             reset_backoff: !failed,
             next_call: next_call(&progress.target),
             closings: &progress.closings,
+            remaining: &progress.remaining,
             settle: self.settings.settle_time,
             lag: self.settings.lag,
             grant_events: events::of_grants(&progress.target.id, &conclusion),

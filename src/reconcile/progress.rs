@@ -20,6 +20,8 @@ pub(super) struct Progress {
     pub(super) touched: BTreeMap<AssignmentName, TouchedEffect>,
     pub(super) failed: Vec<FailedStep>,
     pub(super) closings: Vec<Closing>,
+    /// How many more calls of a kind ARM allows the subscription at once, by its latest answers.
+    pub(super) remaining: Vec<(Call, u32)>,
     pub(super) audit_events: Vec<String>,
     pub(super) cluster_gone: bool,
     /// The lease is somebody else's.
@@ -37,6 +39,7 @@ impl Progress {
             touched: BTreeMap::new(),
             failed: Vec::new(),
             closings: Vec::new(),
+            remaining: Vec::new(),
             audit_events: Vec::new(),
             cluster_gone: false,
             lost: false,
@@ -76,21 +79,27 @@ impl Progress {
         self.touched.insert(touched.effect.name, touched);
     }
 
-    /// A read showed that an effect of ours stands, under a name whose record says otherwise.
-    pub(super) fn found(&mut self, name: AssignmentName, now: Timestamp) {
-        if let Some(effect) = self.target.effects.get_mut(&name) {
-            effect.known = Known::Present;
-            effect.written = None;
-            effect.changed = now;
-            let touched = TouchedEffect {
-                effect: effect.clone(),
-                call: Call::Put,
-                sent: true,
-                answered: false,
-                landed: false,
-            };
-            self.touched.entry(name).or_insert(touched);
-        }
+    /// A read showed that an effect of our series stands, whose record says otherwise or is not there.
+    pub(super) fn found(&mut self, fresh: &Effect) {
+        let effect = self
+            .target
+            .effects
+            .entry(fresh.name)
+            .or_insert_with(|| fresh.clone());
+        effect.known = Known::Present;
+        effect.written = None;
+        effect.changed = fresh.changed;
+        let found = TouchedEffect {
+            effect: effect.clone(),
+            call: Call::Put,
+            sent: true,
+            answered: false,
+            landed: false,
+        };
+        self.touched
+            .entry(fresh.name)
+            .and_modify(|touched| touched.effect = found.effect.clone())
+            .or_insert(found);
     }
 
     pub(super) fn all_failed(&mut self, steps: &[Step], error: &AzureError) {

@@ -55,7 +55,10 @@ impl StoreError {
             | ErrorKind::ClusterConnectionNotFound => Self::Unavailable(error),
             _ if error.code() == Some("OOM") => Self::Full(error),
             // A full disk, or an append-only file that cannot be written: what is accepted would not last.
-            _ if error.code() == Some("MISCONF") => Self::Unavailable(error),
+            // A script that runs for too long, or too few replicas, passes as well.
+            _ if matches!(error.code(), Some("MISCONF" | "BUSY" | "NOREPLICAS")) => {
+                Self::Unavailable(error)
+            }
             _ if error.is_unrecoverable_error() || error.is_timeout() => Self::Unavailable(error),
             _ => Self::Refused(error),
         }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use wire::{
     BackoffArgument, BeginArgument, Budgets, ClaimArgument, ClosedRow, IntentRow, RecordArgument,
-    RenewArgument, bucket, effect_row, grant_rows, job_rows,
+    RemainingRow, RenewArgument, bucket, effect_row, grant_rows, job_rows,
 };
 
 use super::Store;
@@ -122,6 +122,8 @@ pub struct PassRecord<'a> {
     pub next_call: Call,
     /// Queues to close.
     pub closings: &'a [Closing],
+    /// How many more calls of a kind ARM allows the subscription at once, by its latest answers.
+    pub remaining: &'a [(Call, u32)],
     /// The settle time.
     pub settle: Duration,
     /// The longest that reads may trail writes.
@@ -304,6 +306,14 @@ impl Store {
                 .map(|closing| ClosedRow {
                     bucket: bucket(closing.call),
                     until_after: millis(closing.for_),
+                })
+                .collect(),
+            remaining: pass
+                .remaining
+                .iter()
+                .map(|(call, calls)| RemainingRow {
+                    bucket: bucket(*call),
+                    calls: *calls,
                 })
                 .collect(),
             settle: millis(pass.settle),

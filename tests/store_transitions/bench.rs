@@ -329,6 +329,7 @@ impl Pass {
             reset_backoff: true,
             next_call: Call::Delete,
             closings: &self.closings,
+            remaining: &[],
             settle: SETTLE,
             lag: LAG,
             audit_events: Vec::new(),

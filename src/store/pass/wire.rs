@@ -98,6 +98,7 @@ pub(super) struct RecordArgument<'a> {
     pub(super) reset: bool,
     pub(super) bucket: &'static str,
     pub(super) closed: Vec<ClosedRow>,
+    pub(super) remaining: Vec<RemainingRow>,
     pub(super) settle: u64,
     pub(super) lag: u64,
     pub(super) audit_events: &'a [String],
@@ -138,6 +139,12 @@ pub(super) struct JobRow {
     pub(super) is_final: bool,
     pub(super) error: String,
     pub(super) grants: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct RemainingRow {
+    pub(super) bucket: &'static str,
+    pub(super) calls: u32,
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,7 @@
 --   gone (with the cluster: they are forgotten whatever is open), moved (wishes change by this record),
 --   waits and delay (not to be looked at for so many ms, unless a wish wants it), again (steps are left that nothing
 --     stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
---   closed [{bucket, until_after (ms)}], settle (ms), lag (ms), audit_events [..], lost_event, audit_length,
+--   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], settle (ms), lag (ms), audit_events [..], lost_event, audit_length,
 --   retention (ms), request_life (ms).
 -- Returns {'recorded'}, also when it is sent again, or {'lost'} where the lease was not ours any more: then nothing is recorded,
 -- and what the pass touched is marked unsettled.
@@ -22,6 +22,13 @@ if redis.call('HGET', key, 'recorded') == a.token then return { 'recorded' } end
 if redis.call('HGET', key, 'reported') == a.token then return { 'lost' } end
 
 local lane = lane_key(lane_of(a.target))
+
+-- What a lane may do is learned: ARM counts calls that are not the broker's as well.
+for _, left in ipairs(a.remaining) do
+  if number(redis.call('HGET', lane, left.bucket .. ':tokens')) > left.calls then
+    redis.call('HSET', lane, left.bucket .. ':tokens', left.calls, left.bucket .. ':at', now)
+  end
+end
 
 for _, closing in ipairs(a.closed) do
   local until_ = now + closing.until_after
