@@ -329,6 +329,7 @@ async fn i1_killed_at_any_moment_the_broker_loses_nothing() {
         lease: Duration::from_secs(2),
         settle_time: SETTLE_TIME,
         lag: LAG,
+        ..Timing::default()
     };
     let stream = Stream::begin(&world, seed);
     for kill in 1..=KILLS {

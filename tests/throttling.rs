@@ -92,3 +92,42 @@ async fn i5_a_revocation_does_not_wait_for_the_writes_that_its_target_needs_as_w
         "what the pending grant calls for stays"
     );
 }
+
+/// A pass of 21 writes in a lane that holds four: it goes in parts, and small ones do not starve it.
+#[tokio::test]
+async fn a_large_grant_gets_its_share_of_a_small_budget() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let timing = Timing {
+        writes: (4, 40),
+        ..Timing::default()
+    };
+    let broker = world.broker(&timing).await;
+    let mut client = broker.client();
+    let reader = access(AzureRole::RbacReader, &[]);
+    let mut small = Vec::new();
+    for _ in 0..20 {
+        let request = permanent(Uuid::new_v4(), &cluster, reader.clone());
+        small.push(client.grant(request).await.expect("accepted").into_inner());
+    }
+    let names: Vec<String> = (0..20).map(|n| format!("team-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let large = permanent(ALICE, &cluster, access(AzureRole::RbacWriter, &names));
+    let large = client.grant(large).await.expect("accepted").into_inner();
+    let large = large.job.expect("a job").job_id;
+    let job = tokio::time::timeout(SOON, ask::over(&mut client, &large)).await;
+    assert_eq!(
+        job.expect("it gets its share").state(),
+        job::State::Succeeded
+    );
+    for accepted in small {
+        let job = ask::over(&mut client, &accepted.job.expect("a job").job_id).await;
+        assert_eq!(job.state(), job::State::Succeeded);
+    }
+    assert_eq!(world.truth().len(), 21 + 2 * 20);
+    assert_eq!(
+        world.count(Operation::RoleAssignmentWrite),
+        21 + 2 * 20,
+        "no call is made twice"
+    );
+}

@@ -155,33 +155,45 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Begins all `steps`, or only the deletes where the lane lets no write through: what takes access away
-    /// does not wait for what gives it. Answers with the steps whose calls may be made.
+    /// Begins all `steps`, or as many as the lane lets through now: what takes access away does not wait for
+    /// what gives it, nor a large pass until everybody else's small ones are done. Answers with the steps
+    /// whose calls may be made.
     async fn begin_what_may_go(
         &self,
-        mut steps: Vec<Step>,
+        steps: Vec<Step>,
         progress: &mut Progress,
         lease: &Lease,
     ) -> Result<Vec<Step>, StoreError> {
-        if self.begin(&steps, progress, lease).await? {
-            return Ok(steps);
+        let (mut writes, mut deletes) = match self.begin(&steps, progress, lease).await? {
+            Begun::Begun => return Ok(steps),
+            Begun::Wait {
+                writes, deletes, ..
+            } => (writes, deletes),
+            Begun::Lost | Begun::Moved => return Ok(Vec::new()),
+        };
+        let mut goes = |step: &Step| {
+            let left = match step.call() {
+                Call::Put => &mut writes,
+                Call::Delete => &mut deletes,
+            };
+            let goes = *left > 0;
+            *left = left.saturating_sub(1);
+            goes
+        };
+        let some: Vec<Step> = steps.into_iter().filter(|step| goes(step)).collect();
+        if some.is_empty() || self.begin(&some, progress, lease).await? != Begun::Begun {
+            return Ok(Vec::new());
         }
-        let all = steps.len();
-        steps.retain(|step| step.call() == Call::Delete);
-        let is_less = !steps.is_empty() && steps.len() < all;
-        if progress.budget_wait.is_some() && is_less && self.begin(&steps, progress, lease).await? {
-            return Ok(steps);
-        }
-        Ok(Vec::new())
+        Ok(some)
     }
 
-    /// Writes down the intents of `steps`; `false` where their calls may not be made.
+    /// Writes down the intents of `steps`; their calls may be made only where it answers `Begun`.
     async fn begin(
         &self,
         steps: &[Step],
         progress: &mut Progress,
         lease: &Lease,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Begun, StoreError> {
         let now = lease.redis_now();
         let effects: Vec<(Effect, Call)> = steps
             .iter()
@@ -200,7 +212,6 @@ impl Reconciler {
                 for (effect, call) in effects {
                     progress.intend(effect, call);
                 }
-                return Ok(true);
             }
             // Whoever has the lease sees the same wishes. Perhaps nobody has, and it is still ours to hand back:
             // then the target has to be looked at again.
@@ -211,9 +222,9 @@ impl Reconciler {
             }
             // Record sees that the generation has moved, and queues the target.
             Begun::Moved => debug!("the wishes have changed since the claim"),
-            Begun::Wait(wait) => progress.budget_wait = Some(wait),
+            Begun::Wait { wait, .. } => progress.budget_wait = Some(wait),
         }
-        Ok(false)
+        Ok(begun)
     }
 
     async fn begin_next_name(
@@ -229,7 +240,7 @@ impl Reconciler {
         let begun = self
             .begin(std::slice::from_ref(&next), progress, lease)
             .await?;
-        Ok(begun.then_some(next))
+        Ok((begun == Begun::Begun).then_some(next))
     }
 
     /// A call starts only if what is left of the lease exceeds the call's whole timeout; else the lease is

@@ -61,7 +61,14 @@ pub enum Begun {
     /// The wishes have changed since the claim: claim again.
     Moved,
     /// The lane's budget does not reach before so long.
-    Wait(Duration),
+    Wait {
+        /// How long.
+        wait: Duration,
+        /// How many PUTs would go now.
+        writes: usize,
+        /// How many DELETEs would go now.
+        deletes: usize,
+    },
 }
 
 /// What became of a record.
@@ -241,11 +248,13 @@ impl Store {
             [word] if word == "begun" => Ok(Begun::Begun),
             [word] if word == "lost" => Ok(Begun::Lost),
             [word] if word == "moved" => Ok(Begun::Moved),
-            [word, wait] if word == "wait" => {
-                let wait = wait
-                    .parse()
-                    .map_err(|_| self.odd_answer("begin", &answer))?;
-                Ok(Begun::Wait(Duration::from_millis(wait)))
+            [word, wait, writes, deletes] if word == "wait" => {
+                let odd = |_| self.odd_answer("begin", &answer);
+                Ok(Begun::Wait {
+                    wait: Duration::from_millis(wait.parse().map_err(odd)?),
+                    writes: writes.parse().map_err(odd)?,
+                    deletes: deletes.parse().map_err(odd)?,
+                })
             }
             _ => Err(self.odd_answer("begin", &answer)),
         }

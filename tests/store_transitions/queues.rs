@@ -58,7 +58,7 @@ async fn a_closed_lane_lets_no_call_through_that_was_claimed_before() {
     throttled.wait = Some(Duration::from_mins(1));
     assert_eq!(throttled.record(&bench).await, Recorded::Recorded);
 
-    let Begun::Wait(wait) = other.begin(&bench).await else {
+    let Begun::Wait { wait, .. } = other.begin(&bench).await else {
         panic!("Azure said to wait");
     };
     assert!(wait > Duration::from_secs(50), "{wait:?}");

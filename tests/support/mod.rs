@@ -50,6 +50,8 @@ pub struct Timing {
     pub settle_time: Duration,
     /// How far Azure's reads may trail its writes.
     pub lag: Duration,
+    /// How many PUTs a subscription is sent at once, and how many more each second.
+    pub writes: (u32, u32),
 }
 
 impl Default for Timing {
@@ -59,6 +61,7 @@ impl Default for Timing {
             lease: Duration::from_secs(5),
             settle_time: Duration::from_secs(2),
             lag: Duration::from_secs(1),
+            writes: (200, 10),
         }
     }
 }
@@ -112,7 +115,8 @@ impl World {
              client_id: {client}\n      client_secret_file: {dir}/secret\n  endpoints:\n    arm: {arm}\n    \
              entra: {entra}\n    graph: {graph}\n\
              reconciler:\n  allow_short_times: true\n  lease: {lease}\n  settle_time: {settle}\n  lag: {lag}\n  \
-             backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n",
+             backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n  lane:\n    \
+             writes: {{capacity: {writes}, per_second: {refill}}}\n",
             tenant = world.tenant,
             subscriptions = subscriptions.join(", "),
             dir = self.dir.path().display(),
@@ -124,6 +128,8 @@ impl World {
             lease = millis(timing.lease),
             settle = millis(timing.settle_time),
             lag = millis(timing.lag),
+            writes = timing.writes.0,
+            refill = timing.writes.1,
         );
         let path = self
             .dir

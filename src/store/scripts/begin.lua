@@ -4,7 +4,8 @@
 -- Argument: target, token, generation (that claim returned), rows [{name, call, body}], budget {writes, deletes:
 -- {capacity, per_second}}.
 -- Returns {'begun'}; {'lost'} where the lease is somebody else's or over; {'moved'} where the wishes have changed
--- since claim; {'wait', ms} where the lane's budget does not reach, or Azure said to wait.
+-- since claim; {'wait', ms, writes, deletes} where the lane's budget does not reach, or Azure said to wait: after how
+-- long it may, and how many calls would go now.
 
 local key = target_key(a.target)
 local held = redis.call('HMGET', key, 'token', 'lease_end', 'generation')
@@ -25,20 +26,23 @@ for _, row in ipairs(a.rows) do
   local bucket = row.call == 'put' and 'writes' or 'deletes'
   needs[bucket] = needs[bucket] + 1
 end
-local left = {}
+local wait, free = 0, {}
 for bucket, need in pairs(needs) do
   local budget = a.budget[bucket]
-  local tokens = tokens_left(lane, bucket, budget)
   local closed = closed_for(lane, bucket)
-  if need > 0 and closed > 0 then return { 'wait', closed } end
-  -- A pass that needs more than the bucket ever holds goes when the bucket is full.
-  if need > 0 and tokens < math.min(need, budget.capacity) then
-    return { 'wait', math.ceil((math.min(need, budget.capacity) - tokens) / budget.per_second * 1000) }
+  free[bucket] = closed > 0 and 0 or tokens_left(lane, bucket, budget)
+  if need > 0 and closed > 0 then
+    wait = math.max(wait, closed)
+  elseif free[bucket] < need then
+    wait = math.max(wait, math.ceil((math.min(need, budget.capacity) - free[bucket]) / budget.per_second * 1000), 1)
   end
-  if need > 0 then left[bucket] = tokens - need end
 end
-for bucket, tokens in pairs(left) do
-  redis.call('HSET', lane_key(lane), bucket .. ':tokens', string.format('%.3f', tokens), bucket .. ':at', now)
+if wait > 0 then return { 'wait', wait, math.floor(free.writes), math.floor(free.deletes) } end
+for bucket, need in pairs(needs) do
+  if need > 0 then
+    redis.call('HSET', lane_key(lane), bucket .. ':tokens', string.format('%.3f', free[bucket] - need),
+      bucket .. ':at', now)
+  end
 end
 
 -- Whatever it waited for before: what is intended now is not to expire.

@@ -120,7 +120,7 @@ for _, change in ipairs(a.jobs) do
   for _, grant in ipairs(change.grants) do rests = rests and not skipped[grant] end
   if rests and change.final then
     finish_job_target(change.id, a.target, change.to, change.error)
-  elseif rests and redis.call('EXISTS', job_key(change.id)) == 1 then
+  elseif rests and redis.call('HEXISTS', key, 'j:' .. change.id) == 1 then
     redis.call('HSET', job_key(change.id), 'state', change.to)
     redis.call('HSET', targets_key(change.id), 's:' .. a.target, change.to)
     if change.error ~= '' then
