@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
 
-use crate::config::Credential;
+use crate::config::{Credential, Endpoints, InvalidEndpoint};
 use credential::Tokens;
 
 /// How to reach Azure, and as whom.
@@ -68,12 +68,12 @@ impl AzureSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidAzureSettings {
     /// An endpoint that is no bare https origin: tokens are sent there.
-    #[error("{setting} is {url}: expected https://HOST[:PORT] and nothing behind it")]
+    #[error("{setting}: {problem}")]
     Endpoint {
         /// Which.
         setting: &'static str,
-        /// What was given.
-        url: Url,
+        /// What is wrong with it.
+        problem: InvalidEndpoint,
     },
     /// The certificate authorities cannot be read, or are not PEM.
     #[error("the certificate authorities cannot be used: {0}")]
@@ -106,8 +106,13 @@ impl Azure {
     /// # Errors
     /// [`InvalidAzureSettings`] says which setting cannot be used, and why.
     pub fn new(settings: AzureSettings) -> Result<Self, InvalidAzureSettings> {
-        bare_https("the ARM endpoint", &settings.arm_endpoint)?;
-        bare_https("the Entra authority", &settings.authority)?;
+        for (setting, url) in [
+            ("the ARM endpoint", &settings.arm_endpoint),
+            ("the Entra authority", &settings.authority),
+        ] {
+            Endpoints::check(url)
+                .map_err(|problem| InvalidAzureSettings::Endpoint { setting, problem })?;
+        }
         let http = http_client(&settings)?;
         let endpoint = settings.arm_endpoint.clone();
         let call_timeout = settings.call_timeout;
@@ -128,23 +133,6 @@ impl Azure {
     pub async fn fetch_access_token(&self) -> Result<(), AzureError> {
         self.arm.tokens().fresh().await.map(drop)
     }
-}
-
-fn bare_https(setting: &'static str, url: &Url) -> Result<(), InvalidAzureSettings> {
-    let bare = url.scheme() == "https"
-        && url.has_host()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none();
-    if bare {
-        return Ok(());
-    }
-    let mut url = url.clone();
-    // Whoever wrote a password here must not find it in a log. Failing to is a URL that can hold none.
-    let _ = url.set_password(None);
-    Err(InvalidAzureSettings::Endpoint { setting, url })
 }
 
 /// One client for ARM and Entra: they share what is trusted and how long a call may take.

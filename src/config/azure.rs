@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
 
@@ -142,5 +143,36 @@ impl Default for Endpoints {
             entra: url("https://login.microsoftonline.com/"),
             graph: url("https://graph.microsoft.com/"),
         }
+    }
+}
+
+/// Why a URL is no endpoint. It repeats the URL without what may be a secret in it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{url} cannot be sent tokens to: expected https://HOST[:PORT] and nothing behind it")]
+pub struct InvalidEndpoint {
+    /// What was given, without user name and password.
+    pub url: Url,
+}
+
+impl Endpoints {
+    /// Takes bare https origins only: tokens are sent there, and paths are put behind them.
+    ///
+    /// # Errors
+    /// [`InvalidEndpoint`]
+    pub fn check(url: &Url) -> Result<(), InvalidEndpoint> {
+        let is_bare = url.scheme() == "https"
+            && url.has_host()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if is_bare {
+            return Ok(());
+        }
+        let mut url = url.clone();
+        // Failing to is a URL that can hold neither.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        Err(InvalidEndpoint { url })
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Azure, Config, Credential, Log, Problem, Reconciler, Redis, Server};
+use super::{Azure, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis, Server};
 
+/// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
+const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// Request records outlive their job by a day; a job that is forgotten earlier would let a repeated
@@ -122,10 +124,10 @@ fn credential(credential: &Credential, found: &mut Vec<Problem>) {
 }
 
 fn endpoint(name: &str, url: &Url, found: &mut Vec<Problem>) {
-    if url.scheme() != "https" {
+    if let Err(problem) = Endpoints::check(url) {
         found.push(Problem::new(
             format!("azure.endpoints.{name}"),
-            format!("{url} is not https: tokens would travel in the clear"),
+            problem.to_string(),
         ));
     }
 }

@@ -17,7 +17,7 @@ use super::{Config, check};
 ///
 /// Two underscores: Kubernetes gives every pod `AKS_ACCESS_BROKER_PORT` and its like where a service has
 /// that name, and those are not settings.
-pub const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
+const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
 const SECTIONS: [&str; 5] = ["azure", "log", "reconciler", "redis", "server"];
 
@@ -194,13 +194,15 @@ fn problem(figment: &Figment, section: &str, error: &figment::Error) -> Problem 
             path.push(field.to_string());
             "required, and not set".to_owned()
         }
+        // figment's own words repeat the value, which here may be a secret that was meant for a key below.
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected)
+            if is_on_the_way_to_a_secret(&path) =>
+        {
+            format!("not what belongs here; expected {expected}")
+        }
         kind => kind.to_string(),
     };
     let key = path.join(".");
-    if SECRETS.contains(&key.as_str()) {
-        // The error would repeat the value.
-        "not a text".clone_into(&mut message);
-    }
     match figment.find_metadata(&key) {
         Some(metadata) if metadata.name.contains("environment") => {
             message = format!("{message} (from the environment: {})", variable(&key));
@@ -212,6 +214,14 @@ fn problem(figment: &Figment, section: &str, error: &figment::Error) -> Problem 
         _ => {}
     }
     Problem::new(key, message)
+}
+
+/// Whether a path names a key that holds a secret itself, or anything above one.
+fn is_on_the_way_to_a_secret(path: &[String]) -> bool {
+    SECRETS.iter().any(|secret| {
+        let mut segments = secret.split('.');
+        path.iter().all(|key| segments.next() == Some(key))
+    })
 }
 
 /// The environment variable that sets a key.
@@ -235,7 +245,8 @@ impl File {
         let sections: Option<Dict> =
             serde_saphyr::from_str(&text).map_err(|error| ConfigError::NotYaml {
                 path: path.to_owned(),
-                message: error.to_string(),
+                // Without the lines around it, which may hold a secret.
+                message: error.without_snippet().to_string(),
             })?;
         Ok(Self {
             path: path.to_owned(),

@@ -16,8 +16,11 @@ mod text;
 
 use serde::Serialize;
 
-pub use azure::{Azure, ClientSecretCredential, Credential, Endpoints, WorkloadIdentityCredential};
-pub use load::{ConfigError, ENV_PREFIX, Problem};
+pub use azure::{
+    Azure, ClientSecretCredential, Credential, Endpoints, InvalidEndpoint,
+    WorkloadIdentityCredential,
+};
+pub use load::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
 pub use reconciler::{Bucket, LaneBudget, Reconciler};
 pub use redis::{DurabilityException, Redis};

@@ -159,6 +159,40 @@ fn both_kinds_of_credential_are_not_one() {
 }
 
 #[test]
+fn a_secret_at_a_wrong_place_is_not_repeated_either() {
+    let credential = LEAST.split("  credential:").next().unwrap();
+    for (key, text) in [
+        (
+            "azure.credential.client_secret: ",
+            format!("{credential}  credential: {{client_secret: hunter2}}\n"),
+        ),
+        (
+            "azure.credential: ",
+            format!("{credential}  credential: hunter2\n"),
+        ),
+        ("redis: ", format!("{LEAST}\nredis: hunter2\n")),
+        (
+            "azure.endpoints.arm: ",
+            format!("{LEAST}  endpoints: {{arm: 'https://broker:hunter2@arm.test'}}\n"),
+        ),
+        (
+            "azure.endpoints.graph: ",
+            format!("{LEAST}  endpoints: {{graph: 'https://hunter2@graph.test'}}\n"),
+        ),
+        (
+            "YAML",
+            format!("{LEAST}\nredis: {{password: hunter2\nlog: {{}}\n"),
+        ),
+        ("YAML", format!("{LEAST}\nredis:\n  password: hunter2: x\n")),
+        ("YAML", "hunter2".to_owned()),
+    ] {
+        let text = wrong(&text);
+        assert!(text.contains(key), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn the_page_of_settings_has_every_key_with_its_default() {
     let page = include_str!("../../docs/configuration.md");
     let mut keys = BTreeMap::new();
