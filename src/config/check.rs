@@ -17,15 +17,49 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// request take effect twice (I3).
 const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
 
-/// Everything that is wrong, in the order of the sections.
+/// Everything that is wrong, durations first, then in the order of the sections.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
+    durations(config, &mut found);
     server(&config.server, &mut found);
     redis(&config.redis, &mut found);
     azure(&config.azure, &mut found);
     reconciler(&config.reconciler, &config.azure, &mut found);
     log(&config.log, &mut found);
     found
+}
+
+fn durations(config: &Config, found: &mut Vec<Problem>) {
+    let Config {
+        server,
+        azure,
+        reconciler,
+        ..
+    } = config;
+    for (key, value) in [
+        ("server.max_deadline", server.max_deadline),
+        ("server.drain", server.drain),
+        ("azure.call_timeout", azure.call_timeout),
+        ("azure.connect_timeout", azure.connect_timeout),
+        ("reconciler.lease", reconciler.lease),
+        ("reconciler.settle_time", reconciler.settle_time),
+        ("reconciler.lag", reconciler.lag),
+        ("reconciler.backoff_initial", reconciler.backoff_initial),
+        ("reconciler.backoff_max", reconciler.backoff_max),
+        ("reconciler.grant_give_up", reconciler.grant_give_up),
+        ("reconciler.poll", reconciler.poll),
+        ("reconciler.retention", reconciler.retention),
+        ("reconciler.cluster_cache", reconciler.cluster_cache),
+    ] {
+        if value > LONGEST {
+            let message = format!(
+                "{} is too long; at most {} days",
+                human(value),
+                LONGEST.as_secs() / 86_400
+            );
+            found.push(Problem::new(key, message));
+        }
+    }
 }
 
 fn server(server: &Server, found: &mut Vec<Problem>) {
@@ -42,13 +76,7 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
         ("server.max_in_flight", server.max_in_flight),
         ("server.max_streams", server.max_streams),
     ] {
-        // Beyond the upper bound a semaphore panics.
-        if !(1..=1_000_000).contains(&limit) {
-            found.push(Problem::new(
-                key,
-                format!("{limit} is not within 1 and 1000000"),
-            ));
-        }
+        permits(key, limit, found);
     }
     at_least("server.max_deadline", server.max_deadline, SECOND, found);
 }
@@ -133,11 +161,13 @@ fn endpoint(name: &str, url: &Url, found: &mut Vec<Problem>) {
 }
 
 fn reconciler(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
+    permits("reconciler.workers", reconciler.workers.get(), found);
     if azure.call_timeout.saturating_mul(2) > reconciler.lease {
         found.push(Problem::new(
             "azure.call_timeout",
             format!(
-                "{} is more than half of reconciler.lease, {}: a call starts only if it ends within what is left of the lease",
+                "{} is more than half of reconciler.lease, {}: a call starts only if it ends within what is left of \
+                 the lease",
                 human(azure.call_timeout),
                 human(reconciler.lease)
             ),
@@ -211,6 +241,14 @@ fn log(log: &Log, found: &mut Vec<Problem>) {
             "log.filter",
             format!("{:?} is not a filter: {error}", log.filter),
         ));
+    }
+}
+
+/// How many of something there may be at once: far beyond the upper bound a semaphore panics.
+fn permits(key: &str, number: usize, found: &mut Vec<Problem>) {
+    if !(1..=1_000_000).contains(&number) {
+        let message = format!("{number} is not within 1 and 1000000");
+        found.push(Problem::new(key, message));
     }
 }
 

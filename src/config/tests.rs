@@ -105,6 +105,42 @@ log: {{filter: 'info=loud=er'}}
 }
 
 #[test]
+fn what_would_overflow_later_is_refused_now() {
+    let keys = [
+        "server.max_deadline",
+        "server.drain",
+        "azure.call_timeout",
+        "azure.connect_timeout",
+        "reconciler.lease",
+        "reconciler.settle_time",
+        "reconciler.lag",
+        "reconciler.backoff_initial",
+        "reconciler.backoff_max",
+        "reconciler.grant_give_up",
+        "reconciler.poll",
+        "reconciler.retention",
+        "reconciler.cluster_cache",
+    ];
+    let section = |name: &str, separator: &str| {
+        let keys = keys.iter().filter_map(|key| key.strip_prefix(name));
+        keys.map(|key| format!("{}: 2000y", &key[1..]))
+            .collect::<Vec<_>>()
+            .join(separator)
+    };
+    let text = wrong(&format!(
+        "{LEAST}  {}\nserver: {{{}}}\nreconciler: {{workers: 2305843009213693952, {}}}\n",
+        section("azure", "\n  "),
+        section("server", ", "),
+        section("reconciler", ", "),
+    ));
+    for key in keys {
+        let part = format!("{key}: 2000years is too long; at most 3660 days");
+        assert!(text.contains(&part), "{part:?} is not in\n{text}");
+    }
+    assert!(text.contains("reconciler.workers: "), "{text}");
+}
+
+#[test]
 fn against_the_emulator_times_may_be_short() {
     let short = "reconciler: {allow_short_times: true, settle_time: 1s, lag: 1s}";
     assert!(load(&format!("{LEAST}\n{short}\n")).is_ok());
@@ -131,31 +167,6 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
             "{text}"
         );
     }
-}
-
-#[test]
-fn a_secret_comes_from_its_file_and_is_never_printed() {
-    let dir = TempDir::new().unwrap();
-    let secret = dir.path().join("secret");
-    fs::write(&secret, "hunter2\n").unwrap();
-    let config = Config::load(Some(&written(
-        &dir,
-        &format!("{LEAST}\nredis: {{password_file: {}}}\n", secret.display()),
-    )))
-    .unwrap();
-    let password = config.redis.password().unwrap().unwrap();
-    assert_eq!(password.expose(), "hunter2");
-    assert!(!format!("{password:?} {config:?}").contains("hunter2"));
-}
-
-#[test]
-fn both_kinds_of_credential_are_not_one() {
-    let both = LEAST.replace(
-        "  credential:\n",
-        "  credential:\n    client_secret: {client_id: 44444444-4444-4444-8444-444444444444}\n",
-    );
-    let text = wrong(&both);
-    assert!(text.contains("azure.credential: "), "{text}");
 }
 
 #[test]
@@ -190,6 +201,31 @@ fn a_secret_at_a_wrong_place_is_not_repeated_either() {
         assert!(text.contains(key), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
+}
+
+#[test]
+fn a_secret_comes_from_its_file_and_is_never_printed() {
+    let dir = TempDir::new().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "hunter2\n").unwrap();
+    let config = Config::load(Some(&written(
+        &dir,
+        &format!("{LEAST}\nredis: {{password_file: {}}}\n", secret.display()),
+    )))
+    .unwrap();
+    let password = config.redis.password().unwrap().unwrap();
+    assert_eq!(password.expose(), "hunter2");
+    assert!(!format!("{password:?} {config:?}").contains("hunter2"));
+}
+
+#[test]
+fn both_kinds_of_credential_are_not_one() {
+    let both = LEAST.replace(
+        "  credential:\n",
+        "  credential:\n    client_secret: {client_id: 44444444-4444-4444-8444-444444444444}\n",
+    );
+    let text = wrong(&both);
+    assert!(text.contains("azure.credential: "), "{text}");
 }
 
 #[test]
