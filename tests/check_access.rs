@@ -112,6 +112,7 @@ fn asks(cluster: ClusterId, role: BuiltInRole, namespaces: &[&str]) -> CheckRequ
 fn nothing_of_our_own() -> OwnRecord {
     OwnRecord {
         instance: INSTANCE,
+        cluster_uid: String::new(),
         effects: Vec::new(),
     }
 }
@@ -360,6 +361,7 @@ async fn what_we_did_within_the_lag_is_laid_over_what_azure_lists() {
     let expiry = now + SignedDuration::from_hours(1);
     let own = |present: bool, changed: Timestamp| OwnRecord {
         instance: INSTANCE,
+        cluster_uid: String::new(),
         effects: vec![OwnEffect {
             name: assignment_name(INSTANCE, &at, principal, 0),
             at: at.clone(),
@@ -379,6 +381,16 @@ async fn what_we_did_within_the_lag_is_laid_over_what_azure_lists() {
     assert_eq!(checked.answer.decision, Decision::Allowed);
     assert_eq!(checked.answer.expire_time, Some(expiry));
     assert!(checked.answer.permission.paths[0].managed);
+    let at_another = OwnRecord {
+        cluster_uid: "of a cluster that stood under this id before".to_owned(),
+        ..own(true, now - moment)
+    };
+    let checked = world
+        .check
+        .check_access(&request, &at_another, now)
+        .await
+        .expect("an answer");
+    assert_eq!(checked.answer.decision, Decision::Denied, "i9");
     let long_ago = now - SignedDuration::from_hours(1);
     let checked = world
         .check

@@ -4,6 +4,7 @@
 //! Azure is asked now; what this broker did so lately that Azure's lists may not show it yet is laid over
 //! them. Whatever cannot be read is an error, never an answer (I9).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::request::CheckRequest;
 use super::roles::{RoleError, Roles, role_id};
 use crate::azure::{Azure, AzureError, Filter, Place, RoleAssignment};
 use crate::domain::access::{PrincipalType, RoleAtScope};
-use crate::domain::cluster::{Finding, Severity};
+use crate::domain::cluster::{Cluster, Finding, Severity};
 use crate::domain::evaluate::{Answer, Decision, Held, Managed, Question, evaluate, holds_at};
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{
@@ -34,8 +35,25 @@ const LONGEST_SERIES: u32 = 16;
 pub struct OwnRecord {
     /// This broker.
     pub instance: InstanceId,
+    /// The `resourceUID` of the cluster that the effects are at; empty where it is not known.
+    pub cluster_uid: String,
     /// The settled effects of the target. Of unsettled ones nobody knows: there Azure's word counts.
     pub effects: Vec<OwnEffect>,
+}
+
+impl OwnRecord {
+    /// What it says of `cluster`: of one that took the place of another under the same id, nothing. Azure
+    /// took what was assigned at the old one away with it, and our own word for it would open the new one.
+    fn of(&self, cluster: &Cluster) -> Cow<'_, Self> {
+        let known = [&self.cluster_uid, &cluster.resource_uid];
+        if known.iter().any(|uid| uid.is_empty()) || self.cluster_uid == cluster.resource_uid {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            effects: Vec::new(),
+            ..self.clone()
+        })
+    }
 }
 
 /// One settled effect of ours.
@@ -126,6 +144,7 @@ impl Check {
         now: Timestamp,
     ) -> Result<Checked, CheckError> {
         let cluster = self.clusters.get(&request.cluster).await?;
+        let own = own.of(&cluster);
         let subscription = request.cluster.subscription();
         let role = self
             .roles
@@ -133,8 +152,8 @@ impl Check {
             .await?;
         let places = places(request);
         let listed = self.listed(request, &places).await?;
-        let assignments = overlaid(listed, request.principal, own, now, self.lag);
-        let held = self.held(request, &places, assignments, own).await?;
+        let assignments = overlaid(listed, request.principal, &own, now, self.lag);
+        let held = self.held(request, &places, assignments, &own).await?;
         let mut answer = evaluate(
             &Question {
                 principal: request.principal,

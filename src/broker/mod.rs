@@ -27,6 +27,7 @@ pub use follow::GrantWithEffects;
 use crate::azure::Azure;
 use crate::domain::cluster::{Cluster, Finding, findings};
 use crate::domain::effect::{Effect, Known};
+use crate::domain::grant::Expiry;
 use crate::domain::ids::{ClusterId, SubscriptionId, TargetId};
 use crate::store::{Changes, Store};
 use check::{Check, Checked, OwnEffect, OwnRecord};
@@ -92,6 +93,7 @@ impl Broker {
         let record = self.store.target(&target).await?;
         let own = OwnRecord {
             instance,
+            cluster_uid: record.cluster_uid,
             effects: record.effects.values().filter_map(own_effect).collect(),
         };
         Ok(self.check.check_access(request, &own, record.now).await?)
@@ -135,8 +137,6 @@ fn own_effect(effect: &Effect) -> Option<OwnEffect> {
         grants: written
             .map(|written| written.grants.clone())
             .unwrap_or_default(),
-        expiry: written.map_or(crate::domain::grant::Expiry::Never, |written| {
-            written.expiry
-        }),
+        expiry: written.map_or(Expiry::Never, |written| written.expiry),
     })
 }

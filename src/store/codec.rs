@@ -388,6 +388,11 @@ pub(super) fn generation(hash: &Hash) -> Result<u64, StoreError> {
         .map_or(Ok(0), |_| hash.parsed("generation"))
 }
 
+/// The `resourceUID` of the cluster that a target's record is about; empty where it is not known.
+pub(super) fn cluster_uid(hash: &Hash) -> String {
+    hash.get("uid").unwrap_or_default().to_owned()
+}
+
 pub(super) fn attempts(hash: &Hash) -> Result<u32, StoreError> {
     hash.number("attempts")
 }

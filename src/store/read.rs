@@ -20,6 +20,8 @@ use crate::domain::job::Job;
 pub struct TargetRecord {
     /// Redis's time at the reading.
     pub now: Timestamp,
+    /// The `resourceUID` of the cluster that they are at; empty where it is not known.
+    pub cluster_uid: String,
     /// Its effects, those included that are gone but may still show in Azure's lists.
     pub effects: BTreeMap<AssignmentName, Effect>,
 }
@@ -147,12 +149,19 @@ impl Store {
             key: "Redis's clock".to_owned(),
             problem: error.to_string(),
         })?;
-        let effects = if fields.is_empty() {
-            BTreeMap::new()
-        } else {
-            codec::read_effects(&Hash::new(key, fields)?)?
-        };
-        Ok(TargetRecord { now, effects })
+        if fields.is_empty() {
+            return Ok(TargetRecord {
+                now,
+                cluster_uid: String::new(),
+                effects: BTreeMap::new(),
+            });
+        }
+        let hash = Hash::new(key, fields)?;
+        Ok(TargetRecord {
+            now,
+            cluster_uid: codec::cluster_uid(&hash),
+            effects: codec::read_effects(&hash)?,
+        })
     }
 
     async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {

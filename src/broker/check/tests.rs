@@ -28,6 +28,7 @@ fn second(second: i64) -> Timestamp {
 fn own(present: bool, changed: i64) -> OwnRecord {
     OwnRecord {
         instance: INSTANCE,
+        cluster_uid: String::new(),
         effects: vec![OwnEffect {
             name: assignment_name(INSTANCE, &at(), ME, 0),
             at: at(),
