@@ -24,11 +24,8 @@ use crate::domain::grant::Expiry;
 use crate::domain::ids::{
     AssignmentName, GrantId, InstanceId, PrincipalId, RoleDefinitionId, Scope,
 };
-use crate::domain::ownership::{Description, assignment_name};
+use crate::domain::ownership::{Description, place_in_series};
 use crate::domain::reason::Reason;
-
-/// How far into a series of names an assignment is recognised as ours.
-const LONGEST_SERIES: u32 = 16;
 
 /// What the broker itself knows of a target: laid over what Azure says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -304,9 +301,7 @@ fn managed(assignment: &RoleAssignment, own: &OwnRecord) -> Option<Managed> {
         scope: Scope::parse(&assignment.scope).ok()?,
     };
     let ours = description.instance == own.instance
-        && (0..LONGEST_SERIES).any(|n| {
-            assignment_name(own.instance, &at, assignment.principal, n) == assignment.name
-        });
+        && place_in_series(own.instance, &at, assignment.principal, assignment.name).is_some();
     ours.then_some(Managed {
         grants: description.grants,
         expiry: description.expiry,

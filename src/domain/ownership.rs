@@ -26,6 +26,21 @@ pub fn assignment_name(
     AssignmentName::new(Uuid::new_v5(&instance.guid(), seed.as_bytes()))
 }
 
+/// How far into a series a name is recognised as ours: an assignment that was found beyond would be taken
+/// for somebody else's. One refused name in a hundred makes a series of even four a rarity.
+const LONGEST_SERIES: u32 = 64;
+
+/// The place of `name` in that series, if it is one of its names.
+#[must_use]
+pub fn place_in_series(
+    instance: InstanceId,
+    at: &RoleAtScope,
+    principal: PrincipalId,
+    name: AssignmentName,
+) -> Option<u32> {
+    (0..LONGEST_SERIES).find(|n| assignment_name(instance, at, principal, *n) == name)
+}
+
 /// What a description says: enough to own the effect, and to end it without Redis.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Description {

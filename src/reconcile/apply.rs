@@ -13,7 +13,7 @@ use crate::domain::conclude::{FailedStep, Retry};
 use crate::domain::effect::{Answer, Call, Foreign};
 use crate::domain::ids::AssignmentName;
 use crate::domain::job::Failure;
-use crate::domain::ownership::assignment_name;
+use crate::domain::ownership::place_in_series;
 use crate::domain::plan::Step;
 use crate::domain::reason::Reason;
 use crate::domain::target::Target;
@@ -50,9 +50,6 @@ impl Applied {
         }
     }
 }
-
-/// How many names of a series are looked for when Azure says that the same assignment exists.
-const SERIES_LOOKED_THROUGH: u32 = 64;
 
 impl Reconciler {
     /// Makes the call of `step`. `sent` is Redis's time when it is sent, or a little later.
@@ -145,7 +142,7 @@ impl Reconciler {
         let correlation_id = error.correlation_id.clone();
         let ours = found
             .as_ref()
-            .and_then(|found| self.place_in_our_series(target, at, found.name));
+            .and_then(|found| place_in_series(self.instance, at, target.id.principal, found.name));
         match found {
             Some(found) if ours.is_some() => Applied {
                 failed: Some(failed(step, unexplained(error, at), Retry::Soon)),
@@ -164,16 +161,6 @@ impl Reconciler {
                 ..Applied::new(Answer::Unexplained, correlation_id)
             },
         }
-    }
-
-    fn place_in_our_series(
-        &self,
-        target: &Target,
-        at: &RoleAtScope,
-        name: AssignmentName,
-    ) -> Option<u32> {
-        (0..SERIES_LOOKED_THROUGH)
-            .find(|n| assignment_name(self.instance, at, target.id.principal, *n) == name)
     }
 
     fn call_failed(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::ids::ClusterId;
+use crate::domain::ownership::assignment_name;
 use crate::domain::role::BuiltInRole;
 
 const ME: PrincipalId = PrincipalId::new(Uuid::from_u128(7));
