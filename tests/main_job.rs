@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{AzureRole, Decision, GetGrantRequest, grant, job};
-use azure_emulator::Operation;
+use azure_emulator::{ChangeKind, Event, Operation};
 use support::ask::{access, check, lasting, permanent};
 use support::{Assignment, Timing, World, ask};
 use uuid::{Uuid, uuid};
@@ -55,6 +55,40 @@ async fn what_is_granted_is_in_azure_and_what_is_revoked_is_not() {
     assert_eq!(answer.decision(), Decision::Denied, "{answer:?}");
 }
 
+/// The two assignments of one grant have been taken away.
+fn both_are_deleted(events: &[Event]) -> bool {
+    let deleted = |event: &&Event| {
+        event
+            .as_change()
+            .is_some_and(|change| change.kind == ChangeKind::Deleted)
+    };
+    events.iter().filter(deleted).count() == 2
+}
+
+#[tokio::test]
+async fn i6_what_cannot_be_read_of_one_grant_keeps_no_other_from_ending() {
+    let world = World::start().await;
+    let broker = world.broker(&Timing::default()).await;
+    let damaged = Uuid::new_v4().to_string();
+    redis::pipe()
+        .set(format!("{{aab:main}}:grant:{damaged}"), "not a hash")
+        .zadd("{aab:main}:expiries", "not a grant", 1)
+        .zadd("{aab:main}:expiries", damaged, 2)
+        .query_async::<()>(&mut world.redis.connection().await)
+        .await
+        .expect("it is damaged");
+    let request = lasting(
+        ALICE,
+        &world.cluster("aks-production"),
+        access(AzureRole::RbacReader, &[]),
+        Duration::from_secs(1),
+    );
+
+    ask::grant(&mut broker.client(), request).await;
+    world.emulator.until(both_are_deleted).await;
+    assert_eq!(world.truth(), BTreeSet::new());
+}
+
 #[tokio::test]
 async fn i6_a_grant_ends_by_itself_when_its_time_is_up() {
     let world = World::start().await;
@@ -70,15 +104,7 @@ async fn i6_a_grant_ends_by_itself_when_its_time_is_up() {
 
     let (accepted, _) = ask::grant(&mut client, request).await;
     assert_eq!(world.truth().len(), 2);
-    let gone = |events: &[azure_emulator::Event]| {
-        let deleted = |event: &&azure_emulator::Event| {
-            event
-                .as_change()
-                .is_some_and(|change| change.kind == azure_emulator::ChangeKind::Deleted)
-        };
-        events.iter().filter(deleted).count() == 2
-    };
-    world.emulator.until(gone).await;
+    world.emulator.until(both_are_deleted).await;
     assert_eq!(world.truth(), BTreeSet::new());
 
     let grant_id = accepted.grant.expect("a grant").grant_id;

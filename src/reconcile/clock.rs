@@ -48,8 +48,12 @@ impl Reconciler {
         }
         let mut expired = 0;
         for grant in &due {
-            if self.expire(grant, own_now).await? {
-                expired += 1;
+            match self.expire(grant, own_now).await {
+                Ok(true) => expired += 1,
+                Ok(false) => {}
+                Err(error) if error.is_passing() => return Err(error),
+                // Damage of one grant's: it must not keep the others from ending (I6).
+                Err(error) => error!(grant = %grant.grant, %error, "a grant cannot be ended"),
             }
         }
         if woken > 0 || expired > 0 {

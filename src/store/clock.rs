@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::error;
 
 use super::Store;
-use super::codec::{JobBody, time_millis, write_json};
+use super::codec::{JobBody, redis_time, time_millis, write_json};
 use super::error::StoreError;
 use crate::domain::ids::{GrantId, JobId};
 
@@ -43,7 +44,20 @@ struct ExpireArgument<'a> {
 }
 
 /// Redis's time in seconds and microseconds, and grants with their ends.
-type DueAnswer = ((i64, i64), Vec<(String, f64)>);
+type DueAnswer = ((i64, i32), Vec<(String, f64)>);
+
+/// A row of `expiries`.
+fn due_expiry(grant: &str, score: f64) -> Result<DueExpiry, String> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "milliseconds fit an f64 exactly, and an i64"
+    )]
+    let millis = score as i64;
+    Ok(DueExpiry {
+        grant: GrantId::parse(grant).map_err(|error| error.to_string())?,
+        expire_time: Timestamp::from_millisecond(millis).map_err(|error| error.to_string())?,
+    })
+}
 
 impl Store {
     /// Queues up to `limit` targets whose time has come, and says how many. O(limit), one script.
@@ -55,7 +69,8 @@ impl Store {
     }
 
     /// The grants whose time is up at `own_now`, at most `limit`, the longest overdue first, and Redis's
-    /// time. O(log grants + limit).
+    /// time. O(log grants + limit). A row that cannot be read is logged and passed over: the grants behind
+    /// it end all the same (I6).
     ///
     /// # Errors
     /// [`StoreError`]
@@ -81,28 +96,14 @@ impl Store {
                 async move { pipe.query_async(&mut connection).await }
             })
             .await?;
-        let unreadable = |problem: String| StoreError::Unreadable {
-            key: key.clone(),
-            problem,
-        };
-        let time = |millis: i64| {
-            Timestamp::from_millisecond(millis).map_err(|error| unreadable(error.to_string()))
-        };
-        let due: Result<Vec<DueExpiry>, StoreError> = due
-            .into_iter()
-            .map(|(grant, score)| {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "milliseconds fit an f64 exactly, and an i64"
-                )]
-                let millis = score as i64;
-                Ok(DueExpiry {
-                    grant: GrantId::parse(&grant).map_err(|error| unreadable(error.to_string()))?,
-                    expire_time: time(millis)?,
-                })
-            })
-            .collect();
-        Ok((due?, time(seconds * 1000 + micros / 1000)?))
+        let due = due.into_iter().filter_map(|(grant, score)| {
+            let read = due_expiry(&grant, score);
+            if let Err(problem) = &read {
+                error!(key, grant, score, %problem, "an expiry cannot be read, and is passed over");
+            }
+            read.ok()
+        });
+        Ok((due.collect(), redis_time(seconds, micros)?))
     }
 
     /// Ends a grant whose time is up, if both clocks say so. O(1), one script.

@@ -406,6 +406,14 @@ pub(super) fn parse_target(text: &str) -> Result<TargetId, StoreError> {
     )
 }
 
+/// What Redis answers to `TIME`.
+pub(super) fn redis_time(seconds: i64, micros: i32) -> Result<Timestamp, StoreError> {
+    Timestamp::new(seconds, micros.saturating_mul(1000)).map_err(|error| StoreError::Unreadable {
+        key: "Redis's clock".to_owned(),
+        problem: error.to_string(),
+    })
+}
+
 /// A time as scripts count.
 pub(super) fn time_millis(time: Timestamp) -> i64 {
     time.as_millisecond()

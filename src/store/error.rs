@@ -35,7 +35,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether trying again later can help.
+    /// Whether it is Redis that is in trouble, and not one value in it: trying again later can help.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_))

@@ -136,7 +136,7 @@ impl Store {
     /// [`StoreError`]
     pub async fn target(&self, id: &TargetId) -> Result<TargetRecord, StoreError> {
         let key = self.key(&format!("target:{id}"));
-        let ((seconds, micros), fields): ((i64, i64), HashMap<String, String>) = self
+        let ((seconds, micros), fields): ((i64, i32), HashMap<String, String>) = self
             .link
             .with(|mut connection| {
                 let mut pipe = redis::pipe();
@@ -144,11 +144,7 @@ impl Store {
                 async move { pipe.query_async(&mut connection).await }
             })
             .await?;
-        let now = Timestamp::from_microsecond(seconds * 1_000_000 + micros);
-        let now = now.map_err(|error| StoreError::Unreadable {
-            key: "Redis's clock".to_owned(),
-            problem: error.to_string(),
-        })?;
+        let now = codec::redis_time(seconds, micros)?;
         if fields.is_empty() {
             return Ok(TargetRecord {
                 now,
