@@ -157,7 +157,9 @@ async fn within_drain(
     };
     tokio::select! {
         () = passes => {}
-        () = over => tracing::warn!(?drain, "passes are still under way after server.drain: their leases end by themselves"),
+        () = over => {
+            tracing::warn!(?drain, "passes are still under way after server.drain: their leases end by themselves");
+        }
     }
 }
 

@@ -63,8 +63,8 @@ end
 local expire = ''
 if given(a.ttl) then expire = now + a.ttl elseif given(a.expire) then expire = a.expire end
 
-redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'target', a.target, 'state', 'PENDING', 'active', 0,
-  'created', now, 'updated', now, 'expire', expire, 'job', a.job)
+redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'target', a.target, 'state', 'PENDING',
+  'active', 0, 'created', now, 'updated', now, 'expire', expire, 'job', a.job)
 if expire ~= '' then redis.call('ZADD', P .. 'expiries', expire, a.grant) end
 
 redis.call('HSET', key, 'v', 1, 'g:' .. a.grant, '')

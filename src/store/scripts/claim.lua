@@ -3,8 +3,8 @@
 -- Flags: allow-oom.
 -- Argument: token, lease (ms), settle (ms), turn (the claimer's own count), backoff {initial, max} (ms), jitter
 -- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}.
--- Returns nil where no target is ready in an open lane, or the token's lease is over; else {target, now, lease_end, record, grants}, the record
--- and each grant as flat lists of fields and values.
+-- Returns nil where no target is ready in an open lane, or the token's lease is over; else {target, now, lease_end,
+-- record, grants}, the record and each grant as flat lists of fields and values.
 
 -- Whether a lane lets a call of this bucket through now: neither told to wait nor out of budget.
 local function is_open(lane, bucket)

@@ -34,7 +34,8 @@ end
 -- I10: one event, with its sequence number, in the script that does what it tells of.
 local function audit(event)
   local sequence = redis.call('INCR', P .. 'audit:sequence')
-  redis.call('XADD', P .. 'audit', 'MAXLEN', '~', a.audit_length, '*', 'v', 1, 'sequence', sequence, 'time', now, 'event', event)
+  redis.call('XADD', P .. 'audit', 'MAXLEN', '~', a.audit_length, '*', 'v', 1, 'sequence', sequence, 'time', now,
+    'event', event)
 end
 
 -- Raises a job's version and tells whoever watches. The event's id is a position in the broker's changes.
@@ -82,8 +83,7 @@ local function is_revoking(record)
   return false
 end
 
--- What a lane's bucket holds now. After a failover the clock may be
--- behind: nothing is taken back for that.
+-- What a lane's bucket holds now. After a failover the clock may be behind: nothing is taken back for that.
 local function tokens_left(lane, bucket, budget)
   local held = redis.call('HMGET', lane_key(lane), bucket .. ':tokens', bucket .. ':at')
   if not held[1] then return budget.capacity end
@@ -202,6 +202,7 @@ end
 
 -- Takes a live grant's wish back.
 local function revoke_grant(grant, ending, by, job)
-  redis.call('HSET', grant_key(grant), 'state', 'REVOKING', 'ending', ending, 'updated', now, 'ended_by', by, 'job', job)
+  redis.call('HSET', grant_key(grant), 'state', 'REVOKING', 'ending', ending, 'updated', now, 'ended_by', by,
+    'job', job)
   redis.call('ZREM', P .. 'expiries', grant)
 end
