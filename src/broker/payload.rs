@@ -3,11 +3,10 @@
 //! Versioned, and of the request as it was sent: the ttl rather than the time that it came to, so that a
 //! caller who sends the same again is understood, however much later.
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::page::hex;
 use super::request::{Caller, GrantRequest, RequestedEnd, RevokeRequest};
 use crate::domain::ids::RequestId;
 use crate::store::RequestKey;
@@ -58,11 +57,7 @@ fn hash(parts: &[String]) -> String {
         sha.update((part.len() as u64).to_be_bytes());
         sha.update(part.as_bytes());
     }
-    sha.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&sha.finalize())
 }
 
 #[cfg(test)]

@@ -33,8 +33,6 @@ pub struct Cluster {
     pub resource_uid: String,
     /// Entra groups whose members are administrators without any role assignment.
     pub admin_group_ids: Vec<String>,
-    /// `Succeeded`, `Updating`, `Deleting`, …
-    pub provisioning_state: String,
 }
 
 /// How much a finding matters.
@@ -195,7 +193,6 @@ mod tests {
             power_state: "Running".to_owned(),
             resource_uid: "uid".to_owned(),
             admin_group_ids: Vec::new(),
-            provisioning_state: "Succeeded".to_owned(),
         }
     }
 

@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::access::{PrincipalType, RoleAtScope};
 use super::effect::{Call, Effect, Known, PassTime};
 use super::grant::{Ending, Grant, GrantState};
@@ -476,14 +474,4 @@ fn final_state(kind: JobKind, states: &[(GrantState, bool)]) -> Option<JobState>
             },
         ),
     }
-}
-
-/// When the target is to be looked at again of its own accord: the earliest settle deadline to come.
-#[must_use]
-pub fn next_deadline(target: &Target) -> Option<Timestamp> {
-    target
-        .effects
-        .values()
-        .filter_map(|effect| effect.deadline)
-        .min()
 }

@@ -81,8 +81,6 @@ pub enum Answer {
     Deleted,
     /// DELETE: there was none, says a replica that may not have seen our PUT.
     NotThere,
-    /// The cluster is gone, and its assignments with it.
-    ScopeGone,
     /// A definite no: nothing was done.
     Refused,
     /// No definite answer: the call may still take effect until this time (give-up time + settle time).
@@ -90,8 +88,6 @@ pub enum Answer {
         /// When it can take effect no more.
         until: Timestamp,
     },
-    /// The call was never sent.
-    NotStarted,
 }
 
 /// When a pass was claimed, and how far reads may trail writes: what an answer is judged by.
@@ -164,7 +160,7 @@ impl Effect {
             }
             Answer::NameRefused => self.settle(Known::NameRefused, time),
             Answer::Foreign(foreign) => self.settle(Known::Foreign(foreign.clone()), time),
-            Answer::Deleted | Answer::ScopeGone => self.settle(Known::Absent, time),
+            Answer::Deleted => self.settle(Known::Absent, time),
             Answer::NotThere if self.absence_is_believed(time) => self.settle(Known::Absent, time),
             Answer::NotThere | Answer::Unexplained => self.open = Some(call),
             Answer::Unknown { until } => {
@@ -174,7 +170,7 @@ impl Effect {
                     self.put_until = self.put_until.max(Some(*until));
                 }
             }
-            Answer::Refused | Answer::NotStarted => {}
+            Answer::Refused => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use uuid::{Uuid, uuid};
+use uuid::uuid;
 
 use super::ids::RoleDefinitionId;
 
@@ -194,16 +194,10 @@ impl RoleDefinition {
     }
 }
 
-/// A GUID as Azure writes it in error texts: 32 hexadecimal digits without dashes.
-#[must_use]
-pub fn guid_from_simple(text: &str) -> Option<Uuid> {
-    (text.len() == 32)
-        .then(|| Uuid::try_parse(text).ok())
-        .flatten()
-}
-
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn custom(actions: &[&str], data_actions: &[&str]) -> RoleDefinition {

@@ -17,12 +17,8 @@ pub(super) fn of_step(target: &TargetId, step: &Step, applied: &Applied) -> Stri
         Call::Delete => "roleAssignments/delete",
     };
     let outcome = match applied.answer {
-        Answer::Written(_) | Answer::Deleted | Answer::NotThere | Answer::ScopeGone => {
-            Outcome::Applied
-        }
-        Answer::Foreign(_) | Answer::NameRefused | Answer::Refused | Answer::NotStarted => {
-            Outcome::Failed
-        }
+        Answer::Written(_) | Answer::Deleted | Answer::NotThere => Outcome::Applied,
+        Answer::Foreign(_) | Answer::NameRefused | Answer::Refused => Outcome::Failed,
         Answer::Unknown { .. } | Answer::Unexplained => Outcome::Unknown,
     };
     let reason = match (&applied.answer, &applied.failed) {

@@ -22,8 +22,6 @@ struct Wire {
 #[serde(rename_all = "camelCase")]
 struct WireProperties {
     #[serde(default)]
-    provisioning_state: Option<String>,
-    #[serde(default)]
     power_state: Option<WirePowerState>,
     #[serde(default)]
     kubernetes_version: Option<String>,
@@ -93,7 +91,6 @@ impl Wire {
             admin_group_ids: aad
                 .and_then(|aad| aad.admin_group_object_ids.clone())
                 .unwrap_or_default(),
-            provisioning_state: properties.provisioning_state.unwrap_or_default(),
         })
     }
 }

@@ -25,7 +25,6 @@ fn cluster() -> Cluster {
         power_state: "Running".to_owned(),
         resource_uid: "uid".to_owned(),
         admin_group_ids: Vec::new(),
-        provisioning_state: "Succeeded".to_owned(),
     }
 }
 
