@@ -5,104 +5,29 @@
     reason = "what a test takes for granted, its helpers may as well"
 )]
 
+#[path = "azure_clients/bench.rs"]
+mod bench;
+#[path = "azure_clients/tokens.rs"]
+mod tokens;
+
 use std::time::{Duration, Instant};
 
 use aks_access_broker::azure::{
-    Azure, AzureError, AzureSettings, Disposition, Filter, Outcome, Place, Purpose,
-};
-use aks_access_broker::config::{
-    ClientSecretCredential, Credential, Secret, WorkloadIdentityCredential,
+    Azure, AzureSettings, Disposition, Filter, Outcome, Place, Purpose,
 };
 use aks_access_broker::domain::access::{PrincipalType, RoleAtScope};
 use aks_access_broker::domain::ids::{
-    AssignmentName, ClusterId, Namespace, PrincipalId, RoleDefinitionId, Scope, SubscriptionId,
+    AssignmentName, ClusterId, Namespace, RoleDefinitionId, Scope,
 };
 use aks_access_broker::domain::reason::Reason;
 use aks_access_broker::domain::role::BuiltInRole;
-use azure_emulator::{Emulator, Event, Fault, FaultEffect, Operation, Options, Settings};
+use azure_emulator::{Event, FaultEffect, Operation, Settings};
+use bench::{
+    ALICE, NAME, PRODUCTION, at_cluster, azure, calls, cluster, emulator, fault, put, settings,
+    status,
+};
 use url::Url;
-use uuid::{Uuid, uuid};
-
-const PRODUCTION: SubscriptionId =
-    SubscriptionId::new(uuid!("00000000-0000-4000-8000-000000000001"));
-const ALICE: PrincipalId = PrincipalId::new(uuid!("10000000-0000-4000-8000-000000000001"));
-const NAME: AssignmentName = AssignmentName::new(uuid!("77777777-0000-4000-8000-000000000001"));
-
-async fn emulator(settings: Settings) -> Emulator {
-    let options = Options {
-        settings,
-        ..Options::default()
-    };
-    Emulator::start(options).await.expect("an emulator")
-}
-
-fn settings(emulator: &Emulator) -> AzureSettings {
-    AzureSettings {
-        arm_endpoint: Url::parse(&emulator.urls().arm).expect("a URL"),
-        authority: Url::parse(&emulator.urls().entra).expect("a URL"),
-        tenant: emulator.world().tenant,
-        credential: secret("access-broker-secret"),
-        ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),
-        call_timeout: Duration::from_secs(20),
-        connect_timeout: Duration::from_secs(5),
-    }
-}
-
-fn secret(secret: &str) -> Credential {
-    Credential::ClientSecret(ClientSecretCredential {
-        client_id: uuid!("40000000-0000-4000-8000-000000000001"),
-        client_secret_file: None,
-        client_secret: Some(Secret::new(secret.to_owned())),
-    })
-}
-
-fn azure(emulator: &Emulator) -> Azure {
-    Azure::new(settings(emulator)).expect("clients")
-}
-
-fn cluster() -> ClusterId {
-    ClusterId::parse(
-        "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg-production/providers/\
-         Microsoft.ContainerService/managedClusters/aks-production",
-    )
-    .expect("a cluster's id")
-}
-
-fn at_cluster() -> RoleAtScope {
-    RoleAtScope {
-        role: BuiltInRole::RbacReader.id(),
-        scope: Scope::Cluster(cluster()),
-    }
-}
-
-async fn put(azure: &Azure, name: AssignmentName, at: &RoleAtScope) -> Result<(), AzureError> {
-    let id = Uuid::new_v4();
-    azure
-        .put_role_assignment(name, at, ALICE, PrincipalType::User, "made by a test", id)
-        .await
-        .map(drop)
-}
-
-fn calls(emulator: &Emulator, operation: Operation) -> usize {
-    emulator
-        .history()
-        .iter()
-        .filter(|event| matches!(event, Event::Call(call) if call.operation == operation))
-        .count()
-}
-
-fn fault(emulator: &Emulator, operation: Operation, effect: FaultEffect) {
-    emulator.add_fault(Fault::once(operation, effect));
-}
-
-fn status(status: u16, code: &str, retry_after: Option<&str>) -> FaultEffect {
-    FaultEffect::Status {
-        status,
-        code: code.to_owned(),
-        message: "Azure's own words.".to_owned(),
-        retry_after: retry_after.map(ToOwned::to_owned),
-    }
-}
+use uuid::Uuid;
 
 #[tokio::test]
 async fn an_assignment_is_put_read_listed_and_deleted() {
@@ -367,50 +292,6 @@ async fn a_request_that_never_left_is_a_definite_no() {
 }
 
 #[tokio::test]
-async fn a_refused_token_request_is_a_definite_no_and_says_whose_fault_it_is() {
-    let emulator = emulator(Settings::immediate()).await;
-    let azure = Azure::new(AzureSettings {
-        credential: secret("an old secret"),
-        ..settings(&emulator)
-    })
-    .expect("clients");
-    let error = put(&azure, NAME, &at_cluster())
-        .await
-        .expect_err("no token");
-    assert_eq!(error.outcome, Outcome::Definite);
-    assert_eq!(error.reason(), Reason::AzureCredentialsRefused, "{error:?}");
-    assert!(!error.message.contains("an old secret"));
-    assert_eq!(calls(&emulator, Operation::RoleAssignmentWrite), 0);
-
-    fault(
-        &emulator,
-        Operation::Token,
-        status(500, "server_error", None),
-    );
-    let before = calls(&emulator, Operation::Token);
-    let error = azure.fetch_access_token().await.expect_err("no token");
-    assert_eq!(error.reason(), Reason::AzureUnavailable, "{error:?}");
-    assert_eq!(calls(&emulator, Operation::Token), before + 1);
-}
-
-#[tokio::test]
-async fn whoever_waits_for_a_token_shares_the_failure_to_get_one() {
-    let emulator = emulator(Settings::immediate()).await;
-    let azure = azure(&emulator);
-    emulator.add_fault(Fault::always(
-        Operation::Token,
-        FaultEffect::CutBeforeCommit,
-    ));
-    let waiting = (0..8).map(|_| azure.fetch_access_token());
-    for fetched in futures::future::join_all(waiting).await {
-        assert_eq!(fetched.expect_err("no token").outcome, Outcome::Definite);
-    }
-    assert_eq!(calls(&emulator, Operation::Token), 1);
-    emulator.clear_faults();
-    azure.fetch_access_token().await.expect("a token");
-}
-
-#[tokio::test]
 async fn a_throttled_call_is_a_definite_no_with_the_time_to_wait() {
     let emulator = emulator(Settings::immediate()).await;
     let azure = azure(&emulator);
@@ -430,62 +311,6 @@ async fn a_throttled_call_is_a_definite_no_with_the_time_to_wait() {
         );
         assert_eq!(error.retry_after, Some(Duration::from_secs(seconds)));
     }
-}
-
-#[tokio::test]
-async fn one_token_serves_many_calls_and_a_refused_one_is_replaced() {
-    let emulator = emulator(Settings::immediate()).await;
-    let azure = azure(&emulator);
-    let reads = (0..8).map(|_| async { azure.managed_cluster(&cluster(), Uuid::new_v4()).await });
-    for read in futures::future::join_all(reads).await {
-        read.expect("a cluster");
-    }
-    assert_eq!(calls(&emulator, Operation::Token), 1);
-
-    fault(
-        &emulator,
-        Operation::ManagedClusterRead,
-        status(401, "ExpiredAuthenticationToken", None),
-    );
-    let refused = azure
-        .managed_cluster(&cluster(), Uuid::new_v4())
-        .await
-        .expect_err("refused");
-    assert_eq!(refused.outcome, Outcome::Definite);
-    azure
-        .managed_cluster(&cluster(), Uuid::new_v4())
-        .await
-        .expect("a cluster");
-    assert_eq!(calls(&emulator, Operation::Token), 2);
-}
-
-#[tokio::test]
-async fn a_service_account_s_token_is_taken_for_the_broker() {
-    let emulator = emulator(Settings::immediate()).await;
-    let now = jiff::Timestamp::now().as_second();
-    let assertion = emulator
-        .sign(&serde_json::json!({
-            "iss": "https://kubernetes.contoso.example/",
-            "sub": "system:serviceaccount:access-broker:access-broker",
-            "aud": ["api://AzureADTokenExchange"],
-            "iat": now, "nbf": now, "exp": now + 600,
-        }))
-        .expect("a token");
-    let directory = tempfile::tempdir().expect("a directory");
-    let token_file = directory.path().join("token");
-    std::fs::write(&token_file, assertion).expect("a file");
-    let azure = Azure::new(AzureSettings {
-        credential: Credential::WorkloadIdentity(WorkloadIdentityCredential {
-            client_id: uuid!("40000000-0000-4000-8000-000000000001"),
-            token_file,
-        }),
-        ..settings(&emulator)
-    })
-    .expect("clients");
-    azure
-        .managed_cluster(&cluster(), Uuid::new_v4())
-        .await
-        .expect("a cluster");
 }
 
 #[tokio::test]

@@ -5,155 +5,31 @@
     reason = "what a test takes for granted, its helpers may as well"
 )]
 
+#[path = "check_access/world.rs"]
+mod world;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::azure::{Azure, AzureSettings};
-use aks_access_broker::broker::check::{Check, CheckError, Checked, OwnEffect, OwnRecord};
+use aks_access_broker::broker::check::{CheckError, OwnEffect, OwnRecord};
 use aks_access_broker::broker::clusters::{ClusterError, ClusterQuery, Clusters};
 use aks_access_broker::broker::page::PageSize;
 use aks_access_broker::broker::request::{CheckRequest, RequestedAccess, RequestedRole};
 use aks_access_broker::broker::roles::{RoleError, Roles};
-use aks_access_broker::config::{ClientSecretCredential, Credential, Secret};
 use aks_access_broker::domain::access::{PrincipalType, RoleAtScope};
-use aks_access_broker::domain::evaluate::{Decision, Layer};
+use aks_access_broker::domain::evaluate::Decision;
 use aks_access_broker::domain::grant::Expiry;
-use aks_access_broker::domain::ids::{
-    ClusterId, InstanceId, Namespace, PrincipalId, RoleDefinitionId, Scope, SubscriptionId,
-};
+use aks_access_broker::domain::ids::{PrincipalId, RoleDefinitionId, Scope, SubscriptionId};
 use aks_access_broker::domain::ownership::assignment_name;
 use aks_access_broker::domain::reason::Reason;
 use aks_access_broker::domain::role::{BuiltInRole, CLUSTER_ADMIN_ROLE};
-use azure_emulator::{
-    CustomRole, Emulator, Event, Fault, FaultEffect, NewRoleAssignment, Operation, Options,
-    Settings,
-};
+use azure_emulator::{CustomRole, Fault, FaultEffect, Operation};
 use jiff::{SignedDuration, Timestamp};
-use url::Url;
 use uuid::{Uuid, uuid};
-
-const PRODUCTION: Uuid = uuid!("00000000-0000-4000-8000-000000000001");
-const DEVELOPMENT: Uuid = uuid!("00000000-0000-4000-8000-000000000002");
-const CAROL: Uuid = uuid!("10000000-0000-4000-8000-000000000003");
-/// Carol is on call, on-call is in platform, platform in engineering.
-const ENGINEERING: Uuid = uuid!("20000000-0000-4000-8000-000000000001");
-const INSTANCE: InstanceId = InstanceId::new(Uuid::from_u128(9));
-
-struct World {
-    emulator: Emulator,
-    azure: Azure,
-    clusters: Clusters,
-    roles: Roles,
-    check: Check,
-}
-
-async fn world() -> World {
-    let emulator = Emulator::start(Options {
-        settings: Settings::immediate(),
-        ..Options::default()
-    })
-    .await
-    .expect("an emulator");
-    let azure = Azure::new(AzureSettings {
-        arm_endpoint: Url::parse(&emulator.urls().arm).expect("a URL"),
-        authority: Url::parse(&emulator.urls().entra).expect("a URL"),
-        tenant: emulator.world().tenant,
-        credential: Credential::ClientSecret(ClientSecretCredential {
-            client_id: uuid!("40000000-0000-4000-8000-000000000001"),
-            client_secret_file: None,
-            client_secret: Some(Secret::new("access-broker-secret".to_owned())),
-        }),
-        ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),
-        call_timeout: Duration::from_secs(20),
-        connect_timeout: Duration::from_secs(5),
-    })
-    .expect("clients");
-    let minute = Duration::from_mins(1);
-    let subscriptions = [PRODUCTION, DEVELOPMENT].map(SubscriptionId::new);
-    let clusters = Clusters::new(azure.clone(), subscriptions.into(), minute);
-    let roles = Roles::new(azure.clone(), minute);
-    let lag = SignedDuration::from_mins(10);
-    let check = Check::new(azure.clone(), clusters.clone(), roles.clone(), lag);
-    World {
-        emulator,
-        azure,
-        clusters,
-        roles,
-        check,
-    }
-}
-
-fn cluster_named(subscription: Uuid, group: &str, name: &str) -> ClusterId {
-    ClusterId::parse(&format!(
-        "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerService/managedClusters/{name}"
-    ))
-    .expect("a cluster's id")
-}
-
-fn production() -> ClusterId {
-    cluster_named(PRODUCTION, "rg-production", "aks-production")
-}
-
-fn asks(cluster: ClusterId, role: BuiltInRole, namespaces: &[&str]) -> CheckRequest {
-    CheckRequest {
-        principal: PrincipalId::new(CAROL),
-        principal_type: PrincipalType::User,
-        cluster,
-        access: RequestedAccess {
-            role: RequestedRole::BuiltIn(role),
-            namespaces: namespaces
-                .iter()
-                .map(|name| Namespace::parse(name).expect("a name"))
-                .collect(),
-        },
-    }
-}
-
-fn nothing_of_our_own() -> OwnRecord {
-    OwnRecord {
-        instance: INSTANCE,
-        cluster_uid: String::new(),
-        effects: Vec::new(),
-    }
-}
-
-fn reasons(layer: &Layer) -> BTreeSet<&'static str> {
-    layer
-        .findings
-        .iter()
-        .map(|finding| finding.reason)
-        .collect()
-}
-
-impl World {
-    /// As the portal or another tool would.
-    fn assign(&self, scope: &str, role: Uuid, principal: Uuid, condition: Option<&str>) {
-        let new = NewRoleAssignment {
-            scope: azure_emulator::Scope::parse(scope).expect("a scope"),
-            role,
-            principal,
-            name: None,
-            description: None,
-            condition: condition.map(ToOwned::to_owned),
-        };
-        self.emulator
-            .put_role_assignment_as_somebody_else(&new)
-            .expect("an assignment");
-    }
-
-    async fn ask(&self, request: &CheckRequest) -> Checked {
-        self.check
-            .check_access(request, &nothing_of_our_own(), Timestamp::now())
-            .await
-            .expect("an answer")
-    }
-
-    fn calls(&self, operation: Operation) -> usize {
-        let history = self.emulator.history();
-        let of = |event: &&Event| matches!(event, Event::Call(call) if call.operation == operation);
-        history.iter().filter(of).count()
-    }
-}
+use world::{
+    CAROL, DEVELOPMENT, ENGINEERING, INSTANCE, PRODUCTION, asks, cluster_named, nothing_of_our_own,
+    production, reasons, world,
+};
 
 #[tokio::test]
 async fn somebody_without_any_role_is_denied_and_told_what_is_missing() {
