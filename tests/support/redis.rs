@@ -20,13 +20,18 @@ impl RedisServer {
     /// the durable ones, and win.
     pub async fn start(dir: &Path, settings: &[&str]) -> Self {
         std::fs::create_dir_all(dir).expect("Redis's directory");
-        let port = free_port().await;
-        let child = run(dir, port, settings).await;
-        Self {
-            child,
-            port,
-            dir: dir.to_owned(),
+        // Another process may take a port between the look for it and Redis's own: then another will do.
+        for _ in 0..5 {
+            let port = free_port().await;
+            if let Some(child) = run(dir, port, settings).await {
+                return Self {
+                    child,
+                    port,
+                    dir: dir.to_owned(),
+                };
+            }
         }
+        panic!("redis-server ended five times before it took connections");
     }
 
     /// Where it is.
@@ -46,7 +51,8 @@ impl RedisServer {
 
     /// Starts it again on the same port with the same data.
     pub async fn start_again(&mut self) {
-        self.child = run(&self.dir, self.port, &[]).await;
+        let child = run(&self.dir, self.port, &[]).await;
+        self.child = child.expect("Redis takes connections again");
     }
 
     /// A connection, to look at what is kept.
@@ -84,7 +90,8 @@ async fn free_port() -> u16 {
     listener.local_addr().expect("its number").port()
 }
 
-async fn run(dir: &Path, port: u16, settings: &[&str]) -> Child {
+/// `None`: it ended before it took connections.
+async fn run(dir: &Path, port: u16, settings: &[&str]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args([
             "--bind",
@@ -114,8 +121,8 @@ async fn run(dir: &Path, port: u16, settings: &[&str]) -> Child {
         if line.contains("Ready to accept connections") {
             // Whatever it still says must be read, or it would wait for us.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return child;
+            return Some(child);
         }
     }
-    panic!("redis-server ended before it took connections, on port {port}");
+    None
 }
