@@ -18,10 +18,28 @@ const AT_ONCE: u32 = 100;
 /// Redis's clock and ours may differ by so much before somebody has to be told.
 const CLOCKS_AGREE_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
+/// Whether the two clocks agreed when they were last compared: said once, not at every look.
+#[derive(Debug, Default)]
+struct Clocks {
+    apart: bool,
+}
+
+impl Clocks {
+    /// Compares them; whether they agree, where that has changed. Whether or not a grant is due: by a clock
+    /// that is behind none is, and nobody would hear why grants outlive their end.
+    fn compare(&mut self, own: Timestamp, redis: Timestamp) -> Option<bool> {
+        let apart = own.duration_since(redis).abs() > CLOCKS_AGREE_WITHIN;
+        let changed = apart != self.apart;
+        self.apart = apart;
+        changed.then_some(!apart)
+    }
+}
+
 impl Reconciler {
     pub(super) async fn watch_the_clock(self: Arc<Self>, stop: CancellationToken) {
+        let mut clocks = Clocks::default();
         loop {
-            match self.look_at_the_clock().await {
+            match self.look_at_the_clock(&mut clocks).await {
                 // A full look may have left something.
                 Ok(true) if !stop.is_cancelled() => continue,
                 Ok(_) => {}
@@ -35,16 +53,17 @@ impl Reconciler {
     }
 
     /// Does what is due, and says whether there may be more.
-    async fn look_at_the_clock(&self) -> Result<bool, StoreError> {
+    async fn look_at_the_clock(&self, clocks: &mut Clocks) -> Result<bool, StoreError> {
         let woken = self.store.wake(AT_ONCE).await?;
         let own_now = Timestamp::now();
         let (due, redis_now) = self.store.due_expiries(own_now, AT_ONCE).await?;
-        let apart = own_now.duration_since(redis_now).abs();
-        if apart > CLOCKS_AGREE_WITHIN && !due.is_empty() {
-            error!(
-                apart_seconds = apart.as_secs(),
-                "Redis's clock and this host's are apart; grants expire only when both say so"
-            );
+        match clocks.compare(own_now, redis_now) {
+            Some(false) => error!(
+                own = %own_now, redis = %redis_now,
+                "Redis's clock and this host's are more than 30 s apart: grants expire only when both say so"
+            ),
+            Some(true) => info!("Redis's clock and this host's agree again"),
+            None => {}
         }
         let mut expired = 0;
         for grant in &due {
@@ -73,5 +92,21 @@ impl Reconciler {
             info!(grant = %due.grant, %job, expire_time = %due.expire_time, "a grant's time is up");
         }
         Ok(expired == Expired::Expired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_are_apart_are_told_once_whichever_is_behind() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut clocks = Clocks::default();
+        assert_eq!(clocks.compare(at(1_000), at(1_030)), None);
+        assert_eq!(clocks.compare(at(1_000), at(1_031)), Some(false));
+        assert_eq!(clocks.compare(at(2_000), at(2_031)), None);
+        assert_eq!(clocks.compare(at(3_000), at(3_000)), Some(true));
+        assert_eq!(clocks.compare(at(3_031), at(3_000)), Some(false));
     }
 }
