@@ -112,11 +112,14 @@ impl Azure {
             .get::<Wire>(&what, url, request)
             .await?
             .parse()
-            .map_err(|problem| super::unreadable_list(&what, &problem))?;
+            .map_err(|problem| super::unreadable_answer(&what, &problem))?;
         if read.id == *cluster {
             Ok(read)
         } else {
-            Err(super::unreadable_list(&what, "it tells of another cluster"))
+            Err(super::unreadable_answer(
+                &what,
+                "it tells of another cluster",
+            ))
         }
     }
 
@@ -139,7 +142,7 @@ impl Azure {
             .into_iter()
             .map(|wire| {
                 wire.parse()
-                    .map_err(|problem| super::unreadable_list(&what, &problem))
+                    .map_err(|problem| super::unreadable_answer(&what, &problem))
             })
             .collect()
     }

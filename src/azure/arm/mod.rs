@@ -136,14 +136,14 @@ impl Arm {
         let mut next = Some(first);
         while let Some(url) = next {
             if !seen.insert(url.clone()) {
-                return Err(unreadable_list(what, "its pages run in a circle"));
+                return Err(unreadable_answer(what, "its pages run in a circle"));
             }
             let page: Page<T> = self.get(what, url, request).await?;
             rows.extend(page.value);
             next = match page.next_link.filter(|link| !link.is_empty()) {
                 None => None,
                 Some(link) => Some(next_page(&self.endpoint, &link).ok_or_else(|| {
-                    unreadable_list(
+                    unreadable_answer(
                         what,
                         &format!("its nextLink leads away from {}", self.endpoint),
                     )
@@ -235,7 +235,7 @@ fn next_page(endpoint: &Url, link: &str) -> Option<Url> {
     (url.origin() == endpoint.origin()).then_some(url)
 }
 
-fn unreadable_list(what: &str, problem: &str) -> AzureError {
+fn unreadable_answer(what: &str, problem: &str) -> AzureError {
     AzureError::unreadable(what, 200, "", problem)
 }
 

@@ -273,7 +273,7 @@ impl Azure {
             Ok(wire) => wire
                 .parse()
                 .map(Some)
-                .map_err(|problem| super::unreadable_list(&what, &problem)),
+                .map_err(|problem| super::unreadable_answer(&what, &problem)),
             Err(error) if is_not_there(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -306,7 +306,7 @@ impl Azure {
             .into_iter()
             .map(|wire| {
                 wire.parse()
-                    .map_err(|problem| super::unreadable_list(&what, &problem))
+                    .map_err(|problem| super::unreadable_answer(&what, &problem))
             })
             .collect()
     }

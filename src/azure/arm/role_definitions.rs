@@ -96,11 +96,11 @@ impl Azure {
             .get::<Wire>(&what, url, request)
             .await?
             .parse()
-            .map_err(|problem| super::unreadable_list(&what, &problem))?;
+            .map_err(|problem| super::unreadable_answer(&what, &problem))?;
         if definition.id == role {
             Ok(definition)
         } else {
-            Err(super::unreadable_list(&what, "it tells of another role"))
+            Err(super::unreadable_answer(&what, "it tells of another role"))
         }
     }
 }
