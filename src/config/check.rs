@@ -146,7 +146,7 @@ fn credential(credential: &Credential, found: &mut Vec<Problem>) {
                 found.push(Problem::new(key, error.to_string()));
             }
         }
-        // Not opened here: Kubernetes may project the token a moment after the process has started.
+        // Not opened here: the configuration may be checked where there is no such token. `serve` opens it.
         Credential::WorkloadIdentity(_) => {}
     }
 }
