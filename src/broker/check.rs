@@ -310,10 +310,33 @@ fn managed(assignment: &RoleAssignment, own: &OwnRecord) -> Option<Managed> {
 
 /// Azure does not say in which other groups a group is.
 fn add_what_was_not_looked_at(answer: &mut Answer, request: &CheckRequest) {
-    if request.principal_type != PrincipalType::Group || answer.decision == Decision::Allowed {
-        return;
+    let is_group = request.principal_type == PrincipalType::Group;
+    for layer in [&mut answer.cluster_access, &mut answer.permission] {
+        if layer.decision != Decision::Denied {
+            layer.findings.push(deny_assignments_not_read());
+        }
+        if layer.decision != Decision::Allowed && is_group {
+            layer.findings.push(group_memberships_not_read(request));
+        }
     }
-    let finding = Finding {
+}
+
+/// An enforced deny assignment beats every role [azure.md §2]: an answer that has read none says so.
+fn deny_assignments_not_read() -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        reason: "DENY_ASSIGNMENTS_NOT_READ",
+        message: "an enforced deny assignment would beat these roles; deny assignments are not \
+                  read for this answer"
+            .to_owned(),
+        remediation: "Where deny assignments are in use, look at the cluster's, under Access \
+                      control (IAM) in the portal"
+            .to_owned(),
+    }
+}
+
+fn group_memberships_not_read(request: &CheckRequest) -> Finding {
+    Finding {
         severity: Severity::Info,
         reason: "GROUP_MEMBERSHIPS_NOT_READ",
         message: format!(
@@ -321,11 +344,6 @@ fn add_what_was_not_looked_at(answer: &mut Answer, request: &CheckRequest) {
             request.principal
         ),
         remediation: "Ask about a member of the group, whose groups all count".to_owned(),
-    };
-    for layer in [&mut answer.cluster_access, &mut answer.permission] {
-        if layer.decision != Decision::Allowed {
-            layer.findings.push(finding.clone());
-        }
     }
 }
 

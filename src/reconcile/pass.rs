@@ -53,7 +53,7 @@ impl Reconciler {
                     self.carry_out(steps, &mut progress, &mut lease, stop)
                         .await?;
                 }
-                Err(error) => progress.all_failed(&steps, &error),
+                Err(error) => progress.all_failed(&steps, &error, lease.redis_now()),
             }
         }
         self.record(progress, &lease).await

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::apply::failed;
+use super::apply::{failed, sorted};
 use crate::azure::{AzureError, Purpose};
-use crate::domain::conclude::{FailedStep, Retry};
+use crate::domain::conclude::FailedStep;
 use crate::domain::effect::{Call, Effect, Known};
 use crate::domain::ids::AssignmentName;
 use crate::domain::plan::Step;
@@ -102,14 +102,15 @@ impl Progress {
             .or_insert(found);
     }
 
-    pub(super) fn all_failed(&mut self, steps: &[Step], error: &AzureError) {
+    /// None of `steps` could be begun, because of `error`.
+    pub(super) fn all_failed(&mut self, steps: &[Step], error: &AzureError, now: Timestamp) {
         for step in steps {
             let purpose = match step.call() {
                 Call::Put => Purpose::Grant,
                 Call::Delete => Purpose::Revocation,
             };
-            self.failed
-                .push(failed(step, error.failure(purpose), Retry::Soon));
+            let (failure, retry) = sorted(&self.target, step.at(), error, purpose, now);
+            self.failed.push(failed(step, failure, retry));
         }
     }
 }

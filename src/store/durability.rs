@@ -65,11 +65,10 @@ fn parse_info(text: &str) -> HashMap<&str, &str> {
 
 fn server_problems(info: &HashMap<&str, &str>) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Some(role) = info.get("role")
-        && *role != "master"
-    {
+    let role = info.get("role").copied().unwrap_or_default();
+    if role != "master" {
         problems.push(format!(
-            "its role is {role}, not master: connect to the master"
+            "its role is {role:?}, not master: connect to the master"
         ));
     }
     let version = info.get("redis_version").copied().unwrap_or_default();
