@@ -68,7 +68,7 @@ fn steps(grpc: &str, cluster: &str, principal: &str) -> String {
             ),
         ),
     ];
-    let mut text = "\nIn a second terminal (`make tools` builds grpcurl):\n".to_owned();
+    let mut text = "\nIn a second terminal (`make tests/tools/bin/grpcurl` builds grpcurl; put tests/tools/bin on its PATH):\n".to_owned();
     for (what, line) in steps {
         let _ = write!(text, "\n# {what}\n{line}\n");
     }
