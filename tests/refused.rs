@@ -171,7 +171,9 @@ async fn on_a_cluster_without_entra_integration_every_grant_is_refused() {
         let refusal = refuses(&mut client, request, "ENTRA_INTEGRATION_REQUIRED").await;
         assert_eq!(refusal.metadata["cluster"], cluster.to_lowercase());
         assert!(
-            refusal.message.contains("--enable-aad"),
+            refusal.message.contains(
+                "--resource-group 'rg-legacy' --name aks-no-entra --enable-aad --enable-azure-rbac"
+            ),
             "with its remedy: {}",
             refusal.message
         );
@@ -192,7 +194,9 @@ async fn on_a_cluster_without_azure_rbac_only_cluster_user_may_be_granted() {
         let refusal = refuses(&mut client, request, "AZURE_RBAC_DISABLED").await;
         assert_eq!(refusal.metadata["cluster"], cluster.to_lowercase());
         assert!(
-            refusal.message.contains("--enable-azure-rbac"),
+            refusal.message.contains(
+                "--resource-group 'rg-development' --name aks-kubernetes-rbac --enable-azure-rbac"
+            ),
             "with its remedy: {}",
             refusal.message
         );

@@ -36,20 +36,24 @@ pub enum BrokerError {
     /// gets a client certificate in it.
     #[error(
         "cluster {cluster} has no Entra integration: every grant there would be an admin's. Turn it on: \
-         az aks update --ids {cluster} --enable-aad"
+         {remedy}"
     )]
     EntraIntegrationRequired {
         /// Which.
         cluster: ClusterId,
+        /// The command that puts it right.
+        remedy: String,
     },
     /// An Azure role gives nothing on a cluster without Azure RBAC.
     #[error(
         "cluster {cluster} does not use Azure RBAC for Kubernetes: an Azure role would give nothing there. Turn it on: \
-         az aks update --ids {cluster} --enable-azure-rbac"
+         {remedy}"
     )]
     AzureRbacDisabled {
         /// Which.
         cluster: ClusterId,
+        /// The command that puts it right.
+        remedy: String,
     },
     /// A new grant that would be over before it begins.
     #[error("{time} is in the past: it is {now}")]
@@ -111,9 +115,8 @@ impl BrokerError {
             BTreeMap::from([(key.to_owned(), value.to_string())])
         };
         match self {
-            Self::EntraIntegrationRequired { cluster } | Self::AzureRbacDisabled { cluster } => {
-                pair("cluster", cluster)
-            }
+            Self::EntraIntegrationRequired { cluster, .. }
+            | Self::AzureRbacDisabled { cluster, .. } => pair("cluster", cluster),
             Self::RequestIdReused { request, job } => {
                 let mut values = pair("request_id", request);
                 values.extend(pair("job_id", job));

@@ -7,7 +7,7 @@ use super::request::{Caller, GrantRequest, RequestedEnd, RequestedRole};
 use super::{Broker, BrokerError, payload};
 use crate::audit::{BROKER, Event, Outcome};
 use crate::domain::access::Access;
-use crate::domain::cluster::Cluster;
+use crate::domain::cluster::{Cluster, azure_rbac_disabled, entra_integration_required};
 use crate::domain::grant::{Expiry, Grant};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::Job;
@@ -120,17 +120,21 @@ fn ends_in_the_future(end: RequestedEnd, now: Timestamp) -> Result<(), BrokerErr
 
 /// Whether the role means on this cluster what whoever asks for it expects.
 fn fits(cluster: &Cluster, role: &Role) -> Result<(), BrokerError> {
-    if !cluster.entra_integration {
+    if let Some(finding) = entra_integration_required(cluster) {
         return Err(BrokerError::EntraIntegrationRequired {
             cluster: cluster.id.clone(),
+            remedy: finding.remediation,
         });
     }
-    if !cluster.azure_rbac && *role != Role::BuiltIn(BuiltInRole::ClusterUser) {
-        return Err(BrokerError::AzureRbacDisabled {
-            cluster: cluster.id.clone(),
-        });
+    match azure_rbac_disabled(cluster) {
+        Some(finding) if *role != Role::BuiltIn(BuiltInRole::ClusterUser) => {
+            Err(BrokerError::AzureRbacDisabled {
+                cluster: cluster.id.clone(),
+                remedy: finding.remediation,
+            })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl RequestedRole {
