@@ -31,7 +31,7 @@ pub struct Clusters {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ClusterError {
     /// There is none, or the broker does not manage its subscription.
-    #[error("there is no cluster {cluster}: {why}")]
+    #[error("there is no cluster {cluster} (ListClusters says which there are): {why}")]
     NotFound {
         /// Which.
         cluster: ClusterId,
