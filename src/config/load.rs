@@ -28,6 +28,9 @@ const SECRETS: [&str; 2] = [
     "redis.password",
 ];
 
+/// The keys that have no default whatever else is set.
+const REQUIRED: [&str; 3] = ["azure.tenant_id", "azure.subscriptions", "azure.credential"];
+
 /// Why there is no configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -149,12 +152,35 @@ fn section<T: DeserializeOwned>(
             Err(errors) => errors,
         };
         for error in errors {
+            if let Kind::MissingField(field) = &error.kind {
+                problems.extend(missing(figment, name, &error.path, field));
+                return None;
+            }
             problems.push(problem(figment, name, &error));
             if !remove(&mut value, &error.path) {
                 return None;
             }
         }
     }
+}
+
+/// The keys of a section that have to be set, and are not. serde stops at the first, and nothing can be put there to
+/// get past it, so the others are looked for by name. A key that was set wrongly has been told already.
+fn missing(figment: &Figment, section: &str, path: &[String], field: &str) -> Vec<Problem> {
+    let first = [&[section.to_owned()], path, &[field.to_owned()]]
+        .concat()
+        .join(".");
+    let mut keys = vec![first];
+    for key in REQUIRED {
+        let here = key.split_once('.').is_some_and(|(of, _)| of == section);
+        if here && keys[0] != key {
+            keys.push(key.to_owned());
+        }
+    }
+    keys.into_iter()
+        .filter(|key| figment.find_value(key).is_err())
+        .map(|key| Problem::new(key, "required, and not set"))
+        .collect()
 }
 
 /// Takes a key out; a list goes whole. Says whether there was one.
@@ -183,16 +209,11 @@ fn unknown_sections(figment: &Figment) -> Vec<Problem> {
 
 /// Says of figment's error which key it is about and where that came from.
 fn problem(figment: &Figment, section: &str, error: &figment::Error) -> Problem {
-    let mut path = vec![section.to_owned()];
-    path.extend(error.path.iter().cloned());
+    let path = [&[section.to_owned()], error.path.as_slice()].concat();
     let mut message = match &error.kind {
         // Here the path ends in the key already.
         Kind::UnknownField(_, expected) => {
             format!("unknown key; expected one of {}", expected.join(", "))
-        }
-        Kind::MissingField(field) => {
-            path.push(field.to_string());
-            "required, and not set".to_owned()
         }
         // figment's own words repeat the value, which here may be a secret that was meant for a key below.
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected)
@@ -202,6 +223,9 @@ fn problem(figment: &Figment, section: &str, error: &figment::Error) -> Problem 
         }
         kind => kind.to_string(),
     };
+    if message.ends_with("expected a duration") {
+        message.push_str(", as in 250ms, 20s, 5m or 24h");
+    }
     let key = path.join(".");
     match figment.find_metadata(&key) {
         Some(metadata) if metadata.name.contains("environment") => {

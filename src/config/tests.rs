@@ -49,22 +49,26 @@ fn what_is_not_set_has_the_designs_defaults() {
 fn everything_that_is_wrong_is_said_at_once() {
     let text = wrong(
         "
-server: {listen: nowhere}
+server: {listen: nowhere, max_deadline: 30 parsecs}
 redis: {url: 'http://127.0.0.1', nmae: prod}
-azure: {tenant_id: 33333333-3333-4333-8333-333333333333}
+azure: {tenant_id: ours}
 reconciler: {workers: 0}
 lgo: {format: json}
 ",
     );
     for part in [
         "server.listen: ",
+        "server.max_deadline: invalid value string \"30 parsecs\", expected a duration, as in 250ms",
         "redis.url: ",
+        "azure.tenant_id: ",
         "azure.subscriptions: required",
+        "azure.credential: required",
         "reconciler.workers: ",
         "lgo: unknown section",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
+    assert!(!text.contains("azure.tenant_id: required"), "{text}");
 }
 
 #[test]
