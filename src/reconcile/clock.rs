@@ -72,7 +72,10 @@ impl Reconciler {
                 Ok(false) => {}
                 Err(error) if error.is_passing() => return Err(error),
                 // Damage of one grant's: it must not keep the others from ending (I6).
-                Err(error) => error!(grant = %grant.grant, %error, "a grant cannot be ended"),
+                Err(error) => {
+                    error!(grant = %grant.grant, %error, "a grant cannot be ended; it is tried again in a minute");
+                    self.store.put_off_expiry(grant, own_now).await?;
+                }
             }
         }
         if woken > 0 || expired > 0 {

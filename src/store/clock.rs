@@ -1,5 +1,7 @@
 //! What time brings: targets to look at again, and grants whose time is up.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tracing::error;
@@ -43,6 +45,9 @@ struct ExpireArgument<'a> {
     audit_event: &'a str,
 }
 
+/// How long what is damaged is left alone before it is tried again.
+const PUT_OFF: Duration = Duration::from_mins(1);
+
 /// Redis's time in seconds and microseconds, and grants with their ends.
 type DueAnswer = ((i64, i32), Vec<(String, f64)>);
 
@@ -69,7 +74,7 @@ impl Store {
     }
 
     /// The grants whose time is up at `own_now`, at most `limit`, the longest overdue first, and Redis's
-    /// time. O(log grants + limit). A row that cannot be read is logged and passed over: the grants behind
+    /// time. O(log grants + limit). A row that cannot be read is logged and put off: the grants behind
     /// it end all the same (I6).
     ///
     /// # Errors
@@ -96,14 +101,47 @@ impl Store {
                 async move { pipe.query_async(&mut connection).await }
             })
             .await?;
-        let due = due.into_iter().filter_map(|(grant, score)| {
-            let read = due_expiry(&grant, score);
-            if let Err(problem) = &read {
-                error!(key, grant, score, %problem, "an expiry cannot be read, and is passed over");
+        let mut readable = Vec::with_capacity(due.len());
+        for (grant, score) in due {
+            match due_expiry(&grant, score) {
+                Ok(due) => readable.push(due),
+                Err(problem) => {
+                    error!(key, grant, score, %problem, "an expiry cannot be read, and is put off");
+                    self.put_off(&grant, own_now).await?;
+                }
             }
-            read.ok()
-        });
-        Ok((due.collect(), redis_time(seconds, micros)?))
+        }
+        Ok((readable, redis_time(seconds, micros)?))
+    }
+
+    /// Looks at an expiry that could not be carried out again in a minute: until then it neither stands in
+    /// front of the others nor fills the log. O(log grants).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn put_off_expiry(
+        &self,
+        due: &DueExpiry,
+        own_now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.put_off(&due.grant.to_string(), own_now).await
+    }
+
+    async fn put_off(&self, member: &str, own_now: Timestamp) -> Result<(), StoreError> {
+        let key = self.key("expiries");
+        let later = own_now.saturating_add(PUT_OFF).unwrap_or(Timestamp::MAX);
+        self.link
+            .with(|mut connection| {
+                let mut command = redis::cmd("ZADD");
+                // Only a row that is still there, and never to an earlier time.
+                command
+                    .arg(&key)
+                    .arg(&["XX", "GT"])
+                    .arg(time_millis(later))
+                    .arg(member);
+                async move { command.query_async::<()>(&mut connection).await }
+            })
+            .await
     }
 
     /// Ends a grant whose time is up, if both clocks say so. O(1), one script.
