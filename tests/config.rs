@@ -59,6 +59,11 @@ fn the_environment_goes_over_the_file_and_secrets_are_not_printed() {
         assert!(printed.contains(part), "{part:?} is not in\n{printed}");
     }
     assert!(!printed.contains("0012"), "{printed}");
+    let noted = text(&checked.stderr);
+    assert!(
+        noted.contains("serve does not start") && noted.contains("allow_unauthenticated_callers"),
+        "{noted}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `config`: looks at the configuration and runs nothing.
 
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 
 use clap::Subcommand;
 
@@ -27,5 +27,14 @@ fn check(file: &ConfigFile) -> Result<(), AnyError> {
     let config = Config::load(file.path.as_deref())?;
     let text = serde_saphyr::to_string(&config)?;
     // Its own error, not a panic: the reader may have gone (`config check | head`).
-    Ok(stdout().write_all(text.as_bytes())?)
+    stdout().write_all(text.as_bytes())?;
+    if !config.server.allow_unauthenticated_callers {
+        // Well-formed, and not enough: whoever checks before deploying hears it now.
+        writeln!(
+            stderr(),
+            "note: serve does not start with this: callers are not authenticated yet, and \
+             server.allow_unauthenticated_callers, which accepts that, is false"
+        )?;
+    }
+    Ok(())
 }
