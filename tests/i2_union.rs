@@ -12,9 +12,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{
-    AzureRole, GetGrantRequest, Grant, GrantRequest, WatchJobRequest, grant, job,
-};
+use aks_access_broker::grpc::proto::{AzureRole, Grant, GrantRequest, WatchJobRequest, grant, job};
 use azure_emulator::{Fault, FaultEffect, Lock, LockLevel, Operation, Scope, Settings};
 use support::ask::{access, lasting, permanent, revocation};
 use support::broker::Client;
@@ -48,14 +46,6 @@ async fn granted(client: &mut Client, request: GrantRequest) -> String {
 async fn revoked(client: &mut Client, grant_id: &str) {
     let job = ask::revoke(client, grant_id).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
-}
-
-async fn the_grant(client: &mut Client, grant_id: &str) -> Grant {
-    let request = GetGrantRequest {
-        grant_id: grant_id.to_owned(),
-    };
-    let found = client.get_grant(request).await.expect("the grant");
-    found.into_inner().grant.expect("a grant")
 }
 
 /// The ends that Azure's own descriptions say, as a set: of grants with one end it has one element.
@@ -106,7 +96,7 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
     let reader = access(AzureRole::RbacReader, &[]);
     let hour = Duration::from_hours(1);
     let short = granted(&mut client, lasting(ALICE, &cluster, reader.clone(), hour)).await;
-    let short_end = end_of(&the_grant(&mut client, &short).await);
+    let short_end = end_of(&ask::the_grant(&mut client, &short).await);
     assert_eq!(described_ends(&world), set(&[&short_end]));
     two_writes_are_refused(&world);
     let long = granted(&mut client, permanent(ALICE, &cluster, reader)).await;
@@ -126,7 +116,7 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
         set(&[&short_end]),
         "a revocation is over when what remains says its own end"
     );
-    let remaining = the_grant(&mut client, &short).await;
+    let remaining = ask::the_grant(&mut client, &short).await;
     assert_eq!(remaining.state(), grant::State::Active);
     revoked(&mut client, &short).await;
     assert_eq!(world.truth(), BTreeSet::new());
@@ -243,7 +233,7 @@ async fn i2_a_revocation_that_overtakes_its_grant_wins_and_the_grants_watcher_is
     assert_eq!(last.state(), job::State::Superseded, "{last:?}");
     let job = ask::over(&mut client, &revoke.job.expect("a job").job_id).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
-    let grant = the_grant(&mut client, &grant_id).await;
+    let grant = ask::the_grant(&mut client, &grant_id).await;
     assert_eq!(grant.state(), grant::State::Revoked, "{grant:?}");
     world.at_rest().await;
     assert_eq!(world.truth(), BTreeSet::new());
@@ -310,7 +300,7 @@ async fn i5_a_locked_effect_does_not_keep_a_healthy_one_and_goes_when_it_is_unlo
     assert!(!error.azure_correlation_id.is_empty());
     assert!(retrying.next_attempt_time.is_some());
     assert_eq!(world.truth(), alices(&cluster, &[(locked, READER)]));
-    let grant = the_grant(&mut client, &grant_id).await;
+    let grant = ask::the_grant(&mut client, &grant_id).await;
     assert_eq!(grant.state(), grant::State::Revoking, "{grant:?}");
 
     let attempts = retrying.attempts;
@@ -324,7 +314,7 @@ async fn i5_a_locked_effect_does_not_keep_a_healthy_one_and_goes_when_it_is_unlo
     let job = ask::over(&mut client, &job_id).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
     assert_eq!(world.truth(), BTreeSet::new());
-    let grant = the_grant(&mut client, &grant_id).await;
+    let grant = ask::the_grant(&mut client, &grant_id).await;
     assert_eq!(grant.state(), grant::State::Revoked, "{grant:?}");
 }
 

@@ -12,15 +12,12 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{
-    AzureRole, Decision, GetClusterRequest, GetGrantRequest, Grant, grant, job,
-};
+use aks_access_broker::grpc::proto::{AzureRole, Decision, GetClusterRequest, grant, job};
 use azure_emulator::{
     ChangeKind, Fault, FaultEffect, NewRoleAssignment, Operation, RoleAssignment,
     RoleAssignmentExistsWording, Scope, Settings,
 };
 use support::ask::{access, check, lasting, permanent, revocation};
-use support::broker::Client;
 use support::{Assignment, Timing, World, ask};
 use uuid::{Uuid, uuid};
 
@@ -72,14 +69,6 @@ fn ours(cluster: &str, role: Uuid) -> Assignment {
     }
 }
 
-async fn the_grant(client: &mut Client, grant_id: &str) -> Grant {
-    let request = GetGrantRequest {
-        grant_id: grant_id.to_owned(),
-    };
-    let found = client.get_grant(request).await.expect("the grant");
-    found.into_inner().grant.expect("a grant")
-}
-
 #[tokio::test]
 async fn i7_somebody_elses_assignment_counts_is_told_apart_and_is_left_alone() {
     for wording in [
@@ -105,7 +94,7 @@ async fn i7_somebody_elses_assignment_counts_is_told_apart_and_is_left_alone() {
             BTreeSet::from([ours(&cluster, CLUSTER_USER)])
         );
         let grant_id = accepted.grant.expect("a grant").grant_id;
-        let told: BTreeSet<(String, bool)> = the_grant(&mut client, &grant_id)
+        let told: BTreeSet<(String, bool)> = ask::the_grant(&mut client, &grant_id)
             .await
             .effects
             .into_iter()
@@ -197,7 +186,7 @@ async fn i7_somebody_elses_assignment_under_a_condition_is_not_what_was_asked_fo
     assert_eq!(error.reason, "CONDITIONAL_ASSIGNMENT_EXISTS", "{error:?}");
     assert_eq!(error.metadata["role_assignment"], theirs.name.to_string());
     let failed = accepted.grant.expect("a grant").grant_id;
-    let failed = the_grant(&mut client, &failed).await;
+    let failed = ask::the_grant(&mut client, &failed).await;
     assert_eq!(failed.state(), grant::State::Failed, "{failed:?}");
     assert_eq!(
         alices(&world),
@@ -239,7 +228,7 @@ async fn i7_an_assignment_that_exists_and_that_no_list_shows_is_not_taken_for_so
     let job = ask::over(&mut client, &job_id).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
     assert_eq!(world.truth().len(), 2);
-    let effects = the_grant(&mut client, &accepted.grant.expect("a grant").grant_id)
+    let effects = ask::the_grant(&mut client, &accepted.grant.expect("a grant").grant_id)
         .await
         .effects;
     assert!(effects.iter().all(|effect| effect.managed), "{effects:?}");
@@ -268,7 +257,7 @@ async fn i5_the_revocation_of_what_is_on_a_cluster_that_is_gone_is_done() {
     let job = ask::revoke(&mut client, &grants[1]).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
     for grant in &grants {
-        let grant = the_grant(&mut client, grant).await;
+        let grant = ask::the_grant(&mut client, grant).await;
         assert_eq!(grant.state(), grant::State::Revoked, "{grant:?}");
         assert_eq!(grant.effects, []);
     }
@@ -345,7 +334,7 @@ async fn i7_a_new_cluster_under_an_old_id_begins_without_the_old_ones_grants() {
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
     let both = [ours(&cluster, CLUSTER_USER), ours(&cluster, READER)];
     assert_eq!(world.truth(), BTreeSet::from(both));
-    let ended = the_grant(&mut client, &old).await;
+    let ended = ask::the_grant(&mut client, &old).await;
     assert_eq!(ended.state(), grant::State::Revoked, "{ended:?}");
     let why = ended.last_error.expect("a reason");
     assert_eq!(why.reason, "CLUSTER_GONE");

@@ -11,9 +11,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use aks_access_broker::grpc::proto::{
-    Access, AzureRole, Decision, GetGrantRequest, Grant, GrantRequest, Job, grant, job,
-};
+use aks_access_broker::grpc::proto::{Access, AzureRole, Decision, GrantRequest, Job, grant, job};
 use azure_emulator::{
     ChangeKind, CustomRole, Event, Fault, FaultEffect, Operation, Permissions, Scope,
 };
@@ -65,14 +63,6 @@ fn assigned(cluster: &str, at: &str, role: Uuid) -> Assignment {
     }
 }
 
-async fn the_grant(client: &mut Client, grant_id: &str) -> Grant {
-    let request = GetGrantRequest {
-        grant_id: grant_id.to_owned(),
-    };
-    let found = client.get_grant(request).await.expect("the grant");
-    found.into_inner().grant.expect("a grant")
-}
-
 /// Accepted, and then taken back whole.
 async fn has_failed(world: &World, client: &mut Client, grant_id: &str, job: &Job) {
     assert_eq!(job.state(), job::State::Failed, "{job:?}");
@@ -81,7 +71,7 @@ async fn has_failed(world: &World, client: &mut Client, grant_id: &str, job: &Jo
     assert!(error.message.contains(LIST_ADMIN_CREDENTIAL), "{error:?}");
     assert!(!error.retryable);
     assert_eq!(world.truth(), BTreeSet::new());
-    let grant = the_grant(client, grant_id).await;
+    let grant = ask::the_grant(client, grant_id).await;
     assert_eq!(grant.state(), grant::State::Failed, "{grant:?}");
     assert_eq!(
         grant.last_error.map(|error| error.reason).as_deref(),
@@ -113,7 +103,7 @@ async fn i8_a_custom_role_that_holds_only_data_actions_of_clusters_is_granted_an
     assert_eq!(answer.decision(), Decision::Denied, "{answer:?}");
 
     let grant_id = accepted.grant.expect("a grant").grant_id;
-    let roles: Vec<String> = the_grant(&mut client, &grant_id)
+    let roles: Vec<String> = ask::the_grant(&mut client, &grant_id)
         .await
         .effects
         .into_iter()
@@ -220,10 +210,10 @@ async fn i8_a_grant_of_a_role_that_has_been_changed_does_not_drag_down_one_that_
     .await;
     let second = second.grant.expect("a grant").grant_id;
     assert_eq!(job.state(), job::State::Failed, "{job:?}");
-    let failed = the_grant(&mut client, &second).await;
+    let failed = ask::the_grant(&mut client, &second).await;
     assert_eq!(failed.state(), grant::State::Failed, "{failed:?}");
     assert_eq!(world.truth(), standing);
-    let stands = the_grant(&mut client, &first).await;
+    let stands = ask::the_grant(&mut client, &first).await;
     assert_eq!(stands.state(), grant::State::Active, "{stands:?}");
 
     // A broker that knows nothing of the role reads it, and refuses.

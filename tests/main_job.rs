@@ -11,7 +11,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{AzureRole, Decision, GetGrantRequest, grant, job};
+use aks_access_broker::grpc::proto::{AzureRole, Decision, grant, job};
 use azure_emulator::{ChangeKind, Event, Operation};
 use support::ask::{access, check, lasting, permanent};
 use support::{Assignment, Timing, World, ask};
@@ -115,27 +115,14 @@ async fn i6_a_grant_ends_by_itself_when_its_time_is_up() {
     assert_eq!(world.truth(), BTreeSet::new());
 
     let grant_id = accepted.grant.expect("a grant").grant_id;
-    let expired = client
-        .get_grant(GetGrantRequest { grant_id })
-        .await
-        .expect("the grant")
-        .into_inner();
-    let expired = expired.grant.expect("a grant");
+    let expired = ask::the_grant(&mut client, &grant_id).await;
     let job = ask::over(&mut client, &expired.job_id).await;
     assert_eq!(
         (job.kind(), job.state()),
         (job::Kind::Expire, job::State::Succeeded)
     );
-    let request = GetGrantRequest {
-        grant_id: expired.grant_id,
-    };
-    let expired = client
-        .get_grant(request)
-        .await
-        .expect("the grant")
-        .into_inner()
-        .grant;
-    assert_eq!(expired.expect("a grant").state(), grant::State::Expired);
+    let expired = ask::the_grant(&mut client, &grant_id).await;
+    assert_eq!(expired.state(), grant::State::Expired);
 }
 
 #[tokio::test]

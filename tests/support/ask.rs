@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, GetJobRequest, GrantRequest,
-    GrantResponse, Job, PrincipalRef, PrincipalType, RevokeRequest, WatchJobRequest, job,
+    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, GetGrantRequest, GetJobRequest,
+    Grant, GrantRequest, GrantResponse, Job, PrincipalRef, PrincipalType, RevokeRequest,
+    WatchJobRequest, job,
 };
 use uuid::Uuid;
 
@@ -109,6 +110,15 @@ pub async fn job(client: &mut Client, job_id: &str) -> Job {
         .into_inner()
         .job
         .expect("a job")
+}
+
+/// A grant as it is now.
+pub async fn the_grant(client: &mut Client, grant_id: &str) -> Grant {
+    let request = GetGrantRequest {
+        grant_id: grant_id.to_owned(),
+    };
+    let found = client.get_grant(request).await.expect("the grant");
+    found.into_inner().grant.expect("a grant")
 }
 
 /// Follows a job until it is in `state`.
