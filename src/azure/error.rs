@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::domain::effect::Call;
 use crate::domain::job::Failure;
 use crate::domain::reason::Reason;
 
@@ -32,6 +33,15 @@ pub enum Purpose {
     Grant,
     /// To take it back: a DELETE, or a read on its behalf.
     Revocation,
+}
+
+impl From<Call> for Purpose {
+    fn from(call: Call) -> Self {
+        match call {
+            Call::Put => Self::Grant,
+            Call::Delete => Self::Revocation,
+        }
+    }
 }
 
 /// What to do about a failed call.

@@ -15,7 +15,7 @@ use crate::domain::reason::{Reason, code};
 use crate::store::StoreError;
 
 /// When to ask again where nothing better is known.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A use case that could not be carried out. Nothing was changed, unless it says otherwise.
 #[derive(Debug, Error)]

@@ -21,7 +21,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::sync::Notify;
 
-pub use error::BrokerError;
+pub use error::{BrokerError, RETRY_AFTER};
 pub use follow::GrantWithEffects;
 
 use crate::azure::Azure;

@@ -135,32 +135,16 @@ async fn reconcile(
         // A broker that is ending takes no calls, whatever it has in hand.
         ready.send_replace(!shutdown.is_cancelled());
     };
-    let worked = within_drain(
-        reconciler.run(shutdown.clone()),
-        shutdown,
-        config.server.drain,
-    );
-    tokio::join!(told, worked);
-    Ok(())
-}
-
-/// Waits for what is under way, and once told to end no longer than `drain`: a lease that is not handed
-/// back ends by itself.
-async fn within_drain(
-    passes: impl Future<Output = ()>,
-    shutdown: &CancellationToken,
-    drain: Duration,
-) {
-    let over = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    tokio::select! {
-        () = passes => {}
-        () = over => {
-            tracing::warn!(?drain, "passes are still under way after server.drain: their leases end by themselves");
-        }
+    let drain = config.server.drain;
+    let passes = grpc::within_drain(reconciler.run(shutdown.clone()), shutdown, drain);
+    let ((), ended) = tokio::join!(told, passes);
+    if ended.is_none() {
+        tracing::warn!(
+            ?drain,
+            "passes are still under way after server.drain: their leases end by themselves"
+        );
     }
+    Ok(())
 }
 
 /// Opens the port, and says so.

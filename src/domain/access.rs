@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ids::{ClusterId, Namespace, RoleDefinitionId, Scope};
+use super::ids::{AssignmentName, ClusterId, Namespace, RoleDefinitionId, Scope};
 use super::role::{BuiltInRole, Role};
 
 /// Who can hold access. Azure wants the type beside the object id, so that a principal made seconds
@@ -36,6 +36,15 @@ pub struct RoleAtScope {
     pub role: RoleDefinitionId,
     /// Where.
     pub scope: Scope,
+}
+
+impl RoleAtScope {
+    /// The ARM id of the role assignment of this name that carries it out.
+    #[must_use]
+    pub fn assignment_id(&self, name: AssignmentName) -> String {
+        let scope = &self.scope;
+        format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}")
+    }
 }
 
 impl Access {

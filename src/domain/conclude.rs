@@ -197,16 +197,10 @@ fn ended_with_its_cluster(grant: &Grant) -> Option<(&Grant, GrantChange)> {
         GrantState::Pending | GrantState::Active => Ending::Revoked,
         GrantState::Ended(_) => return None,
     };
-    let gone = || Failure {
-        reason: Reason::ClusterGone.to_string(),
-        message: format!(
-            "cluster {} no longer exists; the grant ended with it",
-            grant.target.cluster
-        ),
-        azure_correlation_id: String::new(),
-        retryable: false,
-        code: Reason::ClusterGone.code(),
-        metadata: BTreeMap::new(),
+    let gone = || {
+        let cluster = &grant.target.cluster;
+        let message = format!("cluster {cluster} no longer exists; the grant ended with it");
+        Failure::lasting(Reason::ClusterGone, message)
     };
     let error = if grant.state.is_live() {
         Some(gone())
@@ -337,16 +331,12 @@ fn pending_change(
 fn conditional_assignment(target: &Target, calls_for: &BTreeSet<RoleAtScope>) -> Option<Failure> {
     target.effects.values().find_map(|effect| match &effect.known {
         Known::Foreign(foreign) if foreign.conditional && calls_for.contains(&effect.at) => Some(Failure {
-            reason: Reason::ConditionalAssignmentExists.to_string(),
-            message: format!(
+            metadata: BTreeMap::from([("role_assignment".to_owned(), foreign.name.to_string())]),
+            ..Failure::lasting(Reason::ConditionalAssignmentExists, format!(
                 "role assignment {} at {} gives the same role under a condition, and Azure allows no second one; \
                  remove it, or lift its condition",
                 foreign.name, effect.at.scope
-            ),
-            azure_correlation_id: String::new(),
-            retryable: false,
-            code: Reason::ConditionalAssignmentExists.code(),
-            metadata: BTreeMap::from([("role_assignment".to_owned(), foreign.name.to_string())]),
+            ))
         }),
         _ => None,
     })

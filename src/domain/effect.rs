@@ -194,14 +194,4 @@ impl Effect {
                 .is_ok_and(|seen| seen <= time.claimed)
         })
     }
-
-    /// A worker died, or lost its lease, with an intent open: the call may have been sent, and may take
-    /// effect until `until` (the lease's end + settle time).
-    pub fn lost(&mut self, call: Call, until: Timestamp) {
-        self.open = Some(call);
-        self.deadline = self.deadline.max(Some(until));
-        if call == Call::Put {
-            self.put_until = self.put_until.max(Some(until));
-        }
-    }
 }

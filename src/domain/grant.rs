@@ -24,12 +24,6 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// Whether it is over at `now`.
-    #[must_use]
-    pub fn is_over(self, now: Timestamp) -> bool {
-        matches!(self, Self::At(time) if time <= now)
-    }
-
     /// The time, if there is one.
     #[must_use]
     pub const fn time(self) -> Option<Timestamp> {

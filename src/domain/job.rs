@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::ids::{GrantId, JobId, RequestId, TargetId};
+use super::reason::Reason;
 
 /// What a job was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -57,6 +58,30 @@ pub struct Failure {
     pub code: i32,
     /// Further values, as in `google.rpc.ErrorInfo`.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Failure {
+    /// One that trying again may mend; not Azure's own.
+    #[must_use]
+    pub fn passing(reason: Reason, message: String) -> Self {
+        Self {
+            retryable: true,
+            ..Self::lasting(reason, message)
+        }
+    }
+
+    /// One that trying again cannot mend; not Azure's own.
+    #[must_use]
+    pub fn lasting(reason: Reason, message: String) -> Self {
+        Self {
+            reason: reason.to_string(),
+            message,
+            azure_correlation_id: String::new(),
+            retryable: false,
+            code: reason.code(),
+            metadata: BTreeMap::new(),
+        }
+    }
 }
 
 /// One job, whole.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::access::PrincipalType;
 use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::{Ending, Grant, GrantState};
-use crate::domain::ids::{AssignmentName, PrincipalId, TargetId};
+use crate::domain::ids::{PrincipalId, TargetId};
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget};
 use crate::domain::role::{BuiltInRole, Role};
 
@@ -112,21 +112,16 @@ fn effect(effect: &Effect, grant: &Grant) -> proto::Effect {
         Known::Foreign(foreign) => (foreign.name, false),
         Known::Absent | Known::Present | Known::NameRefused => (effect.name, true),
     };
-    let scope = effect.at.scope.to_string();
     proto::Effect {
         kind: proto::effect::Kind::RoleAssignment.into(),
         change: proto::effect::Change::None.into(),
-        resource_id: assignment_id(&scope, name),
+        resource_id: effect.at.assignment_id(name),
         role: role_name(effect, grant),
-        scope,
+        scope: effect.at.scope.to_string(),
         managed,
         cluster: grant.target.cluster.to_string(),
         principal_id: grant.target.principal.to_string(),
     }
-}
-
-fn assignment_id(scope: &str, name: AssignmentName) -> String {
-    format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}")
 }
 
 /// The display name of an effect's role: a custom one is the grant's own, there is no other.

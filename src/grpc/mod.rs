@@ -27,4 +27,4 @@ pub mod proto {
 /// The contract's descriptors, comments included, for server reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-pub use server::{Parts, ServeError, serve};
+pub use server::{Parts, ServeError, serve, within_drain};

@@ -103,25 +103,29 @@ pub async fn serve(
         );
     let ended = within_drain(server, &shutdown, settings.drain).await;
     telling.abort();
-    ended
+    if ended.is_none() {
+        let drain = settings.drain;
+        tracing::warn!(
+            ?drain,
+            "calls are still under way after server.drain: they are cut off"
+        );
+    }
+    Ok(ended.transpose().map(|_| ())?)
 }
 
-/// Waits for the server, and once it was told to end no longer than `drain`.
-async fn within_drain(
-    server: impl Future<Output = Result<(), tonic::transport::Error>>,
+/// Waits for `work`, and once it was told to end no longer than `drain`: then `None`.
+pub async fn within_drain<T>(
+    work: impl Future<Output = T>,
     shutdown: &CancellationToken,
     drain: Duration,
-) -> Result<(), ServeError> {
+) -> Option<T> {
     let over = async {
         shutdown.cancelled().await;
         tokio::time::sleep(drain).await;
     };
     tokio::select! {
-        ended = server => Ok(ended?),
-        () = over => {
-            tracing::warn!(?drain, "calls are still under way after server.drain: they are cut off");
-            Ok(())
-        }
+        ended = work => Some(ended),
+        () = over => None,
     }
 }
 

@@ -8,14 +8,11 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, RETRY_AFTER};
 use crate::domain::reason::Reason;
 
 /// `ErrorInfo.domain` of everything that this service says.
 pub(super) const DOMAIN: &str = "aks.access.v1";
-
-/// What a caller is told to wait where nothing better is known.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How many bytes of violations a status tells. Details travel in a trailer, in base64, and some clients
 /// take no more than 8 KiB of those.

@@ -1,6 +1,5 @@
 //! One step, carried out: a call to Azure, and what its answer means.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -143,21 +142,17 @@ impl Reconciler {
         let ours = found
             .as_ref()
             .and_then(|found| place_in_series(self.instance, at, target.id.principal, found.name));
-        match found {
-            Some(found) if ours.is_some() => Applied {
-                failed: Some(failed(step, unexplained(error, at), Retry::Soon)),
-                ours: ours.map(|n| (found.name, n)),
-                ..Applied::new(Answer::Unexplained, correlation_id)
-            },
-            Some(found) => {
+        match (found, ours) {
+            (Some(found), None) => {
                 let foreign = Foreign {
                     name: found.name,
                     conditional: found.condition.is_some(),
                 };
                 Applied::new(Answer::Foreign(foreign), correlation_id)
             }
-            None => Applied {
+            (found, ours) => Applied {
                 failed: Some(failed(step, unexplained(error, at), Retry::Soon)),
+                ours: found.map(|found| found.name).zip(ours),
                 ..Applied::new(Answer::Unexplained, correlation_id)
             },
         }
@@ -170,10 +165,7 @@ impl Reconciler {
         error: &AzureError,
         sent: Timestamp,
     ) -> Applied {
-        let purpose = match step.call() {
-            Call::Put => Purpose::Grant,
-            Call::Delete => Purpose::Revocation,
-        };
+        let purpose = Purpose::from(step.call());
         let answer = match error.outcome {
             Outcome::Definite => Answer::Refused,
             Outcome::Unknown => Answer::Unknown {
@@ -197,19 +189,13 @@ impl Reconciler {
     }
 
     fn no_answer(&self, step: &Step, sent: Timestamp) -> Applied {
-        let failure = Failure {
-            reason: Reason::AzureUnavailable.to_string(),
-            message: format!(
-                "Azure did not answer within {} s about {} at {}; it is tried again",
-                self.call_timeout.as_secs(),
-                step.at().role,
-                step.at().scope
-            ),
-            azure_correlation_id: String::new(),
-            retryable: true,
-            code: Reason::AzureUnavailable.code(),
-            metadata: BTreeMap::new(),
-        };
+        let message = format!(
+            "Azure did not answer within {} s about {} at {}; it is tried again",
+            self.call_timeout.as_secs(),
+            step.at().role,
+            step.at().scope
+        );
+        let failure = Failure::passing(Reason::AzureUnavailable, message);
         let answer = Answer::Unknown {
             until: self.settles(sent),
         };
@@ -285,18 +271,15 @@ fn unexplained(error: &AzureError, at: &RoleAtScope) -> Failure {
 
 /// What to say of a DELETE's "there was none" that cannot be believed yet.
 pub(super) fn not_believed(step: &Step, correlation_id: &str) -> FailedStep {
+    let message = format!(
+        "Azure says that role assignment {} at {} does not exist, but it was written so lately that the answer may \
+         be out of date; it is asked again",
+        step.name(),
+        step.at().scope
+    );
     let failure = Failure {
-        reason: Reason::NotSettled.to_string(),
-        message: format!(
-            "Azure says that role assignment {} at {} does not exist, but it was written so lately that the answer \
-             may be out of date; it is asked again",
-            step.name(),
-            step.at().scope
-        ),
         azure_correlation_id: correlation_id.to_owned(),
-        retryable: true,
-        code: Reason::NotSettled.code(),
-        metadata: BTreeMap::new(),
+        ..Failure::passing(Reason::NotSettled, message)
     };
     failed(step, failure, Retry::Soon)
 }

@@ -30,11 +30,7 @@ pub(super) fn of_step(target: &TargetId, step: &Step, applied: &Applied) -> Stri
     };
     let mut event = Event::new(BROKER, action, outcome).on(target);
     event.reason = reason;
-    event.resource = format!(
-        "{}/providers/Microsoft.Authorization/roleAssignments/{}",
-        step.at().scope,
-        step.name()
-    );
+    event.resource = step.at().assignment_id(step.name());
     event.azure_correlation_id = &applied.correlation_id;
     event.to_json()
 }

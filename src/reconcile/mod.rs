@@ -47,12 +47,6 @@ struct Lease {
     since: Instant,
 }
 
-impl Lease {
-    const fn renewed_at(&mut self, since: Instant) {
-        self.since = since;
-    }
-}
-
 impl Reconciler {
     /// Makes a reconciler; `call_timeout` is how long one call to Azure may take, and `work` is notified
     /// when something has been accepted in this process, which then does not wait for the next poll.

@@ -105,14 +105,8 @@ impl Reconciler {
             .await
             .map_err(|error| sorted(target, at, &error, Purpose::Grant, now))?;
         definition.check_assignable().map(drop).map_err(|why| {
-            let failure = Failure {
-                reason: Reason::RoleNotAllowed.to_string(),
-                message: format!("{why}; it has been changed since the grant was accepted"),
-                azure_correlation_id: String::new(),
-                retryable: false,
-                code: Reason::RoleNotAllowed.code(),
-                metadata: BTreeMap::new(),
-            };
+            let message = format!("{why}; it has been changed since the grant was accepted");
+            let failure = Failure::lasting(Reason::RoleNotAllowed, message);
             (failure, Retry::Soon)
         })
     }
@@ -260,7 +254,7 @@ impl Reconciler {
             return Ok(false);
         }
         // Redis's time at the claim stays what answers are judged by; only the lease counts anew.
-        lease.renewed_at(since);
+        lease.since = since;
         Ok(left(lease.since) > self.call_timeout)
     }
 

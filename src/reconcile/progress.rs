@@ -105,10 +105,7 @@ impl Progress {
     /// None of `steps` could be begun, because of `error`.
     pub(super) fn all_failed(&mut self, steps: &[Step], error: &AzureError, now: Timestamp) {
         for step in steps {
-            let purpose = match step.call() {
-                Call::Put => Purpose::Grant,
-                Call::Delete => Purpose::Revocation,
-            };
+            let purpose = Purpose::from(step.call());
             let (failure, retry) = sorted(&self.target, step.at(), error, purpose, now);
             self.failed.push(failed(step, failure, retry));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::azure::Azure;
@@ -130,7 +130,7 @@ impl World {
             .stored
             .grants
             .iter()
-            .filter(|grant| grant.state.is_live() && grant.expiry.is_over(at(self.now)))
+            .filter(|grant| grant.state.is_live() && grant.expiry <= Expiry::At(at(self.now)))
             .map(|grant| grant.id)
             .collect();
         for id in over {
@@ -147,11 +147,8 @@ impl World {
             for (name, (call, token)) in &mut self.open {
                 if *token != 0 {
                     *token = 0;
-                    self.stored
-                        .effects
-                        .get_mut(name)
-                        .unwrap()
-                        .lost(*call, at(deadline));
+                    let effect = self.stored.effects.get_mut(name).unwrap();
+                    lose(effect, *call, at(deadline));
                 }
             }
         }
@@ -448,10 +445,20 @@ impl World {
             let row = worker.target.effects[name].clone();
             let until = row.deadline.max(Some(at(self.now + SETTLE))).unwrap();
             let stored = self.stored.effects.entry(*name).or_insert(row);
-            stored.lost(*call, until);
+            lose(stored, *call, until);
             if self.open.get(name).is_none_or(|(_, token)| *token == 0) {
                 self.open.insert(*name, (*call, 0));
             }
         }
     }
+}
+
+/// Nobody will hear the answer to a call that may have been sent: the same as if none had come.
+fn lose(effect: &mut Effect, call: Call, until: Timestamp) {
+    let time = PassTime {
+        claimed: until,
+        now: until,
+        lag: SignedDuration::ZERO,
+    };
+    effect.answered(call, &Answer::Unknown { until }, time);
 }

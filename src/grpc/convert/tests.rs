@@ -8,7 +8,7 @@ use crate::domain::access::{Access, RoleAtScope};
 use crate::domain::effect::Foreign;
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{
-    ClusterId, GrantId, JobId, Namespace, RequestId, RoleDefinitionId, Scope,
+    AssignmentName, ClusterId, GrantId, JobId, Namespace, RequestId, RoleDefinitionId, Scope,
 };
 
 const CLUSTER: &str = "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/rg/providers/\

@@ -105,7 +105,7 @@ local function wish_changed(target, bucket)
   local record = fields(redis.call('HGETALL', key))
   if bucket == 'deletes' then
     redis.call('HSET', key, 'bucket', 'deletes', 'attempts', 0, 'not_before', 0)
-    record.not_before = 0
+    record.bucket, record.not_before = 'deletes', 0
   elseif record.bucket ~= 'deletes' or not is_revoking(record) then
     redis.call('HSET', key, 'bucket', 'writes')
     record.bucket = 'writes'
@@ -114,8 +114,18 @@ local function wish_changed(target, bucket)
   if number(record.not_before) > now then
     redis.call('ZADD', P .. 'due', number(record.not_before), target)
   else
-    enqueue(target, bucket == 'deletes' and 'deletes' or record.bucket)
+    enqueue(target, record.bucket)
   end
+end
+
+-- A job is over: whoever watches is told, and it is kept for a while.
+local function finish_job(job, state)
+  local key = job_key(job)
+  redis.call('HSET', key, 'state', state, 'finished', now)
+  redis.call('HDEL', key, 'next')
+  redis.call('HSET', key, 'token', job_changed(job))
+  redis.call('PEXPIRE', key, a.retention)
+  redis.call('PEXPIRE', targets_key(job), a.retention)
 end
 
 -- Makes a job with one target. `over`: it has nothing to wait for.
@@ -126,10 +136,7 @@ local function make_job(job, body, target, grants, kind, over)
   redis.call('HSET', targets_key(job), 's:' .. target, over and 'SUCCEEDED' or 'QUEUED', 'a:' .. target, 0,
     'g:' .. target, cjson.encode(grants))
   if over then
-    redis.call('HSET', key, 'finished', now)
-    redis.call('HSET', key, 'token', job_changed(job))
-    redis.call('PEXPIRE', key, a.retention)
-    redis.call('PEXPIRE', targets_key(job), a.retention)
+    finish_job(job, 'SUCCEEDED')
   else
     redis.call('SADD', todo_key(job), target)
     redis.call('HSET', target_key(target), 'j:' .. job, cjson.encode({ kind = kind, grants = grants }))
@@ -182,11 +189,7 @@ local function finish_job_target(job, target, state, failure)
   local final = 'SUCCEEDED'
   if number(record.SUPERSEDED) > 0 then final = 'SUPERSEDED' end
   if number(record.FAILED) > 0 then final = 'FAILED' end
-  redis.call('HSET', key, 'state', final, 'finished', now)
-  redis.call('HDEL', key, 'next')
-  redis.call('HSET', key, 'token', job_changed(job))
-  redis.call('PEXPIRE', key, a.retention)
-  redis.call('PEXPIRE', targets_key(job), a.retention)
+  finish_job(job, final)
   if record.request then redis.call('PEXPIRE', record.request, a.request_life) end
 end
 
