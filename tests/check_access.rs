@@ -11,12 +11,12 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::broker::check::{CheckError, OwnEffect, OwnRecord};
+use aks_access_broker::broker::check::{Asked, CheckError, OwnEffect, OwnRecord};
 use aks_access_broker::broker::clusters::{ClusterError, ClusterQuery, Clusters};
 use aks_access_broker::broker::page::PageSize;
-use aks_access_broker::broker::request::{CheckRequest, RequestedAccess, RequestedRole};
+use aks_access_broker::broker::request::{RequestedAccess, RequestedRole};
 use aks_access_broker::broker::roles::{RoleError, Roles};
-use aks_access_broker::domain::access::{PrincipalType, RoleAtScope};
+use aks_access_broker::domain::access::{Principal, PrincipalType, RoleAtScope};
 use aks_access_broker::domain::evaluate::Decision;
 use aks_access_broker::domain::grant::Expiry;
 use aks_access_broker::domain::ids::{PrincipalId, RoleDefinitionId, Scope, SubscriptionId};
@@ -28,7 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::{Uuid, uuid};
 use world::{
     CAROL, DEVELOPMENT, ENGINEERING, INSTANCE, PRODUCTION, asks, cluster_named, nothing_of_our_own,
-    production, reasons, world,
+    person, production, reasons, world,
 };
 
 #[tokio::test]
@@ -70,8 +70,8 @@ async fn azure_s_own_roles_contain_each_other_as_their_definitions_say() {
         world.emulator.add_principal(user).expect("a user");
         world.assign(production().as_str(), held.id().guid(), principal, None);
         for asked in BuiltInRole::ALL {
-            let request = CheckRequest {
-                principal: PrincipalId::new(principal),
+            let request = Asked {
+                principal: person(principal),
                 ..asks(production(), asked, &[])
             };
             let checked = world.ask(&request).await;
@@ -106,17 +106,19 @@ async fn roles_of_groups_count_and_so_do_those_from_far_above() {
     assert_eq!(path.via, Some(PrincipalId::new(ENGINEERING)));
     assert_eq!(checked.answer.expire_time, None);
 
-    let of_the_group = CheckRequest {
-        principal: PrincipalId::new(ENGINEERING),
-        principal_type: PrincipalType::Group,
+    let of_the_group = Asked {
+        principal: Principal::unnamed(PrincipalId::new(ENGINEERING), PrincipalType::Group),
         ..asks(production(), BuiltInRole::RbacWriter, &[])
     };
     assert_eq!(
         world.ask(&of_the_group).await.answer.decision,
         Decision::Allowed
     );
-    let of_another = CheckRequest {
-        principal: PrincipalId::new(uuid!("20000000-0000-4000-8000-000000000002")),
+    let of_another = Asked {
+        principal: Principal::unnamed(
+            PrincipalId::new(uuid!("20000000-0000-4000-8000-000000000002")),
+            PrincipalType::Group,
+        ),
         ..of_the_group
     };
     let checked = world.ask(&of_another).await;
@@ -185,7 +187,7 @@ async fn custom_roles_are_judged_by_what_they_give() {
     for role in [BuiltInRole::ClusterUser, BuiltInRole::RbacReader] {
         world.assign(production().as_str(), role.id().guid(), CAROL, None);
     }
-    let request = CheckRequest {
+    let request = Asked {
         access: RequestedAccess {
             role: RequestedRole::Definition(RoleDefinitionId::new(id)),
             namespaces: BTreeSet::new(),

@@ -14,15 +14,15 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::clusters::{ClusterError, Clusters, unavailable};
-use super::request::CheckRequest;
+use super::request::RequestedAccess;
 use super::roles::{RoleError, Roles, role_id};
 use crate::azure::{Azure, AzureError, Filter, Place, RoleAssignment};
-use crate::domain::access::{PrincipalType, RoleAtScope};
+use crate::domain::access::{Principal, PrincipalType, RoleAtScope};
 use crate::domain::cluster::{Cluster, Finding, Severity};
 use crate::domain::evaluate::{Answer, Decision, Held, Managed, Question, evaluate, holds_at};
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{
-    AssignmentName, GrantId, InstanceId, PrincipalId, RoleDefinitionId, Scope,
+    AssignmentName, ClusterId, GrantId, InstanceId, PrincipalId, RoleDefinitionId, Scope,
 };
 use crate::domain::ownership::{Description, place_in_series};
 use crate::domain::reason::Reason;
@@ -68,6 +68,17 @@ pub struct OwnEffect {
     pub grants: Vec<GrantId>,
     /// When the last of them ends by itself.
     pub expiry: Expiry,
+}
+
+/// What is asked, of a principal that is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// Who. The type decides how Azure is asked for the principal's groups.
+    pub principal: Principal,
+    /// Where.
+    pub cluster: ClusterId,
+    /// Does the principal hold every permission that this gives, however it got them?
+    pub access: RequestedAccess,
 }
 
 /// What `CheckAccess` answers.
@@ -136,46 +147,46 @@ impl Check {
     /// [`CheckError`] wherever something that the answer hangs on cannot be read.
     pub async fn check_access(
         &self,
-        request: &CheckRequest,
+        asked: &Asked,
         own: &OwnRecord,
         now: Timestamp,
     ) -> Result<Checked, CheckError> {
-        let cluster = self.clusters.get(&request.cluster).await?;
+        let cluster = self.clusters.get(&asked.cluster).await?;
         let own = own.of(&cluster);
-        let subscription = request.cluster.subscription();
+        let subscription = asked.cluster.subscription();
         let role = self
             .roles
-            .get(subscription, role_id(request.access.role))
+            .get(subscription, role_id(asked.access.role))
             .await?;
-        let places = places(request);
-        let listed = self.listed(request, &places).await?;
-        let assignments = overlaid(listed, request.principal, &own, now, self.lag);
-        let held = self.held(request, &places, assignments, &own).await?;
+        let places = places(asked);
+        let listed = self.listed(asked, &places).await?;
+        let assignments = overlaid(listed, asked.principal.id, &own, now, self.lag);
+        let held = self.held(asked, &places, assignments, &own).await?;
         let mut answer = evaluate(
             &Question {
-                principal: request.principal,
+                principal: asked.principal.id,
                 cluster: &cluster,
-                namespaces: &request.access.namespaces,
+                namespaces: &asked.access.namespaces,
                 role: &role,
             },
             &held,
         );
-        add_what_was_not_looked_at(&mut answer, request);
+        add_what_was_not_looked_at(&mut answer, asked);
         Ok(Checked { answer, as_of: now })
     }
 
     /// Everything that Azure says counts for the principal at `places`, its groups' assignments included.
     async fn listed(
         &self,
-        request: &CheckRequest,
+        asked: &Asked,
         places: &[Scope],
     ) -> Result<Vec<RoleAssignment>, CheckError> {
-        let filter = match request.principal_type {
+        let filter = match asked.principal.kind {
             PrincipalType::User | PrincipalType::ServicePrincipal => {
-                Filter::AtScopeAssignedTo(request.principal)
+                Filter::AtScopeAssignedTo(asked.principal.id)
             }
             // assignedTo() takes no groups, and principalId does not combine with atScope() [azure.md §1].
-            PrincipalType::Group => Filter::Principal(request.principal),
+            PrincipalType::Group => Filter::Principal(asked.principal.id),
         };
         let lists = places.iter().map(|scope| async move {
             let place = Place::Scope(scope.clone());
@@ -192,7 +203,7 @@ impl Check {
     /// The assignments that matter at `places`, with what their roles give.
     async fn held(
         &self,
-        request: &CheckRequest,
+        asked: &Asked,
         places: &[Scope],
         assignments: Vec<RoleAssignment>,
         own: &OwnRecord,
@@ -204,7 +215,7 @@ impl Check {
                 .any(|place| holds_at(&assignment.scope, place))
         };
         let assignments: Vec<RoleAssignment> = assignments.into_iter().filter(matters).collect();
-        let subscription = request.cluster.subscription();
+        let subscription = asked.cluster.subscription();
         let ids: BTreeSet<RoleDefinitionId> = assignments
             .iter()
             .map(|assignment| assignment.role)
@@ -233,14 +244,14 @@ impl Check {
 }
 
 /// Where to ask: at the cluster, which the first of AKS's two questions is about, and at each namespace.
-fn places(request: &CheckRequest) -> Vec<Scope> {
-    let mut places = vec![Scope::Cluster(request.cluster.clone())];
+fn places(asked: &Asked) -> Vec<Scope> {
+    let mut places = vec![Scope::Cluster(asked.cluster.clone())];
     places.extend(
-        request
+        asked
             .access
             .namespaces
             .iter()
-            .map(|namespace| Scope::Namespace(request.cluster.clone(), namespace.clone())),
+            .map(|namespace| Scope::Namespace(asked.cluster.clone(), namespace.clone())),
     );
     places
 }
@@ -309,14 +320,14 @@ fn managed(assignment: &RoleAssignment, own: &OwnRecord) -> Option<Managed> {
 }
 
 /// Azure does not say in which other groups a group is.
-fn add_what_was_not_looked_at(answer: &mut Answer, request: &CheckRequest) {
-    let is_group = request.principal_type == PrincipalType::Group;
+fn add_what_was_not_looked_at(answer: &mut Answer, asked: &Asked) {
+    let is_group = asked.principal.kind == PrincipalType::Group;
     for layer in [&mut answer.cluster_access, &mut answer.permission] {
         if layer.decision != Decision::Denied {
             layer.findings.push(deny_assignments_not_read());
         }
         if layer.decision != Decision::Allowed && is_group {
-            layer.findings.push(group_memberships_not_read(request));
+            layer.findings.push(group_memberships_not_read(asked));
         }
     }
 }
@@ -335,13 +346,13 @@ fn deny_assignments_not_read() -> Finding {
     }
 }
 
-fn group_memberships_not_read(request: &CheckRequest) -> Finding {
+fn group_memberships_not_read(asked: &Asked) -> Finding {
     Finding {
         severity: Severity::Info,
         reason: "GROUP_MEMBERSHIPS_NOT_READ",
         message: format!(
             "the groups that {} is in may give it more, and are not read for this answer",
-            request.principal
+            asked.principal.id
         ),
         remediation: "Ask about a member of the group, whose groups all count".to_owned(),
     }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::check::CheckError;
 use super::clusters::ClusterError;
 use super::page::InvalidPageToken;
+use super::principals::PrincipalError;
 use super::roles::RoleError;
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
 use crate::domain::reason::{Reason, code};
@@ -26,6 +27,9 @@ pub enum BrokerError {
     /// The role cannot be had, or is never assigned.
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// The principal cannot be had.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
     /// A check has no answer.
     #[error(transparent)]
     Check(#[from] CheckError),
@@ -95,6 +99,7 @@ impl BrokerError {
         match self {
             Self::Cluster(error) => error.reason(),
             Self::Role(error) => error.reason(),
+            Self::Principal(error) => error.reason(),
             Self::Check(error) => error.reason(),
             Self::PageToken(_) | Self::ExpireTimeIsPast { .. } => Reason::InvalidRequest,
             Self::EntraIntegrationRequired { .. } => Reason::EntraIntegrationRequired,

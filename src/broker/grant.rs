@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::request::{Caller, GrantRequest, RequestedEnd, RequestedRole};
 use super::{Broker, BrokerError, payload};
 use crate::audit::{BROKER, Event, Outcome};
-use crate::domain::access::Access;
+use crate::domain::access::{Access, Principal};
 use crate::domain::cluster::{Cluster, azure_rbac_disabled, entra_integration_required};
 use crate::domain::grant::{Expiry, Grant};
 use crate::domain::ids::{GrantId, JobId, TargetId};
@@ -41,7 +41,8 @@ impl Broker {
             .assignable(request.cluster.subscription(), request.access.role)
             .await?;
         fits(&cluster, &role)?;
-        let new = new_grant(caller, request, role, &cluster, key);
+        let principal = self.principals.get(&request.principal).await?;
+        let new = new_grant(caller, request, &principal, role, &cluster, key);
         let accepted = self.store.accept_grant(&new).await?;
         self.work.notify_one();
         self.granted(&new.request, accepted).await
@@ -74,13 +75,14 @@ impl Broker {
 fn new_grant(
     caller: &Caller,
     request: GrantRequest,
+    principal: &Principal,
     role: Role,
     cluster: &Cluster,
     key: RequestKey,
 ) -> NewGrant {
     let target = TargetId {
         cluster: request.cluster,
-        principal: request.principal,
+        principal: principal.id,
     };
     let (grant, job) = (GrantId::new(Uuid::now_v7()), JobId::new(Uuid::now_v7()));
     let event = Event::new(&caller.0, ACTION, Outcome::Accepted)
@@ -96,7 +98,7 @@ fn new_grant(
         job,
         request: key,
         target,
-        principal_type: request.principal_type,
+        principal_type: principal.kind,
         access: Access {
             role,
             namespaces: request.access.namespaces,

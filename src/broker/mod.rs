@@ -10,6 +10,7 @@ mod follow;
 mod grant;
 pub mod page;
 mod payload;
+pub mod principals;
 pub mod request;
 mod revoke;
 pub mod roles;
@@ -30,8 +31,9 @@ use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{ClusterId, SubscriptionId, TargetId};
 use crate::store::{Changes, Store};
-use check::{Check, Checked, OwnEffect, OwnRecord};
+use check::{Asked, Check, Checked, OwnEffect, OwnRecord};
 use clusters::{ClusterPage, ClusterQuery, Clusters};
+use principals::Principals;
 use request::CheckRequest;
 use roles::Roles;
 
@@ -41,6 +43,7 @@ pub struct Broker {
     store: Store,
     clusters: Clusters,
     roles: Roles,
+    principals: Principals,
     check: Check,
     changes: Changes,
     work: Arc<Notify>,
@@ -75,19 +78,29 @@ impl Broker {
             store,
             clusters,
             roles,
+            principals: Principals,
             changes,
             work,
         }
     }
 
-    /// Whether a principal holds an access, from what Azure says now, with our own record laid over it.
+    /// Whether a principal holds an access, from what Azure says now, with our own record laid over it; and
+    /// who was meant.
     ///
     /// # Errors
     /// [`BrokerError`] wherever something that the answer hangs on cannot be read: it fails closed.
-    pub async fn check_access(&self, request: &CheckRequest) -> Result<Checked, BrokerError> {
+    pub async fn check_access(
+        &self,
+        request: CheckRequest,
+    ) -> Result<(Asked, Checked), BrokerError> {
+        let asked = Asked {
+            principal: self.principals.get(&request.principal).await?,
+            cluster: request.cluster,
+            access: request.access,
+        };
         let target = TargetId {
-            cluster: request.cluster.clone(),
-            principal: request.principal,
+            cluster: asked.cluster.clone(),
+            principal: asked.principal.id,
         };
         let instance = self.store.instance().await?;
         let record = self.store.target(&target).await?;
@@ -96,7 +109,8 @@ impl Broker {
             cluster_uid: record.cluster_uid,
             effects: record.effects.values().filter_map(own_effect).collect(),
         };
-        Ok(self.check.check_access(request, &own, record.now).await?)
+        let checked = self.check.check_access(&asked, &own, record.now).await?;
+        Ok((asked, checked))
     }
 
     /// One cluster as Azure describes it now, and what is to be said of it.

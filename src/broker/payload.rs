@@ -7,16 +7,17 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::page::hex;
-use super::request::{Caller, GrantRequest, RequestedEnd, RevokeRequest};
+use super::request::{Caller, GrantRequest, RequestedEnd, RequestedPrincipal, RevokeRequest};
 use crate::domain::ids::RequestId;
 use crate::store::RequestKey;
 
 /// The canonical form of a `Grant`.
 pub(super) fn of_grant(request: &GrantRequest) -> Vec<String> {
+    let [principal, principal_type] = of_principal(&request.principal);
     let mut parts = vec![
         "v1/grant".to_owned(),
-        request.principal.to_string(),
-        format!("{:?}", request.principal_type),
+        principal,
+        principal_type,
         request.cluster.to_string(),
         request.access.role.canonical(),
         match request.end {
@@ -29,6 +30,21 @@ pub(super) fn of_grant(request: &GrantRequest) -> Vec<String> {
     // A set, in its own order: the order in which a caller names namespaces means nothing.
     parts.extend(request.access.namespaces.iter().map(ToString::to_string));
     parts
+}
+
+/// How a request names a principal, not who that is: the directory may say otherwise tomorrow.
+///
+/// An object id with its type is what it was before there were other ways, so that a replay of a request
+/// that an earlier version took is still known; no other way can be taken for one.
+pub(super) fn of_principal(principal: &RequestedPrincipal) -> [String; 2] {
+    match principal {
+        RequestedPrincipal::ObjectId(id, Some(kind)) => [id.to_string(), format!("{kind:?}")],
+        RequestedPrincipal::ObjectId(id, None) => [id.to_string(), String::new()],
+        RequestedPrincipal::UserPrincipalName(name) => {
+            [name.canonical(), "user_principal_name".to_owned()]
+        }
+        RequestedPrincipal::ApplicationId(id) => [id.to_string(), "application_id".to_owned()],
+    }
 }
 
 /// The canonical form of a `Revoke`.
@@ -63,6 +79,35 @@ fn hash(parts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::access::PrincipalType;
+    use crate::domain::ids::{ApplicationId, PrincipalId};
+    use crate::domain::user_principal_name::UserPrincipalName;
+
+    /// Several ways may lead to the same principal; they are different requests all the same.
+    #[test]
+    fn i3_each_way_to_name_a_principal_is_another_request() {
+        let id = Uuid::from_u128(1);
+        let upn = |name: &str| {
+            RequestedPrincipal::UserPrincipalName(UserPrincipalName::parse(name).unwrap())
+        };
+        let ways = [
+            RequestedPrincipal::ObjectId(PrincipalId::new(id), None),
+            RequestedPrincipal::ObjectId(PrincipalId::new(id), Some(PrincipalType::User)),
+            RequestedPrincipal::ObjectId(PrincipalId::new(id), Some(PrincipalType::Group)),
+            RequestedPrincipal::ApplicationId(ApplicationId::new(id)),
+            upn("ada@contoso.example"),
+            upn("bob@contoso.example"),
+        ];
+        for (index, one) in ways.iter().enumerate() {
+            for other in &ways[index + 1..] {
+                assert_ne!(of_principal(one), of_principal(other));
+            }
+        }
+        assert_eq!(
+            of_principal(&upn("Ada@Contoso.example")),
+            of_principal(&upn("ada@contoso.example"))
+        );
+    }
 
     #[test]
     fn i3_parts_do_not_run_together() {

@@ -6,8 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::access::PrincipalType;
-use crate::domain::ids::{ClusterId, GrantId, Namespace, PrincipalId, RequestId, RoleDefinitionId};
+use crate::domain::ids::{
+    ApplicationId, ClusterId, GrantId, Namespace, PrincipalId, RequestId, RoleDefinitionId,
+};
 use crate::domain::role::BuiltInRole;
+use crate::domain::user_principal_name::UserPrincipalName;
 
 /// Who calls: one name space of idempotency keys, and the name that is written beside what they did.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -19,9 +22,7 @@ pub struct GrantRequest {
     /// The caller's idempotency key; `None`: this request is one of its own.
     pub request_id: Option<RequestId>,
     /// Who gets access.
-    pub principal: PrincipalId,
-    /// The type that Azure wants beside the object id.
-    pub principal_type: PrincipalType,
+    pub principal: RequestedPrincipal,
     /// Where.
     pub cluster: ClusterId,
     /// What.
@@ -30,6 +31,17 @@ pub struct GrantRequest {
     pub end: RequestedEnd,
     /// Why, in the caller's words; may be empty.
     pub justification: String,
+}
+
+/// How a request names a principal, not yet known to exist.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum RequestedPrincipal {
+    /// By object id. With a type beside it the directory is not asked.
+    ObjectId(PrincipalId, Option<PrincipalType>),
+    /// A user, by sign-in name.
+    UserPrincipalName(UserPrincipalName),
+    /// A service principal, by the application that it stands for in the tenant.
+    ApplicationId(ApplicationId),
 }
 
 /// A role, not yet known to exist or to be allowed, on a cluster or some of its namespaces.
@@ -76,9 +88,7 @@ pub struct RevokeRequest {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckRequest {
     /// Who.
-    pub principal: PrincipalId,
-    /// The type that decides how Azure is asked for the principal's groups.
-    pub principal_type: PrincipalType,
+    pub principal: RequestedPrincipal,
     /// Where.
     pub cluster: ClusterId,
     /// Does the principal hold every permission that this gives, however it got them?

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ids::{AssignmentName, ClusterId, Namespace, RoleDefinitionId, Scope};
+use super::ids::{AssignmentName, ClusterId, Namespace, PrincipalId, RoleDefinitionId, Scope};
 use super::role::{BuiltInRole, Role};
 
 /// Who can hold access. Azure wants the type beside the object id, so that a principal made seconds
@@ -15,6 +15,32 @@ pub enum PrincipalType {
     Group,
     /// An application's identity, or a managed identity.
     ServicePrincipal,
+}
+
+/// Who holds access.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Principal {
+    /// The Entra object id: its only identity. The rest is for people, but for the type.
+    pub id: PrincipalId,
+    /// What kind of object it is.
+    pub kind: PrincipalType,
+    /// As in the directory when it was resolved; empty where no look-up was made.
+    pub display_name: String,
+    /// As in the directory when it was resolved; empty for what is not a user, or where no look-up was made.
+    pub user_principal_name: String,
+}
+
+impl Principal {
+    /// A principal of which nothing is known but what a request says of it.
+    #[must_use]
+    pub const fn unnamed(id: PrincipalId, kind: PrincipalType) -> Self {
+        Self {
+            id,
+            kind,
+            display_name: String::new(),
+            user_principal_name: String::new(),
+        }
+    }
 }
 
 /// A role on a cluster, or on some of its namespaces.

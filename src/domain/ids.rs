@@ -76,6 +76,9 @@ macro_rules! guid_ids {
 guid_ids! {
     /// The Entra object id of a user, group or service principal.
     PrincipalId;
+    /// The id by which an application signs in (its client id), the same in every tenant. Its service
+    /// principal in a tenant has an object id of its own.
+    ApplicationId;
     /// An Azure subscription.
     SubscriptionId;
     /// The GUID of an Azure role definition. Role definitions compare by GUID alone: the path before

@@ -20,3 +20,4 @@ pub mod plan;
 pub mod reason;
 pub mod role;
 pub mod target;
+pub mod user_principal_name;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::access::PrincipalType;
+use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::{Ending, Grant, GrantState};
 use crate::domain::ids::{PrincipalId, TargetId};
@@ -61,6 +61,16 @@ fn principal(id: PrincipalId) -> proto::Principal {
     proto::Principal {
         object_id: id.to_string(),
         ..proto::Principal::default()
+    }
+}
+
+/// A principal as it was resolved.
+fn resolved(principal: &Principal) -> proto::Principal {
+    proto::Principal {
+        object_id: principal.id.to_string(),
+        r#type: principal_type(principal.kind).into(),
+        display_name: principal.display_name.clone(),
+        user_principal_name: principal.user_principal_name.clone(),
     }
 }
 

@@ -83,12 +83,12 @@ impl AccessBrokerService for Service {
     ) -> Answer<proto::CheckAccessResponse> {
         let request = request.into_inner();
         let question = validate::check(&request).map_err(|v| invalid(&v))?;
-        let answer = self
+        let (asked, answer) = self
             .broker
-            .check_access(&question)
+            .check_access(question)
             .await
             .map_err(|e| of(&e))?;
-        let explained = request.explain.then_some(&question);
+        let explained = request.explain.then_some(&asked);
         Ok(Response::new(convert::answer(&answer, explained)))
     }
 

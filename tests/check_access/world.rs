@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aks_access_broker::azure::{Azure, AzureSettings};
-use aks_access_broker::broker::check::{Check, Checked, OwnRecord};
+use aks_access_broker::broker::check::{Asked, Check, Checked, OwnRecord};
 use aks_access_broker::broker::clusters::Clusters;
-use aks_access_broker::broker::request::{CheckRequest, RequestedAccess, RequestedRole};
+use aks_access_broker::broker::request::{RequestedAccess, RequestedRole};
 use aks_access_broker::broker::roles::Roles;
 use aks_access_broker::config::{ClientSecretCredential, Credential, Secret};
-use aks_access_broker::domain::access::PrincipalType;
+use aks_access_broker::domain::access::{Principal, PrincipalType};
 use aks_access_broker::domain::evaluate::Layer;
 use aks_access_broker::domain::ids::{
     ClusterId, InstanceId, Namespace, PrincipalId, SubscriptionId,
@@ -83,10 +83,9 @@ pub(super) fn production() -> ClusterId {
     cluster_named(PRODUCTION, "rg-production", "aks-production")
 }
 
-pub(super) fn asks(cluster: ClusterId, role: BuiltInRole, namespaces: &[&str]) -> CheckRequest {
-    CheckRequest {
-        principal: PrincipalId::new(CAROL),
-        principal_type: PrincipalType::User,
+pub(super) fn asks(cluster: ClusterId, role: BuiltInRole, namespaces: &[&str]) -> Asked {
+    Asked {
+        principal: person(CAROL),
         cluster,
         access: RequestedAccess {
             role: RequestedRole::BuiltIn(role),
@@ -96,6 +95,10 @@ pub(super) fn asks(cluster: ClusterId, role: BuiltInRole, namespaces: &[&str]) -
                 .collect(),
         },
     }
+}
+
+pub(super) fn person(id: Uuid) -> Principal {
+    Principal::unnamed(PrincipalId::new(id), PrincipalType::User)
 }
 
 pub(super) fn nothing_of_our_own() -> OwnRecord {
@@ -130,7 +133,7 @@ impl World {
             .expect("an assignment");
     }
 
-    pub(super) async fn ask(&self, request: &CheckRequest) -> Checked {
+    pub(super) async fn ask(&self, request: &Asked) -> Checked {
         self.check
             .check_access(request, &nothing_of_our_own(), Timestamp::now())
             .await

@@ -1,17 +1,16 @@
 //! Answers of `CheckAccess`.
 
-use crate::broker::check::Checked;
-use crate::broker::request::CheckRequest;
+use crate::broker::check::{Asked, Checked};
 use crate::domain::evaluate::{Decision, Layer, Path};
 use crate::grpc::proto;
 
 use super::cluster::finding;
-use super::{principal, principal_type, timestamp};
+use super::{principal, resolved, timestamp};
 
 /// An answer; with `explained`, the question that it explains itself by.
 pub(in crate::grpc) fn answer(
     checked: &Checked,
-    explained: Option<&CheckRequest>,
+    explained: Option<&Asked>,
 ) -> proto::CheckAccessResponse {
     let answer = &checked.answer;
     let layer = |layer: &Layer| match explained {
@@ -22,10 +21,7 @@ pub(in crate::grpc) fn answer(
         },
     };
     proto::CheckAccessResponse {
-        principal: explained.map(|question| proto::Principal {
-            r#type: principal_type(question.principal_type).into(),
-            ..principal(question.principal)
-        }),
+        principal: explained.map(|question| resolved(&question.principal)),
         decision: decision(answer.decision).into(),
         cluster_access: Some(layer(&answer.cluster_access)),
         permission: Some(layer(&answer.permission)),
@@ -35,7 +31,7 @@ pub(in crate::grpc) fn answer(
     }
 }
 
-fn explained_layer(layer: &Layer, question: &CheckRequest) -> proto::Layer {
+fn explained_layer(layer: &Layer, question: &Asked) -> proto::Layer {
     proto::Layer {
         decision: decision(layer.decision).into(),
         paths: layer.paths.iter().map(|p| path(p, question)).collect(),
@@ -51,7 +47,7 @@ const fn decision(decision: Decision) -> proto::Decision {
     }
 }
 
-fn path(path: &Path, question: &CheckRequest) -> proto::AccessPath {
+fn path(path: &Path, question: &Asked) -> proto::AccessPath {
     let via = path.via.map(|group| proto::Principal {
         r#type: proto::PrincipalType::Group.into(),
         ..principal(group)

@@ -85,7 +85,7 @@ pub(super) fn grant(
 ) -> Result<GrantRequest, Vec<Violation>> {
     let mut wrong = Violations::default();
     let request_id = request_id(&request.request_id, &mut wrong);
-    let principal = principal::required(request.principal.as_ref(), &mut wrong);
+    let principal = principal::required("principal", request.principal.as_ref(), &mut wrong);
     let cluster = cluster(&request.cluster, &mut wrong);
     let access = access::required(request.access.as_ref(), &mut wrong);
     let end = end::of_grant(request, now, &mut wrong);
@@ -98,11 +98,9 @@ pub(super) fn grant(
         ("start_time", request.start_time.is_some()),
     ]);
     let whole = || {
-        let (principal, principal_type) = principal?;
         Some(GrantRequest {
             request_id: request_id?,
-            principal,
-            principal_type,
+            principal: principal?,
             cluster: cluster?,
             access: access?,
             end: end?,
@@ -151,7 +149,7 @@ pub(super) fn revoke(request: &proto::RevokeRequest) -> Result<RevokeRequest, Ve
 /// Every field that is wrong.
 pub(super) fn check(request: &proto::CheckAccessRequest) -> Result<CheckRequest, Vec<Violation>> {
     let mut wrong = Violations::default();
-    let principal = principal::required(request.principal.as_ref(), &mut wrong);
+    let principal = principal::required("principal", request.principal.as_ref(), &mut wrong);
     let cluster = cluster(&request.cluster, &mut wrong);
     wrong.not_there_yet(&[("request", request.request.is_some())]);
     let access = if request.request.is_some() && request.access.is_none() {
@@ -161,10 +159,8 @@ pub(super) fn check(request: &proto::CheckAccessRequest) -> Result<CheckRequest,
     };
     consistency(request.consistency.as_ref(), &mut wrong);
     let whole = || {
-        let (principal, principal_type) = principal?;
         Some(CheckRequest {
-            principal,
-            principal_type,
+            principal: principal?,
             cluster: cluster?,
             access: access?,
         })

@@ -1,46 +1,79 @@
 //! Principals and accesses, wherever a request has them.
 
 use super::super::super::proto::{self, AzureRole};
-use super::super::grant;
+use super::super::{Violations, grant, principal};
 use super::{Case, ID, a_grant, fields, now};
 use crate::domain::role::BuiltInRole;
 
+const NAME: &str = "alice@contoso.example";
+
+fn by_name(name: &str) -> proto::PrincipalRef {
+    proto::PrincipalRef {
+        user_principal_name: name.to_owned(),
+        ..proto::PrincipalRef::default()
+    }
+}
+
+fn by_application(id: &str) -> proto::PrincipalRef {
+    proto::PrincipalRef {
+        application_id: id.to_owned(),
+        ..proto::PrincipalRef::default()
+    }
+}
+
 #[test]
-fn a_principal_is_an_object_id_and_a_type() {
-    const ID_FIELD: &str = "principal.object_id";
+fn a_principal_is_named_in_exactly_one_way() {
+    const PRINCIPAL: &str = "principal";
+    const OBJECT_ID: &str = "principal.object_id";
+    const UPN: &str = "principal.user_principal_name";
+    const APPLICATION: &str = "principal.application_id";
     const TYPE: &str = "principal.type";
     let cases: &[Case<proto::PrincipalRef>] = &[
         (
-            "none",
+            "nobody",
             |p| *p = proto::PrincipalRef::default(),
-            &[ID_FIELD, TYPE],
+            &[PRINCIPAL],
         ),
-        ("no GUID", |p| p.object_id = "alice".to_owned(), &[ID_FIELD]),
+        ("a type alone", |p| p.object_id.clear(), &[PRINCIPAL]),
+        (
+            "no GUID",
+            |p| p.object_id = "alice".to_owned(),
+            &[OBJECT_ID],
+        ),
         (
             "a GUID in braces",
             |p| p.object_id = format!("{{{ID}}}"),
-            &[ID_FIELD],
+            &[OBJECT_ID],
         ),
-        ("no type", |p| p.r#type = 0, &[TYPE]),
+        ("no type", |p| p.r#type = 0, &[]),
         ("an unknown type", |p| p.r#type = 9, &[TYPE]),
         ("a negative type", |p| p.r#type = -1, &[TYPE]),
+        ("by name", |p| *p = by_name(NAME), &[]),
+        ("by no name", |p| *p = by_name("alice"), &[UPN]),
+        ("by application", |p| *p = by_application(ID), &[]),
         (
-            "by name",
-            |p| {
-                p.object_id.clear();
-                p.user_principal_name = "alice@contoso.example".to_owned();
-            },
-            &["principal.user_principal_name"],
+            "by no application",
+            |p| *p = by_application("deploy-bot"),
+            &[APPLICATION],
         ),
         (
-            "by name as well",
-            |p| p.user_principal_name = "alice@contoso.example".to_owned(),
-            &["principal.user_principal_name"],
+            "by id and name",
+            |p| p.user_principal_name = NAME.to_owned(),
+            &[PRINCIPAL],
         ),
         (
-            "by application",
+            "by id and application",
             |p| p.application_id = ID.to_owned(),
-            &["principal.application_id"],
+            &[PRINCIPAL],
+        ),
+        (
+            "in all ways, and of an unknown type",
+            |p| {
+                p.user_principal_name = NAME.to_owned();
+                p.application_id = ID.to_owned();
+                p.r#type = 9;
+            },
+            &[TYPE, PRINCIPAL],
         ),
     ];
     for (name, change, expected) in cases {
@@ -48,6 +81,48 @@ fn a_principal_is_an_object_id_and_a_type() {
         change(request.principal.as_mut().unwrap());
         assert_eq!(fields(grant(&request, now())), *expected, "{name}");
     }
+}
+
+#[test]
+fn a_type_agrees_with_how_a_principal_is_named() {
+    use proto::PrincipalType::{Group, ServicePrincipal, Unspecified, User};
+    for (way, agrees) in [
+        (by_name(NAME), User),
+        (by_application(ID), ServicePrincipal),
+    ] {
+        for said in [Unspecified, User, Group, ServicePrincipal] {
+            let mut request = a_grant();
+            request.principal = Some(proto::PrincipalRef {
+                r#type: said.into(),
+                ..way.clone()
+            });
+            let expected: &[&str] = match said {
+                Unspecified => &[],
+                said if said == agrees => &[],
+                _ => &["principal.type"],
+            };
+            assert_eq!(fields(grant(&request, now())), expected, "{way:?} {said:?}");
+        }
+    }
+}
+
+/// The same message means the same wherever a request has it, and is told under its own path there.
+#[test]
+fn a_principal_that_names_nobody_is_wrong_under_any_path() {
+    let mut wrong = Violations::default();
+    let nobody = proto::PrincipalRef::default();
+    assert_eq!(
+        principal::named("selector.principal", &nobody, &mut wrong),
+        None
+    );
+    let named = principal::named("selector.principal", &by_name("@"), &mut wrong);
+    assert_eq!(
+        fields(wrong.finish(named)),
+        [
+            "selector.principal",
+            "selector.principal.user_principal_name"
+        ]
+    );
 }
 
 #[test]
