@@ -16,6 +16,8 @@ pub mod broker;
 pub mod proxy;
 pub mod redis;
 pub mod refusal;
+pub mod stream;
+pub mod weather;
 
 use std::collections::BTreeSet;
 use std::fs;
