@@ -59,7 +59,9 @@ pub use history::{Call, Change, ChangeKind, Event, Service};
 pub use operation::Operation;
 pub use options::{Options, Ports, StartError, Urls};
 pub use scope::{InvalidScope, Scope};
-pub use settings::{Bucket, PutExistingStatus, RoleAssignmentExistsWording, Settings, Throttling};
+pub use settings::{
+    Bucket, Cloud, PutExistingStatus, RoleAssignmentExistsWording, Settings, Throttling,
+};
 pub use state::RoleAssignment;
 pub use time::Moment;
 pub use tls::TlsError;

@@ -51,6 +51,21 @@ pub struct Settings {
     pub token_lifetime: Duration,
     /// Most events that the history keeps; the oldest go first.
     pub history_limit: usize,
+    /// Which cloud this is: only the tokens of its own services are given out and taken.
+    pub cloud: Cloud,
+}
+
+/// The clouds that Azure is run as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cloud {
+    /// Azure.
+    #[default]
+    Public,
+    /// Azure Government.
+    UsGovernment,
+    /// Azure in China.
+    China,
 }
 
 /// The three endings of the message of `RoleAssignmentExists`, by region and date [errors.txt].
@@ -125,6 +140,7 @@ impl Default for Settings {
             authorization_enforced: true,
             token_lifetime: Duration::from_secs(3_599),
             history_limit: 100_000,
+            cloud: Cloud::default(),
         }
     }
 }

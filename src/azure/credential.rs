@@ -1,4 +1,4 @@
-//! Access tokens for ARM: fetched ahead of need, shared by all calls, dropped when ARM refuses them.
+//! Access tokens: fetched ahead of need, shared by all calls of a service, dropped when it refuses them.
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use azure_identity::{
     ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
     WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
-use url::Url;
 
 use super::AzureSettings;
+use super::cause::innermost;
 use super::error::AzureError;
 use crate::config::Credential;
 
@@ -41,21 +41,12 @@ impl Bearer {
     }
 }
 
-/// The resource that ARM's tokens are for: in each cloud its own ARM [azure.md §7]. An endpoint that is
-/// none of theirs is a proxy or an emulator of the public one.
-fn audience(arm: &Url) -> &'static str {
-    match arm.host_str() {
-        Some("management.usgovcloudapi.net") => "https://management.usgovcloudapi.net",
-        Some("management.chinacloudapi.cn") => "https://management.chinacloudapi.cn",
-        _ => "https://management.azure.com",
-    }
-}
-
-/// Where the calls get their tokens.
+/// Where the calls of one service get their tokens.
 pub(super) struct Tokens {
     settings: AzureSettings,
     http: reqwest::Client,
-    scope: String,
+    /// Whom the tokens are for: an address of [`Origins`](crate::config::Origins).
+    resource: &'static str,
     /// A std mutex: held for moments, never across an await.
     bearer: Mutex<Option<Bearer>>,
     /// Held while a token is fetched, so that calls that all miss it make one request.
@@ -71,16 +62,22 @@ struct Fetches {
 }
 
 impl Tokens {
+    /// Tokens for `resource`, an address of [`Origins`](crate::config::Origins).
+    ///
     /// # Errors
     /// Why the credential cannot be built, for instance because its token file is missing.
-    pub(super) fn new(settings: AzureSettings, http: reqwest::Client) -> Result<Self, String> {
+    pub(super) fn new(
+        settings: AzureSettings,
+        http: reqwest::Client,
+        resource: &'static str,
+    ) -> Result<Self, String> {
         // Built only to see that it can be: a file that is missing now should stop the broker, not its
         // first call.
         build(&settings, &http)?;
         Ok(Self {
-            scope: format!("{}/.default", audience(&settings.arm_endpoint)),
             settings,
             http,
+            resource,
             bearer: Mutex::new(None),
             fetching: tokio::sync::Mutex::default(),
         })
@@ -123,7 +120,7 @@ impl Tokens {
             Ok(bearer) => Ok(bearer),
             Err(error) => {
                 fetches.failed = Some((Instant::now(), error.clone()));
-                tracing::warn!(%error, "no new access token for ARM");
+                tracing::warn!(resource = self.resource, %error, "no new access token");
                 usable.ok_or(error)
             }
         }
@@ -146,7 +143,7 @@ impl Tokens {
         let credential = build(&self.settings, &self.http)
             .map_err(|problem| AzureError::no_token(false, &problem))?;
         let token = credential
-            .get_token(&[&self.scope], None)
+            .get_token(&[&format!("{}/.default", self.resource)], None)
             .await
             .map_err(|error| no_token(&error))?;
         fetches.made += 1;
@@ -219,7 +216,7 @@ fn build(
             .map(|credential| credential as Arc<dyn TokenCredential>)
         }
     }
-    .map_err(|error| error.to_string())
+    .map_err(|error| said_by(&error))
 }
 
 fn client_options(settings: &AzureSettings, http: &reqwest::Client) -> ClientOptions {
@@ -241,15 +238,22 @@ fn client_options(settings: &AzureSettings, http: &reqwest::Client) -> ClientOpt
 fn no_token(error: &azure_core::Error) -> AzureError {
     let status = status_of(error);
     let refused = matches!(status, Some(400 | 401));
-    // What follows is a link to a page on troubleshooting the SDK.
+    AzureError::no_token(refused, &said_by(error))
+}
+
+/// What the SDK says, and why: its own words alone are "failed to execute", or "failed to read".
+fn said_by(error: &azure_core::Error) -> String {
     let text = error.to_string();
+    // What follows is a link to a page on troubleshooting the SDK.
     let said = text
         .split("\nTo troubleshoot")
         .next()
         .unwrap_or_default()
         .trim();
-    let causes = causes_of(error);
-    AzureError::no_token(refused, &format!("{said}{causes}"))
+    match error.source() {
+        None => said.to_owned(),
+        Some(cause) => format!("{said} ({})", innermost(cause)),
+    }
 }
 
 fn status_of(error: &azure_core::Error) -> Option<u16> {
@@ -266,30 +270,21 @@ fn status_of(error: &azure_core::Error) -> Option<u16> {
     None
 }
 
-/// The innermost cause, which says "connection refused" where the outer ones say "failed to execute".
-fn causes_of(error: &azure_core::Error) -> String {
-    let mut innermost = None;
-    let mut next = error.source();
-    while let Some(cause) = next {
-        innermost = Some(cause.to_string());
-        next = cause.source();
-    }
-    innermost.map_or_else(String::new, |cause| format!(" ({cause})"))
-}
-
 #[cfg(test)]
 mod tests {
+    use url::Url;
     use uuid::Uuid;
 
     use super::*;
     use crate::azure::error::Outcome;
-    use crate::config::{self, ClientSecretCredential};
+    use crate::config::{self, ClientSecretCredential, Cloud};
 
     /// Entra cannot be reached.
     fn tokens() -> Tokens {
         let settings = AzureSettings {
             arm_endpoint: Url::parse("https://127.0.0.1:1").unwrap(),
             authority: Url::parse("https://127.0.0.1:1").unwrap(),
+            cloud: Cloud::Public,
             tenant: Uuid::from_u128(1),
             credential: Credential::ClientSecret(ClientSecretCredential {
                 client_id: Uuid::from_u128(2),
@@ -304,7 +299,7 @@ mod tests {
             .timeout(settings.call_timeout)
             .build()
             .unwrap();
-        Tokens::new(settings, http).unwrap()
+        Tokens::new(settings, http, Cloud::Public.origins().arm).unwrap()
     }
 
     /// A token that is due to be replaced, and ends so long from now.
@@ -341,19 +336,5 @@ mod tests {
         *tokens.held() = Some(due(Duration::from_secs(5)));
         let error = tokens.for_call().await.unwrap_err();
         assert_eq!(error.outcome, Outcome::Definite, "{error:?}");
-    }
-
-    #[test]
-    fn a_token_is_for_the_cloud_that_it_is_sent_to() {
-        let of = |arm: &str| audience(&Url::parse(arm).unwrap());
-        assert_eq!(
-            of("https://management.azure.com"),
-            "https://management.azure.com"
-        );
-        assert_eq!(
-            of("https://management.usgovcloudapi.net/"),
-            "https://management.usgovcloudapi.net"
-        );
-        assert_eq!(of("https://127.0.0.1:8443"), "https://management.azure.com");
     }
 }

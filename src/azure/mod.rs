@@ -4,6 +4,7 @@
 //! an error means, and whether to try again, is data ([`AzureError`]) for whoever asked.
 
 mod arm;
+mod cause;
 mod credential;
 mod error;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
 
-use crate::config::{Credential, Endpoints, InvalidEndpoint};
+use crate::config::{Cloud, Credential, Endpoints, InvalidEndpoint};
 use credential::Tokens;
 
 /// How to reach Azure, and as whom.
@@ -28,6 +29,8 @@ pub struct AzureSettings {
     pub arm_endpoint: Url,
     /// Entra ID: `https://login.microsoftonline.com`, or another cloud's.
     pub authority: Url,
+    /// Which cloud that is: it decides what tokens are asked for, whatever stands between.
+    pub cloud: Cloud,
     /// The tenant.
     pub tenant: Uuid,
     /// Who the broker is.
@@ -55,6 +58,7 @@ impl AzureSettings {
         Ok(Self {
             arm_endpoint: config.endpoints.arm.clone(),
             authority: config.endpoints.entra.clone(),
+            cloud: config.cloud,
             tenant: config.tenant_id,
             credential: config.credential.clone(),
             ca_pem,
@@ -116,8 +120,9 @@ impl Azure {
         let http = http_client(&settings)?;
         let endpoint = settings.arm_endpoint.clone();
         let call_timeout = settings.call_timeout;
-        let tokens =
-            Tokens::new(settings, http.clone()).map_err(InvalidAzureSettings::Credential)?;
+        let resource = settings.cloud.origins().arm;
+        let tokens = Tokens::new(settings, http.clone(), resource)
+            .map_err(InvalidAzureSettings::Credential)?;
         Ok(Self {
             arm: Arc::new(arm::Arm::new(http, endpoint, tokens, call_timeout)),
         })
@@ -169,6 +174,7 @@ mod tests {
         AzureSettings {
             arm_endpoint: Url::parse("https://management.azure.com").unwrap(),
             authority: Url::parse("https://login.microsoftonline.com").unwrap(),
+            cloud: Cloud::Public,
             tenant: Uuid::from_u128(1),
             credential: Credential::ClientSecret(ClientSecretCredential {
                 client_id: Uuid::from_u128(2),
@@ -218,6 +224,11 @@ mod tests {
             }),
             ..settings()
         });
-        assert!(matches!(refused, Err(InvalidAzureSettings::Credential(_))));
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, InvalidAzureSettings::Credential(_)));
+        let told = refused.to_string();
+        for part in ["/nonexistent/token", "No such file or directory"] {
+            assert!(told.contains(part), "{part:?} is not in {told}");
+        }
     }
 }

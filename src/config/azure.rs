@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::SubscriptionId;
 
+use super::cloud::Cloud;
 use super::secret::{Secret, SecretError};
 use super::text;
 
@@ -24,8 +25,10 @@ pub struct Azure {
     pub subscriptions: Vec<SubscriptionId>,
     /// Who the broker is in Entra. Required, exactly one kind.
     pub credential: Credential,
-    /// Where Azure is: the public cloud unless set.
+    /// Which of the clouds it all is in. It decides where Azure is, and what tokens are asked for.
     #[serde(default)]
+    pub cloud: Cloud,
+    /// Where Azure is: the cloud's own addresses unless set.
     pub endpoints: Endpoints,
     /// Certificates, in PEM, that are trusted besides the system's own: for a proxy that opens TLS, or for
     /// the emulator.
@@ -119,9 +122,9 @@ pub struct WorkloadIdentityCredential {
     pub token_file: PathBuf,
 }
 
-/// Where Azure is. Another cloud sets all of them.
+/// Where Azure is. A key that is not set has the address of `azure.cloud`'s.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Endpoints {
     /// Azure Resource Manager.
     #[serde(with = "text")]
@@ -132,18 +135,6 @@ pub struct Endpoints {
     /// Microsoft Graph.
     #[serde(with = "text")]
     pub graph: Url,
-}
-
-impl Default for Endpoints {
-    #[expect(clippy::expect_used, reason = "three literals, which a test parses")]
-    fn default() -> Self {
-        let url = |text| Url::parse(text).expect("a literal URL");
-        Self {
-            arm: url("https://management.azure.com/"),
-            entra: url("https://login.microsoftonline.com/"),
-            graph: url("https://graph.microsoft.com/"),
-        }
-    }
 }
 
 /// Why a URL is no endpoint. It repeats the URL without what may be a secret in it.

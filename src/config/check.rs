@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Azure, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis, Server};
+use super::{Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis, Server};
 
 /// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
 const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
@@ -115,7 +115,7 @@ fn azure(azure: &Azure, found: &mut Vec<Problem>) {
         ("entra", &endpoints.entra),
         ("graph", &endpoints.graph),
     ] {
-        endpoint(name, url, found);
+        endpoint(name, url, azure.cloud, found);
     }
     if let Some(file) = &azure.ca_file {
         readable("azure.ca_file", file, found);
@@ -151,13 +151,24 @@ fn credential(credential: &Credential, found: &mut Vec<Problem>) {
     }
 }
 
-fn endpoint(name: &str, url: &Url, found: &mut Vec<Problem>) {
+fn endpoint(name: &str, url: &Url, cloud: Cloud, found: &mut Vec<Problem>) {
+    let key = format!("azure.endpoints.{name}");
     if let Err(problem) = Endpoints::check(url) {
-        found.push(Problem::new(
-            format!("azure.endpoints.{name}"),
-            problem.to_string(),
-        ));
+        found.push(Problem::new(key, problem.to_string()));
+        return;
     }
+    // One cloud's tokens are worth nothing in another, and are nothing to send there.
+    let message = match Cloud::of(url) {
+        Some((_, service)) if service != name => {
+            format!("{url} is where azure.endpoints.{service} belongs")
+        }
+        Some((other, _)) if other != cloud => format!(
+            "{url} is in the cloud {other}, and azure.cloud is {cloud}: set azure.cloud to {other}, or this key to \
+             an address in {cloud}"
+        ),
+        _ => return,
+    };
+    found.push(Problem::new(key, message));
 }
 
 fn reconciler(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {

@@ -11,7 +11,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Config, check};
+use super::{Config, check, defaults};
 
 /// What every environment variable of the configuration begins with.
 ///
@@ -107,7 +107,7 @@ impl Config {
                 figment = figment.merge(Serialized::default(key, secret));
             }
         }
-        Self::extract(&figment, problems)
+        Self::extract(&defaults::below(figment), problems)
     }
 
     fn extract(figment: &Figment, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {

@@ -6,6 +6,8 @@
 
 mod azure;
 mod check;
+mod cloud;
+mod defaults;
 mod load;
 mod log;
 mod reconciler;
@@ -20,6 +22,7 @@ pub use azure::{
     Azure, ClientSecretCredential, Credential, Endpoints, InvalidEndpoint,
     WorkloadIdentityCredential,
 };
+pub use cloud::{Cloud, Origins};
 pub use load::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
 pub use reconciler::{Bucket, LaneBudget, Reconciler};

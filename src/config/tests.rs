@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{Config, ConfigError};
+use super::{Cloud, Config, ConfigError};
 
 /// The least that a configuration has to say.
 const LEAST: &str = "
@@ -230,6 +230,49 @@ fn both_kinds_of_credential_are_not_one() {
     );
     let text = wrong(&both);
     assert!(text.contains("azure.credential: "), "{text}");
+}
+
+#[test]
+fn a_cloud_brings_its_endpoints_and_each_can_be_another() {
+    for cloud in Cloud::ALL {
+        let config = load(&format!(
+            "{LEAST}  cloud: {cloud}\n  endpoints: {{graph: 'https://graph.test:8443'}}\n"
+        ))
+        .unwrap();
+        assert_eq!(config.azure.cloud, cloud);
+        let endpoints = config.azure.endpoints;
+        assert_eq!(endpoints.arm.as_str(), format!("{}/", cloud.origins().arm));
+        assert_eq!(
+            endpoints.entra.as_str(),
+            format!("{}/", cloud.origins().entra)
+        );
+        assert_eq!(endpoints.graph.as_str(), "https://graph.test:8443/");
+    }
+    assert_eq!(load(LEAST).unwrap().azure.cloud, Cloud::Public);
+    let text = wrong(&format!("{LEAST}  cloud: germany\n"));
+    assert!(
+        text.contains("azure.cloud: ") && text.contains("usgovernment"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_endpoint_of_another_cloud_or_service_is_told() {
+    let text = wrong(&format!(
+        "{LEAST}  cloud: usgovernment
+  endpoints:
+    arm: https://management.azure.com
+    entra: https://login.chinacloudapi.cn
+    graph: https://login.microsoftonline.us
+"
+    ));
+    for part in [
+        "azure.endpoints.arm: https://management.azure.com/ is in the cloud public, and azure.cloud is usgovernment",
+        "azure.endpoints.entra: https://login.chinacloudapi.cn/ is in the cloud china",
+        "azure.endpoints.graph: https://login.microsoftonline.us/ is where azure.endpoints.entra belongs",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aks_access_broker::azure::{Azure, AzureError, AzureSettings};
-use aks_access_broker::config::{ClientSecretCredential, Credential, Secret};
+use aks_access_broker::config::{ClientSecretCredential, Cloud, Credential, Secret};
 use aks_access_broker::domain::access::{PrincipalType, RoleAtScope};
 use aks_access_broker::domain::ids::{
     AssignmentName, ClusterId, PrincipalId, Scope, SubscriptionId,
@@ -32,6 +32,7 @@ pub(super) fn settings(emulator: &Emulator) -> AzureSettings {
     AzureSettings {
         arm_endpoint: Url::parse(&emulator.urls().arm).expect("a URL"),
         authority: Url::parse(&emulator.urls().entra).expect("a URL"),
+        cloud: Cloud::Public,
         tenant: emulator.world().tenant,
         credential: secret("access-broker-secret"),
         ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),

@@ -8,7 +8,7 @@ use aks_access_broker::broker::check::{Asked, Check, Checked, OwnRecord};
 use aks_access_broker::broker::clusters::Clusters;
 use aks_access_broker::broker::request::{RequestedAccess, RequestedRole};
 use aks_access_broker::broker::roles::Roles;
-use aks_access_broker::config::{ClientSecretCredential, Credential, Secret};
+use aks_access_broker::config::{ClientSecretCredential, Cloud, Credential, Secret};
 use aks_access_broker::domain::access::{Principal, PrincipalType};
 use aks_access_broker::domain::evaluate::Layer;
 use aks_access_broker::domain::ids::{
@@ -45,6 +45,7 @@ pub(super) async fn world() -> World {
     let azure = Azure::new(AzureSettings {
         arm_endpoint: Url::parse(&emulator.urls().arm).expect("a URL"),
         authority: Url::parse(&emulator.urls().entra).expect("a URL"),
+        cloud: Cloud::Public,
         tenant: emulator.world().tenant,
         credential: Credential::ClientSecret(ClientSecretCredential {
             client_id: uuid!("40000000-0000-4000-8000-000000000001"),

@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use super::error::ArmError;
 use super::route::Target;
 use crate::core::Core;
-use crate::entra::{BadToken, Claims, is_for_arm};
+use crate::entra::{BadToken, Claims, arm_audiences, is_for_arm};
 use crate::message::Request;
 use crate::operation::Operation;
 use crate::scope::Scope;
@@ -22,12 +22,14 @@ pub(super) fn authenticate<'a>(core: &Core, request: &'a Request) -> Result<&'a 
             message,
         ))
     };
+    let cloud = core.settings().cloud;
+    let [audience, classic] = arm_audiences(cloud);
     match &request.token {
-        Ok(claims) if !is_for_arm(&claims.aud) => refuse(
+        Ok(claims) if !is_for_arm(cloud, &claims.aud) => refuse(
             "InvalidAuthenticationTokenAudience",
             &format!(
                 "The access token has been obtained for wrong audience or resource '{}'. It should exactly match with \
-                 one of the allowed audiences 'https://management.core.windows.net/','https://management.azure.com'.",
+                 one of the allowed audiences '{classic}/','{audience}'.",
                 claims.aud
             ),
         ),

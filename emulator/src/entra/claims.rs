@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::audience::{Audience, GRAPH};
+use super::audience::{Audience, is_for_graph};
 use crate::core::Core;
 use crate::state::State;
 use crate::world::{Principal, ServicePrincipal, User};
@@ -93,7 +93,7 @@ impl Claims {
     ) -> Self {
         let mut claims = Self::bare(core, audience, bearer.id, Some(bearer.app_id));
         claims.idtyp = Some("app".to_owned());
-        if audience.value == GRAPH {
+        if is_for_graph(core.settings().cloud, &audience.value) {
             claims.roles.clone_from(&bearer.graph_permissions);
         }
         claims.set_groups(state, bearer.id);
@@ -117,7 +117,7 @@ impl Claims {
         bearer: Uuid,
         resource: &str,
     ) -> Result<Self, TokenError> {
-        let audience = Audience::of_resource(state, resource)
+        let audience = Audience::of_resource(core.settings().cloud, state, resource)
             .ok_or_else(|| TokenError::UnknownResource(resource.to_owned()))?;
         match state.principal(bearer) {
             Some(Principal::User(user)) => Ok(Self::of_user(core, state, &audience, user)),

@@ -10,7 +10,7 @@ mod token;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-pub(crate) use audience::{is_for_arm, is_for_graph};
+pub(crate) use audience::{arm_audiences, is_for_arm, is_for_graph};
 pub use claims::{Claims, TokenError};
 pub(crate) use error::EntraError;
 pub use signer::SigningKeyError;

@@ -60,7 +60,8 @@ fn claims(core: &Core, form: &Form) -> Result<Claims, EntraError> {
     let state = &store.state;
     let application = application(state, form.required("client_id")?)?;
     authenticate(core, application, form)?;
-    let audience = Audience::of_scope(state, form.required("scope")?)?;
+    let scope = form.required("scope")?;
+    let audience = Audience::of_scope(core.settings().cloud, state, scope)?;
     Ok(Claims::of_application(core, state, &audience, application))
 }
 

@@ -95,7 +95,7 @@ pub(super) fn authenticate<'a>(
     request: &'a Request,
 ) -> Result<&'a Claims, GraphError> {
     let message = match &request.token {
-        Ok(claims) if !is_for_graph(&claims.aud) => {
+        Ok(claims) if !is_for_graph(core.settings().cloud, &claims.aud) => {
             "Access token validation failure. Invalid audience."
         }
         Ok(claims) if claims.tid != core.tenant => {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 use uuid::Uuid;
 
+use super::cause::innermost;
 use super::credential::Tokens;
 use super::error::{AzureError, Outcome, Refusal};
 
@@ -289,15 +290,6 @@ fn remaining(headers: &HeaderMap) -> Option<u32> {
         })
         .filter_map(|name| headers.get(name)?.to_str().ok()?.parse().ok())
         .min()
-}
-
-/// The innermost cause, which says "connection refused" where the outer ones say "error sending request".
-fn innermost(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]
