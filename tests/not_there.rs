@@ -15,9 +15,8 @@ use aks_access_broker::grpc::proto::{
     Access, AzureRole, BatchCheckAccessRequest, CheckAccessRequest, Consistency,
     ExtendGrantRequest, GetClusterRequest, GetGrantRequest, GetJobRequest, GetKubeconfigRequest,
     GrantRequest, GrantSelector, KubernetesRequest, KubernetesRole, LiftOffboardingRequest,
-    ListAccessRequest, ListAuditEventsRequest, ListGrantsRequest, ListJobTargetsRequest,
-    ListJobsRequest, ListOffboardingsRequest, OffboardRequest, PrincipalRef, RevokeRequest,
-    WatchGrantsRequest, WatchJobRequest,
+    ListAccessRequest, ListAuditEventsRequest, ListJobTargetsRequest, ListOffboardingsRequest,
+    OffboardRequest, PrincipalRef, RevokeRequest, WatchGrantsRequest, WatchJobRequest,
 };
 use azure_emulator::Operation;
 use support::ask::{access, permanent, revocation, user};
@@ -53,37 +52,20 @@ async fn fields_whose_feature_is_not_there_yet_are_refused_by_name_and_never_ign
             kubernetes_role: Some(KubernetesRole::default()),
             ..Access::default()
         }),
-        labels: [("team".to_owned(), "a".to_owned())].into(),
-        validate_only: true,
-        external_key: "mine".to_owned(),
-        on_behalf_of: ALICE.to_string(),
         start_time: Some(soon),
         ..permanent(ALICE, &cluster, Access::default())
     };
-    Refusal::from(client.grant(grant).await).names(&[
-        "access.kubernetes_role",
-        "labels",
-        "validate_only",
-        "external_key",
-        "on_behalf_of",
-        "start_time",
-    ]);
+    Refusal::from(client.grant(grant).await).names(&["access.kubernetes_role", "start_time"]);
     let revoke = RevokeRequest {
-        selector: Some(GrantSelector::default()),
+        selector: Some(GrantSelector {
+            kubernetes_role: Some(KubernetesRole::default()),
+            ..GrantSelector::default()
+        }),
         include_unmanaged: true,
-        validate_only: true,
-        max_grants: 1,
-        on_behalf_of: ALICE.to_string(),
-        grant_id: String::new(),
         ..revocation("")
     };
-    Refusal::from(client.revoke(revoke).await).names(&[
-        "selector",
-        "include_unmanaged",
-        "validate_only",
-        "max_grants",
-        "on_behalf_of",
-    ]);
+    Refusal::from(client.revoke(revoke).await)
+        .names(&["selector.kubernetes_role", "include_unmanaged"]);
     let check = CheckAccessRequest {
         principal: Some(user(ALICE)),
         cluster,
@@ -179,6 +161,12 @@ async fn an_empty_request_is_told_everything_that_it_lacks() {
     Refusal::from(grant).names(&lacking);
     let revoke = client.revoke(RevokeRequest::default()).await;
     Refusal::from(revoke).names(&["grant_id"]);
+    let extend = client.extend_grant(ExtendGrantRequest::default()).await;
+    Refusal::from(extend).names(&["grant_id", "ttl"]);
+    let targets = client
+        .list_job_targets(ListJobTargetsRequest::default())
+        .await;
+    Refusal::from(targets).names(&["job_id"]);
     let check = client.check_access(CheckAccessRequest::default()).await;
     Refusal::from(check).names(&lacking[..3]);
     nothing_was_queued(&world).await;
@@ -199,15 +187,11 @@ async fn rpcs_that_are_not_there_yet_say_so() {
         )*};
     }
     unimplemented!(
-        extend_grant(ExtendGrantRequest::default()),
         offboard(OffboardRequest::default()),
         lift_offboarding(LiftOffboardingRequest::default()),
         list_offboardings(ListOffboardingsRequest::default()),
         batch_check_access(BatchCheckAccessRequest::default()),
         list_access(ListAccessRequest::default()),
-        list_jobs(ListJobsRequest::default()),
-        list_job_targets(ListJobTargetsRequest::default()),
-        list_grants(ListGrantsRequest::default()),
         watch_grants(WatchGrantsRequest::default()),
         get_kubeconfig(GetKubeconfigRequest::default()),
         list_audit_events(ListAuditEventsRequest::default()),
@@ -233,6 +217,19 @@ async fn what_nobody_has_heard_of_is_not_found() {
     let grant_id = id.clone();
     let refusal = Refusal::from(client.get_grant(GetGrantRequest { grant_id }).await);
     assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
+    let extension = ExtendGrantRequest {
+        grant_id: id.clone(),
+        ttl: Some(Duration::from_mins(1).try_into().unwrap()),
+        ..ExtendGrantRequest::default()
+    };
+    let refusal = Refusal::from(client.extend_grant(extension).await);
+    assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
+    let targets = ListJobTargetsRequest {
+        job_id: id.clone(),
+        ..ListJobTargetsRequest::default()
+    };
+    let refusal = Refusal::from(client.list_job_targets(targets).await);
+    assert_eq!(refusal.kind(), (Code::NotFound, "JOB_NOT_FOUND"));
     let refusal = Refusal::from(client.revoke(revocation(&id)).await);
     assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
     assert_eq!(refusal.metadata["grant_id"], id);

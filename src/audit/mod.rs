@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::naming::OnBehalfOf;
 
 /// How something ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -49,6 +50,9 @@ pub struct Event<'a> {
     /// The object in Azure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource: String,
+    /// For whom the actor acted, as it said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub on_behalf_of: String,
     /// Azure's correlation id.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub azure_correlation_id: &'a str,
@@ -71,6 +75,7 @@ impl<'a> Event<'a> {
             grant: String::new(),
             job: String::new(),
             resource: String::new(),
+            on_behalf_of: String::new(),
             azure_correlation_id: "",
         }
     }
@@ -94,6 +99,13 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn by_job(mut self, job: JobId) -> Self {
         self.job = job.to_string();
+        self
+    }
+
+    /// The same, on somebody's behalf.
+    #[must_use]
+    pub fn on_behalf_of(mut self, whom: Option<&OnBehalfOf>) -> Self {
+        self.on_behalf_of = whom.map(ToString::to_string).unwrap_or_default();
         self
     }
 

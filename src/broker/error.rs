@@ -12,6 +12,7 @@ use super::page::InvalidPageToken;
 use super::principals::PrincipalError;
 use super::roles::RoleError;
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
+use crate::domain::naming::ExternalKey;
 use crate::domain::reason::{Reason, code};
 use crate::store::StoreError;
 
@@ -82,6 +83,29 @@ pub enum BrokerError {
         "there is no grant {0}: it never was, or it ended longer ago than ended grants are kept"
     )]
     GrantNotFound(GrantId),
+    /// The grant calls for nothing any more.
+    #[error("grant {0} is not live any more, and no grant is revived: ask for a new one")]
+    GrantEnded(GrantId),
+    /// The external key names something else.
+    #[error(
+        "external_key {key:?} names grant {grant}, which is of another principal, cluster or access: revoke that one \
+         first, or take another key"
+    )]
+    ExternalKeyInUse {
+        /// The key.
+        key: ExternalKey,
+        /// The live grant that has it.
+        grant: GrantId,
+    },
+    /// A selector means more than the caller was ready to end.
+    #[error(
+        "more than {most} live grants match, and none was ended: narrow the selector, or raise max_grants if all of them \
+         are meant"
+    )]
+    TooManyMatches {
+        /// How many the caller was ready to end.
+        most: usize,
+    },
     /// There is no such job.
     #[error(
         "there is no job {0}: it never was, or it was over longer ago than finished jobs are kept"
@@ -106,6 +130,9 @@ impl BrokerError {
             Self::AzureRbacDisabled { .. } => Reason::AzureRbacDisabled,
             Self::RequestIdReused { .. } => Reason::RequestIdReused,
             Self::GrantNotFound(_) => Reason::GrantNotFound,
+            Self::GrantEnded(_) => Reason::GrantEnded,
+            Self::ExternalKeyInUse { .. } => Reason::ExternalKeyInUse,
+            Self::TooManyMatches { .. } => Reason::TooManyMatches,
             Self::JobNotFound(_) => Reason::JobNotFound,
             Self::Store(StoreError::Full(_)) => Reason::StoreFull,
             Self::Store(StoreError::Unreadable { .. }) => Reason::StoreUnreadable,
@@ -127,7 +154,13 @@ impl BrokerError {
                 values.extend(pair("job_id", job));
                 values
             }
-            Self::GrantNotFound(grant) => pair("grant_id", grant),
+            Self::GrantNotFound(grant) | Self::GrantEnded(grant) => pair("grant_id", grant),
+            Self::ExternalKeyInUse { key, grant } => {
+                let mut values = pair("external_key", key);
+                values.extend(pair("grant_id", grant));
+                values
+            }
+            Self::TooManyMatches { most } => pair("max_grants", most),
             Self::JobNotFound(job) => pair("job_id", job),
             _ => BTreeMap::new(),
         }

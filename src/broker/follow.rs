@@ -25,6 +25,22 @@ pub struct GrantWithEffects {
     pub effects: Vec<Effect>,
 }
 
+impl GrantWithEffects {
+    /// A grant, and those of its target's effects that are in place for it.
+    pub(super) fn new<'a>(grant: Grant, effects: impl Iterator<Item = &'a Effect>) -> Self {
+        let calls_for = grant.calls_for();
+        let in_place = |effect: &&Effect| {
+            calls_for.contains(&effect.at)
+                && effect.open.is_none()
+                && matches!(effect.known, Known::Present | Known::Foreign(_))
+        };
+        Self {
+            effects: effects.filter(in_place).cloned().collect(),
+            grant,
+        }
+    }
+}
+
 impl Broker {
     /// One job.
     ///
@@ -83,17 +99,22 @@ impl Broker {
             .grant(id)
             .await?
             .ok_or(BrokerError::GrantNotFound(id))?;
-        let calls_for = grant.calls_for();
         let record = self.store.target(&grant.target).await?;
-        let in_place = |effect: &Effect| {
-            calls_for.contains(&effect.at)
-                && effect.open.is_none()
-                && matches!(effect.known, Known::Present | Known::Foreign(_))
+        Ok(GrantWithEffects::new(grant, record.effects.values()))
+    }
+
+    /// The job of a request about one grant that was accepted, now or before, and the grant as it is by now.
+    pub(super) async fn accepted_with_grant(
+        &self,
+        key: &RequestKey,
+        accepted: &Accepted,
+    ) -> Result<(Job, Grant), BrokerError> {
+        let job = self.accepted_job(key, accepted).await?;
+        let (Accepted::New(_, Some(id)) | Accepted::Replayed(_, Some(id))) = accepted else {
+            return Err(BrokerError::JobNotFound(job.id));
         };
-        Ok(GrantWithEffects {
-            effects: record.effects.into_values().filter(in_place).collect(),
-            grant,
-        })
+        let grant = self.store.grant(*id).await?;
+        Ok((job, grant.ok_or(BrokerError::GrantNotFound(*id))?))
     }
 
     /// The job of a request that was accepted, now or before.
@@ -103,12 +124,16 @@ impl Broker {
         accepted: &Accepted,
     ) -> Result<Job, BrokerError> {
         match accepted {
-            Accepted::New(job) | Accepted::Replayed(job, _) => self.job(*job).await,
+            Accepted::New(job, _) | Accepted::Replayed(job, _) => self.job(*job).await,
             Accepted::Reused(job) => Err(BrokerError::RequestIdReused {
                 request: key.id,
                 job: *job,
             }),
             Accepted::UnknownGrant(grant) => Err(BrokerError::GrantNotFound(*grant)),
+            // An external key in use is told with the key, by whoever has it.
+            Accepted::EndedGrant(grant) | Accepted::KeyInUse(grant) => {
+                Err(BrokerError::GrantEnded(*grant))
+            }
         }
     }
 }

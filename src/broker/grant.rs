@@ -1,5 +1,7 @@
 //! `Grant`: accepts a wish. Carrying it out is the reconciler's.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -7,10 +9,11 @@ use super::request::{Caller, GrantRequest, RequestedEnd, RequestedRole};
 use super::{Broker, BrokerError, payload};
 use crate::audit::{BROKER, Event, Outcome};
 use crate::domain::access::{Access, Principal};
-use crate::domain::cluster::{Cluster, azure_rbac_disabled, entra_integration_required};
+use crate::domain::cluster::{Cluster, Finding, azure_rbac_disabled, entra_integration_required};
 use crate::domain::grant::{Expiry, Grant};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::Job;
+use crate::domain::naming::ExternalKey;
 use crate::domain::reason::Reason;
 use crate::domain::role::{BuiltInRole, Role};
 use crate::store::{Accepted, End, NewGrant, RequestKey};
@@ -28,12 +31,26 @@ impl Broker {
         &self,
         caller: &Caller,
         request: GrantRequest,
-    ) -> Result<(Grant, Job), BrokerError> {
+    ) -> Result<Granted, BrokerError> {
         let key = payload::key(caller, request.request_id, &payload::of_grant(&request));
         // Before cluster and role are looked at: a replay is answered whatever has become of them.
         if let Some(accepted) = self.store.replayed(&key).await? {
-            return self.granted(&key, accepted).await;
+            return self.granted(&key, &accepted, None).await;
         }
+        let checked = self.check_grant(&request).await?;
+        let external_key = request.external_key.clone();
+        let new = new_grant(caller, request, checked, key);
+        let accepted = self.store.accept_grant(&new).await?;
+        self.work.notify_one();
+        self.granted(&new.request, &accepted, external_key.as_ref())
+            .await
+    }
+
+    /// Everything about a new grant that has to be looked up, and may refuse it.
+    pub(super) async fn check_grant(
+        &self,
+        request: &GrantRequest,
+    ) -> Result<CheckedGrant, BrokerError> {
         ends_in_the_future(request.end, Timestamp::now())?;
         let cluster = self.clusters.get(&request.cluster).await?;
         let role = self
@@ -41,45 +58,64 @@ impl Broker {
             .assignable(request.cluster.subscription(), request.access.role)
             .await?;
         fits(&cluster, &role)?;
-        let principal = self.principals.get(&request.principal).await?;
-        let new = new_grant(caller, request, &principal, role, &cluster, key);
-        let accepted = self.store.accept_grant(&new).await?;
-        self.work.notify_one();
-        self.granted(&new.request, accepted).await
+        Ok(CheckedGrant {
+            principal: self.principals.get(&request.principal).await?,
+            cluster,
+            role,
+        })
     }
 
     async fn granted(
         &self,
         key: &RequestKey,
-        accepted: Accepted,
-    ) -> Result<(Grant, Job), BrokerError> {
-        let job = self.accepted_job(key, &accepted).await?;
-        let grant = job
-            .targets
-            .iter()
-            .flat_map(|target| &target.grants)
-            .next()
-            .copied();
-        let grant = match grant {
-            Some(id) => self
-                .store
-                .grant(id)
-                .await?
-                .ok_or(BrokerError::GrantNotFound(id))?,
-            None => return Err(BrokerError::JobNotFound(job.id)),
-        };
-        Ok((grant, job))
+        accepted: &Accepted,
+        external_key: Option<&ExternalKey>,
+    ) -> Result<Granted, BrokerError> {
+        if let (Accepted::KeyInUse(grant), Some(key)) = (accepted, external_key) {
+            return Err(BrokerError::ExternalKeyInUse {
+                key: key.clone(),
+                grant: *grant,
+            });
+        }
+        let (job, grant) = self.accepted_with_grant(key, accepted).await?;
+        let findings = self.findings_beside(&grant).await;
+        Ok(Granted {
+            grant,
+            job,
+            findings,
+        })
     }
+}
+
+/// A grant that was accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Granted {
+    /// The grant, as it is by now.
+    pub grant: Grant,
+    /// The job that carries it out.
+    pub job: Job,
+    /// What is worth knowing before one relies on it.
+    pub findings: Vec<Finding>,
+}
+
+/// What a grant was found to be about.
+pub(super) struct CheckedGrant {
+    pub(super) principal: Principal,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) role: Role,
 }
 
 fn new_grant(
     caller: &Caller,
     request: GrantRequest,
-    principal: &Principal,
-    role: Role,
-    cluster: &Cluster,
+    checked: CheckedGrant,
     key: RequestKey,
 ) -> NewGrant {
+    let CheckedGrant {
+        principal,
+        cluster,
+        role,
+    } = checked;
     let target = TargetId {
         cluster: request.cluster,
         principal: principal.id,
@@ -88,7 +124,8 @@ fn new_grant(
     let event = Event::new(&caller.0, ACTION, Outcome::Accepted)
         .on(&target)
         .about(grant)
-        .by_job(job);
+        .by_job(job)
+        .on_behalf_of(request.on_behalf_of.as_ref());
     let mut gone = Event::new(BROKER, "", Outcome::Applied).on(&target);
     gone.reason = Reason::ClusterGone.as_str();
     NewGrant {
@@ -98,22 +135,31 @@ fn new_grant(
         job,
         request: key,
         target,
-        principal_type: principal.kind,
+        principal,
         access: Access {
             role,
             namespaces: request.access.namespaces,
         },
         cluster_uid: cluster.resource_uid.clone(),
-        end: match request.end {
-            RequestedEnd::Ttl(ttl) => End::After(ttl),
-            RequestedEnd::At(time) => End::At(Expiry::At(time)),
-            RequestedEnd::Permanent => End::At(Expiry::Never),
-        },
+        end: request.end.into(),
         justification: request.justification,
+        labels: request.labels,
+        external_key: request.external_key,
+        on_behalf_of: request.on_behalf_of,
     }
 }
 
-fn ends_in_the_future(end: RequestedEnd, now: Timestamp) -> Result<(), BrokerError> {
+impl From<RequestedEnd> for End {
+    fn from(end: RequestedEnd) -> Self {
+        match end {
+            RequestedEnd::Ttl(ttl) => Self::After(ttl),
+            RequestedEnd::At(time) => Self::At(Expiry::At(time)),
+            RequestedEnd::Permanent => Self::At(Expiry::Never),
+        }
+    }
+}
+
+pub(super) fn ends_in_the_future(end: RequestedEnd, now: Timestamp) -> Result<(), BrokerError> {
     match end {
         RequestedEnd::At(time) if time <= now => Err(BrokerError::ExpireTimeIsPast { time, now }),
         RequestedEnd::At(_) | RequestedEnd::Ttl(_) | RequestedEnd::Permanent => Ok(()),

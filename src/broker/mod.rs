@@ -6,14 +6,18 @@
 pub mod check;
 pub mod clusters;
 mod error;
+mod extend;
 mod follow;
 mod grant;
+mod lists;
 pub mod page;
 mod payload;
+mod preview;
 pub mod principals;
 pub mod request;
 mod revoke;
 pub mod roles;
+mod unmanaged;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +28,10 @@ use tokio::sync::Notify;
 
 pub use error::{BrokerError, RETRY_AFTER};
 pub use follow::GrantWithEffects;
+pub use grant::Granted;
+pub use lists::Page;
+pub use preview::{PlannedGrant, PlannedRevocation};
+pub use revoke::MOST_REVOKED;
 
 use crate::azure::Azure;
 use crate::domain::cluster::{Cluster, Finding, findings};
@@ -36,6 +44,7 @@ use clusters::{ClusterPage, ClusterQuery, Clusters};
 use principals::Principals;
 use request::CheckRequest;
 use roles::Roles;
+use unmanaged::Unmanaged;
 
 /// The use cases, and what they need. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +54,8 @@ pub struct Broker {
     roles: Roles,
     principals: Principals,
     check: Check,
+    unmanaged: Unmanaged,
+    lag: SignedDuration,
     changes: Changes,
     work: Arc<Notify>,
 }
@@ -74,7 +85,9 @@ impl Broker {
         let roles = Roles::new(azure.clone(), settings.known_for);
         let lag = SignedDuration::try_from(settings.lag).unwrap_or(SignedDuration::MAX);
         Self {
+            unmanaged: Unmanaged::new(azure.clone(), settings.known_for),
             check: Check::new(azure, clusters.clone(), roles.clone(), lag),
+            lag,
             store,
             clusters,
             roles,

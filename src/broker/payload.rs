@@ -7,8 +7,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::page::hex;
-use super::request::{Caller, GrantRequest, RequestedEnd, RequestedPrincipal, RevokeRequest};
+use super::request::{
+    Caller, ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RequestedPrincipal,
+    RequestedSelector, RevokeRequest,
+};
 use crate::domain::ids::RequestId;
+use crate::domain::naming::{Labels, OnBehalfOf};
 use crate::store::RequestKey;
 
 /// The canonical form of a `Grant`.
@@ -20,16 +24,51 @@ pub(super) fn of_grant(request: &GrantRequest) -> Vec<String> {
         principal_type,
         request.cluster.to_string(),
         request.access.role.canonical(),
-        match request.end {
-            RequestedEnd::Ttl(ttl) => format!("ttl {}.{:09}", ttl.as_secs(), ttl.subsec_nanos()),
-            RequestedEnd::At(time) => format!("at {time}"),
-            RequestedEnd::Permanent => "permanent".to_owned(),
-        },
+        of_end(request.end),
         request.justification.clone(),
     ];
     // A set, in its own order: the order in which a caller names namespaces means nothing.
     parts.extend(request.access.namespaces.iter().map(ToString::to_string));
+    // What follows is told from a namespace, and each from the others, by the blank behind its first word.
+    parts.extend(of_labels(&request.labels));
+    parts.extend(
+        request
+            .external_key
+            .iter()
+            .map(|key| format!("external_key {key}")),
+    );
+    parts.extend(of_whom(request.on_behalf_of.as_ref()));
     parts
+}
+
+/// The canonical form of an `ExtendGrant`.
+pub(super) fn of_extension(request: &ExtendRequest) -> Vec<String> {
+    let mut parts = vec![
+        "v1/extend".to_owned(),
+        request.grant.to_string(),
+        of_end(request.end),
+        request.justification.clone(),
+    ];
+    parts.extend(of_whom(request.on_behalf_of.as_ref()));
+    parts
+}
+
+fn of_end(end: RequestedEnd) -> String {
+    match end {
+        RequestedEnd::Ttl(ttl) => format!("ttl {}.{:09}", ttl.as_secs(), ttl.subsec_nanos()),
+        RequestedEnd::At(time) => format!("at {time}"),
+        RequestedEnd::Permanent => "permanent".to_owned(),
+    }
+}
+
+fn of_labels(labels: &Labels) -> impl Iterator<Item = String> {
+    labels
+        .iter()
+        .map(|(key, value)| format!("label {key}={value}"))
+}
+
+fn of_whom(on_behalf_of: Option<&OnBehalfOf>) -> Option<String> {
+    on_behalf_of.map(|whom| format!("on_behalf_of {whom}"))
 }
 
 /// How a request names a principal, not who that is: the directory may say otherwise tomorrow.
@@ -49,11 +88,53 @@ pub(super) fn of_principal(principal: &RequestedPrincipal) -> [String; 2] {
 
 /// The canonical form of a `Revoke`.
 pub(super) fn of_revocation(request: &RevokeRequest) -> Vec<String> {
-    vec![
-        "v1/revoke".to_owned(),
-        request.grant.to_string(),
-        request.justification.clone(),
-    ]
+    let mut parts = match &request.grants {
+        RequestedGrants::One(grant) => vec![
+            "v1/revoke".to_owned(),
+            grant.to_string(),
+            request.justification.clone(),
+        ],
+        RequestedGrants::Matching { selector, most } => {
+            let mut parts = vec![
+                "v1/revoke matching".to_owned(),
+                most.to_string(),
+                request.justification.clone(),
+            ];
+            parts.extend(of_selector(selector));
+            parts
+        }
+    };
+    parts.extend(of_whom(request.on_behalf_of.as_ref()));
+    parts
+}
+
+/// The canonical form of a selector, as it was sent.
+pub(super) fn of_selector(selector: &RequestedSelector) -> Vec<String> {
+    let RequestedSelector {
+        principal,
+        cluster,
+        role,
+        namespaces,
+        labels,
+        requested_by,
+        external_key,
+    } = selector;
+    let mut parts = Vec::new();
+    if let Some(principal) = principal {
+        let [name, way] = of_principal(principal);
+        parts.push(format!("principal {way} {name}"));
+    }
+    parts.extend(cluster.iter().map(|cluster| format!("cluster {cluster}")));
+    parts.extend(role.iter().map(|role| format!("role {}", role.canonical())));
+    parts.extend(namespaces.iter().map(|name| format!("namespace {name}")));
+    parts.extend(of_labels(labels));
+    parts.extend(
+        requested_by
+            .iter()
+            .map(|caller| format!("requested_by {caller}")),
+    );
+    parts.extend(external_key.iter().map(|key| format!("external_key {key}")));
+    parts
 }
 
 /// The idempotency key; one of the broker's own where the caller gave none.
@@ -61,7 +142,6 @@ pub(super) fn key(caller: &Caller, request_id: Option<RequestId>, parts: &[Strin
     RequestKey {
         caller: caller.0.clone(),
         id: request_id.unwrap_or_else(|| RequestId::new(Uuid::new_v4())),
-        is_callers: request_id.is_some(),
         payload_hash: hash(parts),
     }
 }

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::page::PageSize;
 use crate::domain::access::PrincipalType;
+use crate::domain::grant::Phase;
 use crate::domain::ids::{
-    ApplicationId, ClusterId, GrantId, Namespace, PrincipalId, RequestId, RoleDefinitionId,
+    ApplicationId, ClusterId, GrantId, JobId, Namespace, PrincipalId, RequestId, RoleDefinitionId,
 };
+use crate::domain::job::{JobKind, JobState};
+use crate::domain::naming::{ExternalKey, Labels, OnBehalfOf};
 use crate::domain::role::BuiltInRole;
 use crate::domain::user_principal_name::UserPrincipalName;
 
@@ -31,6 +35,12 @@ pub struct GrantRequest {
     pub end: RequestedEnd,
     /// Why, in the caller's words; may be empty.
     pub justification: String,
+    /// To find it by.
+    pub labels: Labels,
+    /// The caller's own name for it.
+    pub external_key: Option<ExternalKey>,
+    /// For whom the caller acts.
+    pub on_behalf_of: Option<OnBehalfOf>,
 }
 
 /// How a request names a principal, not yet known to exist.
@@ -73,15 +83,110 @@ pub enum RequestedEnd {
     Permanent,
 }
 
-/// A `Revoke` by grant id, as asked for.
+/// An `ExtendGrant`, as asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RevokeRequest {
+pub struct ExtendRequest {
     /// The caller's idempotency key; `None`: this request is one of its own.
     pub request_id: Option<RequestId>,
     /// Which grant.
     pub grant: GrantId,
+    /// Until when, if that is later than it ends now.
+    pub end: RequestedEnd,
     /// Why, in the caller's words; may be empty.
     pub justification: String,
+    /// For whom the caller acts.
+    pub on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// A `Revoke`, as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RevokeRequest {
+    /// The caller's idempotency key; `None`: this request is one of its own.
+    pub request_id: Option<RequestId>,
+    /// Which grants.
+    pub grants: RequestedGrants,
+    /// Why, in the caller's words; may be empty.
+    pub justification: String,
+    /// For whom the caller acts.
+    pub on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// Which grants a request ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RequestedGrants {
+    /// This one.
+    One(GrantId),
+    /// All that match, if they are no more than `most`.
+    Matching {
+        /// What they match.
+        selector: RequestedSelector,
+        /// If more match, none is ended.
+        most: usize,
+    },
+}
+
+/// Which grants are meant, as asked for: every part that is there must match.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RequestedSelector {
+    /// Grants to this principal.
+    pub principal: Option<RequestedPrincipal>,
+    /// Grants on this cluster.
+    pub cluster: Option<ClusterId>,
+    /// Grants of this role.
+    pub role: Option<RequestedRole>,
+    /// Grants that are limited to namespaces, all of which are among these; empty: any.
+    pub namespaces: BTreeSet<Namespace>,
+    /// Grants that carry all of these labels.
+    pub labels: Labels,
+    /// Grants that this caller asked for.
+    pub requested_by: Option<String>,
+    /// The asking caller's own grant of this name.
+    pub external_key: Option<ExternalKey>,
+}
+
+/// A `ListGrants`, as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantQuery {
+    /// Which grants.
+    pub selector: RequestedSelector,
+    /// In which phases.
+    pub phases: BTreeSet<Phase>,
+    /// How many at most.
+    pub size: PageSize,
+    /// Where the last page ended; empty: the first page.
+    pub token: String,
+}
+
+/// A `ListJobs`, as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobQuery {
+    /// Jobs that are, or were, about this principal.
+    pub principal: Option<RequestedPrincipal>,
+    /// Jobs that are, or were, about this cluster.
+    pub cluster: Option<ClusterId>,
+    /// Jobs of this idempotency key.
+    pub request_id: Option<RequestId>,
+    /// In one of these states; `None`: any.
+    pub states: Option<BTreeSet<JobState>>,
+    /// Of one of these kinds; `None`: any.
+    pub kinds: Option<BTreeSet<JobKind>>,
+    /// How many at most.
+    pub size: PageSize,
+    /// Where the last page ended; empty: the first page.
+    pub token: String,
+}
+
+/// A `ListJobTargets`, as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobTargetQuery {
+    /// Of which job.
+    pub job: JobId,
+    /// In one of these states; `None`: any.
+    pub states: Option<BTreeSet<JobState>>,
+    /// How many at most.
+    pub size: PageSize,
+    /// Where the last page ended; empty: the first page.
+    pub token: String,
 }
 
 /// The `access` question of `CheckAccess`.

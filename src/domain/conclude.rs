@@ -4,6 +4,8 @@
 //! everything that only it called for is gone *and settled*; a job ends with its grants, whatever else
 //! the target waits for.
 
+mod jobs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,9 +13,10 @@ use super::access::{PrincipalType, RoleAtScope};
 use super::effect::{Call, Effect, Known, PassTime};
 use super::grant::{Ending, Grant, GrantState};
 use super::ids::{AssignmentName, GrantId, JobId};
-use super::job::{Failure, JobKind, JobState, WaitingJob};
+use super::job::{Failure, JobState};
 use super::reason::Reason;
 use super::target::{Target, Wish};
+use jobs::job_change;
 
 /// A step that did not do what it was meant to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,6 +101,13 @@ pub struct Terms {
     pub cluster_gone: bool,
 }
 
+/// Where a pass leaves a grant.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    state: GrantState,
+    was_active: bool,
+}
+
 /// Concludes a pass from the target with its effects as they are after the answers, and what failed.
 #[must_use]
 pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclusion {
@@ -106,7 +116,7 @@ pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclus
         cluster_gone: terms.cluster_gone,
         ..Conclusion::default()
     };
-    let mut after: BTreeMap<GrantId, (GrantState, bool)> = BTreeMap::new();
+    let mut after: BTreeMap<GrantId, Outcome> = BTreeMap::new();
     let changes = if terms.cluster_gone {
         target
             .grants
@@ -120,10 +130,10 @@ pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclus
         conclusion.wishes_changed |= fails(&change);
         after.insert(
             grant.id,
-            (
-                change.to,
-                grant.was_active || change.to == GrantState::Active,
-            ),
+            Outcome {
+                state: change.to,
+                was_active: grant.was_active || change.to == GrantState::Active,
+            },
         );
         if change.to != change.from || change.error != grant.last_error {
             conclusion.grants.push(change);
@@ -132,7 +142,7 @@ pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclus
     conclusion.jobs = target
         .jobs
         .iter()
-        .map(|job| job_change(job, target, &after, failed))
+        .map(|job| job_change(job, target, &after, &wishes, failed))
         .collect();
     conclusion.forget = target
         .effects
@@ -281,14 +291,9 @@ fn pending_change(
     terms: Terms,
 ) -> GrantChange {
     let calls_for = grant.calls_for();
-    let in_doubt = |at: &RoleAtScope| {
-        failed
-            .iter()
-            .any(|step| step.call == Call::Put && step.at == *at)
-    };
     if calls_for
         .iter()
-        .all(|at| stands(target, at, wishes.get(at)) && !in_doubt(at))
+        .all(|at| is_as_wished(target, at, wishes, failed))
     {
         return GrantChange {
             to: GrantState::Active,
@@ -308,7 +313,7 @@ fn pending_change(
                 && calls_for.contains(&step.at)
                 && step
                     .principal_type
-                    .is_none_or(|claimed| claimed == grant.principal_type)
+                    .is_none_or(|claimed| claimed == grant.principal.kind)
         })
         .map(|step| step.failure.clone())
         .or_else(|| conditional_assignment(target, &calls_for))
@@ -340,6 +345,17 @@ fn conditional_assignment(target: &Target, calls_for: &BTreeSet<RoleAtScope>) ->
         }),
         _ => None,
     })
+}
+
+/// Whether what is wished for at a place stands, and no PUT of this pass leaves that in doubt.
+fn is_as_wished(
+    target: &Target,
+    at: &RoleAtScope,
+    wishes: &BTreeMap<RoleAtScope, Wish>,
+    failed: &[FailedStep],
+) -> bool {
+    let in_doubt = |step: &FailedStep| step.call == Call::Put && step.at == *at;
+    stands(target, at, wishes.get(at)) && !failed.iter().any(in_doubt)
 }
 
 fn stands(target: &Target, at: &RoleAtScope, wish: Option<&Wish>) -> bool {
@@ -394,74 +410,4 @@ fn names_at<'a>(
                 .collect::<Vec<_>>()
         })
         .collect()
-}
-
-fn job_change(
-    job: &WaitingJob,
-    target: &Target,
-    after: &BTreeMap<GrantId, (GrantState, bool)>,
-    failed: &[FailedStep],
-) -> JobChange {
-    let change = |to, error| JobChange {
-        id: job.id,
-        to,
-        error,
-        grants: job.grants.clone(),
-    };
-    // A grant that the target no longer has ended in an earlier pass.
-    let gone = (GrantState::Ended(Ending::Revoked), false);
-    let states: Vec<(GrantState, bool)> = job
-        .grants
-        .iter()
-        .map(|id| after.get(id).copied().unwrap_or(gone))
-        .collect();
-    let error_of = |id: &GrantId| {
-        target
-            .grants
-            .iter()
-            .find(|grant| grant.id == *id)?
-            .last_error
-            .clone()
-    };
-    if let Some(state) = final_state(job.kind, &states) {
-        let error = (state == JobState::Failed)
-            .then(|| job.grants.iter().find_map(error_of))
-            .flatten();
-        return change(state, error);
-    }
-    let places: BTreeSet<RoleAtScope> = target
-        .grants
-        .iter()
-        .filter(|grant| job.grants.contains(&grant.id))
-        .flat_map(Grant::calls_for)
-        .collect();
-    match failed.iter().find(|step| places.contains(&step.at)) {
-        Some(step) => change(JobState::Retrying, Some(step.failure.clone())),
-        None => change(JobState::Running, None),
-    }
-}
-
-/// The state in which a job of `kind` is over, once its grants have come to rest in `states` (each with
-/// whether it ever was active).
-fn final_state(kind: JobKind, states: &[(GrantState, bool)]) -> Option<JobState> {
-    let ended = |(state, _): &(GrantState, bool)| matches!(state, GrantState::Ended(_));
-    let active = |(state, _): &(GrantState, bool)| matches!(state, GrantState::Active);
-    match kind {
-        JobKind::Revoke | JobKind::Expire => {
-            states.iter().all(ended).then_some(JobState::Succeeded)
-        }
-        JobKind::Grant if !states.iter().all(|state| ended(state) || active(state)) => None,
-        JobKind::Grant => Some(
-            if states
-                .iter()
-                .any(|(state, _)| *state == GrantState::Ended(Ending::Failed))
-            {
-                JobState::Failed
-            } else if states.iter().any(|state| ended(state) && !state.1) {
-                JobState::Superseded
-            } else {
-                JobState::Succeeded
-            },
-        ),
-    }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::access::{Access, PrincipalType, RoleAtScope};
+use super::access::{Access, Principal, RoleAtScope};
 use super::ids::{GrantId, JobId, TargetId};
 use super::job::Failure;
+use super::naming::{ExternalKey, Labels, OnBehalfOf};
 
 /// The shortest time to live of a grant.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ pub enum GrantState {
 }
 
 /// How a grant ends.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Ending {
     /// Somebody revoked it, or its cluster is gone.
     Revoked,
@@ -56,6 +57,35 @@ pub enum Ending {
     Expired,
     /// It could not be applied, and what had been applied was taken back.
     Failed,
+}
+
+/// A grant's state, as lists are narrowed by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Phase {
+    /// Accepted, not yet on the cluster.
+    Pending,
+    /// On the cluster.
+    Active,
+    /// Going, however it will have ended.
+    Revoking,
+    /// Gone, and how it ended.
+    Ended(Ending),
+}
+
+impl Phase {
+    /// The phases of live grants.
+    pub const LIVE: [Self; 2] = [Self::Pending, Self::Active];
+}
+
+impl From<GrantState> for Phase {
+    fn from(state: GrantState) -> Self {
+        match state {
+            GrantState::Pending => Self::Pending,
+            GrantState::Active => Self::Active,
+            GrantState::Revoking(_) => Self::Revoking,
+            GrantState::Ended(ending) => Self::Ended(ending),
+        }
+    }
 }
 
 impl GrantState {
@@ -73,8 +103,8 @@ pub struct Grant {
     pub id: GrantId,
     /// Who gets access to which cluster.
     pub target: TargetId,
-    /// The type that Azure wants beside the object id.
-    pub principal_type: PrincipalType,
+    /// Who gets it, as resolved when it was accepted.
+    pub principal: Principal,
     /// What it gives.
     pub access: Access,
     /// Where it stands.
@@ -95,7 +125,13 @@ pub struct Grant {
     pub ended_by: String,
     /// Why it was asked for, in the caller's words. Never logged above debug.
     pub justification: String,
-    /// The latest job that is about it.
+    /// The caller's labels.
+    pub labels: Labels,
+    /// The caller's own name for it.
+    pub external_key: Option<ExternalKey>,
+    /// For whom the caller acted, as the caller said.
+    pub on_behalf_of: Option<OnBehalfOf>,
+    /// The latest job that changes it.
     pub job: JobId,
     /// What went wrong last.
     pub last_error: Option<Failure>,

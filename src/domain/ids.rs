@@ -233,6 +233,13 @@ impl ClusterId {
     }
 }
 
+impl FromStr for ClusterId {
+    type Err = InvalidClusterId;
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        Self::parse(value)
+    }
+}
+
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id)

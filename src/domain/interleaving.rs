@@ -59,6 +59,10 @@ enum Action {
         access: u8,
         ttl: Option<i64>,
     },
+    Extend {
+        which: u8,
+        ttl: Option<i64>,
+    },
     Revoke(u8),
     Wait(i64),
     Claim(bool),
@@ -111,6 +115,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         2 => (0..3_u8, proptest::option::of(1..60_i64))
             .prop_map(|(access, ttl)| Action::Grant { access, ttl }),
+        1 => (0..6_u8, proptest::option::of(1..60_i64))
+            .prop_map(|(which, ttl)| Action::Extend { which, ttl }),
         2 => (0..6_u8).prop_map(Action::Revoke),
         5 => (1..=LEASE).prop_map(Action::Wait),
         8 => pass(),
@@ -164,10 +170,14 @@ impl World {
     fn run(&mut self, action: &Action) {
         match action {
             Action::Grant { access, ttl } => self.grant(*access, *ttl),
+            Action::Extend { which, ttl } => {
+                if let Some(id) = self.nth_grant(*which) {
+                    self.extend(id, *ttl);
+                }
+            }
             Action::Revoke(which) => {
-                let live: Vec<GrantId> = self.stored.grants.iter().map(|grant| grant.id).collect();
-                if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
-                    self.end(*id, Ending::Revoked);
+                if let Some(id) = self.nth_grant(*which) {
+                    self.end(id, Ending::Revoked);
                 }
             }
             Action::Wait(seconds) => self.advance(*seconds),
@@ -221,6 +231,13 @@ impl World {
             }
             Action::StrangerLeaves => self.azure.strangers.clear(),
         }
+    }
+
+    /// One of the grants that have not ended.
+    fn nth_grant(&self, which: u8) -> Option<GrantId> {
+        let grants = &self.stored.grants;
+        let grant = grants.get(usize::from(which) % grants.len().max(1))?;
+        Some(grant.id)
     }
 
     /// Lets everything come to rest in good weather.

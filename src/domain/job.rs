@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::ids::{GrantId, JobId, RequestId, TargetId};
+use super::access::Principal;
+use super::ids::{ClusterId, GrantId, JobId, RequestId, TargetId};
 use super::reason::Reason;
 
 /// What a job was made for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum JobKind {
     /// A `Grant`: over when its grant is active.
     Grant,
@@ -16,10 +17,12 @@ pub enum JobKind {
     Revoke,
     /// A grant's time was up: over when it is gone and settled.
     Expire,
+    /// An `ExtendGrant`: over when the grant is active, and its new end is written.
+    Extend,
 }
 
 /// Where a job stands. It reaches one final state, once.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum JobState {
     /// No worker has looked at it yet.
     Queued,
@@ -95,7 +98,8 @@ pub struct Job {
     pub state: JobState,
     /// Raised by every change: a watcher sends what is newer than what it sent.
     pub version: u64,
-    /// The caller's idempotency key; the broker's own where the caller gave none, or for an expiry.
+    /// The caller's idempotency key, or the broker's own where the caller gave none; `None`: no request set
+    /// it off, as for an expiry.
     pub request_id: Option<RequestId>,
     /// Who asked for it.
     pub requested_by: String,
@@ -109,6 +113,12 @@ pub struct Job {
     pub next_attempt_time: Option<Timestamp>,
     /// How often a worker has taken it up.
     pub attempts: u32,
+    /// Who it is about; `None` where its targets differ.
+    pub principal: Option<Principal>,
+    /// Where; `None` where its targets differ.
+    pub cluster: Option<ClusterId>,
+    /// How many live grants a revocation found, and so ended.
+    pub matched_grants: u32,
     /// How many targets it has.
     pub total_targets: u32,
     /// How many of them are done.
@@ -126,6 +136,8 @@ pub struct Job {
 pub struct JobTarget {
     /// Which.
     pub id: TargetId,
+    /// Its principal, as resolved when its grants were accepted.
+    pub principal: Principal,
     /// Where the job stands on this target.
     pub state: JobState,
     /// How often a worker has taken it up.

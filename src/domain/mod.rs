@@ -14,10 +14,13 @@ pub mod ids;
 #[cfg(test)]
 mod interleaving;
 pub mod job;
+pub mod naming;
 pub mod ownership;
 pub mod pattern;
 pub mod plan;
+pub mod preview;
 pub mod reason;
 pub mod role;
+pub mod selector;
 pub mod target;
 pub mod user_principal_name;

@@ -25,6 +25,12 @@ pub enum Reason {
     RoleNotAllowed,
     /// No such grant.
     GrantNotFound,
+    /// The grant is going, or has ended.
+    GrantEnded,
+    /// The caller's external key names a live grant of something else.
+    ExternalKeyInUse,
+    /// More grants match a selector than the caller was ready to end.
+    TooManyMatches,
     /// No such job.
     JobNotFound,
     /// The request id was used before, with another payload.
@@ -121,6 +127,9 @@ impl Reason {
             Self::RoleNotFound => ("ROLE_NOT_FOUND", code::NOT_FOUND),
             Self::RoleNotAllowed => ("ROLE_NOT_ALLOWED", code::FAILED_PRECONDITION),
             Self::GrantNotFound => ("GRANT_NOT_FOUND", code::NOT_FOUND),
+            Self::GrantEnded => ("GRANT_ENDED", code::FAILED_PRECONDITION),
+            Self::ExternalKeyInUse => ("EXTERNAL_KEY_IN_USE", code::FAILED_PRECONDITION),
+            Self::TooManyMatches => ("TOO_MANY_MATCHES", code::FAILED_PRECONDITION),
             Self::JobNotFound => ("JOB_NOT_FOUND", code::NOT_FOUND),
             Self::RequestIdReused => ("REQUEST_ID_REUSED", code::FAILED_PRECONDITION),
             Self::PrincipalNotFound => ("PRINCIPAL_NOT_FOUND", code::NOT_FOUND),

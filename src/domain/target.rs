@@ -75,7 +75,7 @@ impl Target {
                         expiry: grant.expiry,
                         grants: vec![grant.id],
                         pending,
-                        principal_type: grant.principal_type,
+                        principal_type: grant.principal.kind,
                     });
             }
         }

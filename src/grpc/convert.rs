@@ -7,17 +7,20 @@ use jiff::Timestamp;
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::{Ending, Grant, GrantState};
-use crate::domain::ids::{PrincipalId, TargetId};
+use crate::domain::ids::{RoleDefinitionId, TargetId};
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget};
+use crate::domain::preview::{Change, PlannedEffect};
 use crate::domain::role::{BuiltInRole, Role};
 
 use super::proto;
 
 mod check;
 mod cluster;
+mod plan;
 
 pub(super) use check::answer;
-pub(super) use cluster::{cluster, clusters};
+pub(super) use cluster::{cluster, clusters, finding};
+pub(super) use plan::{planned_extension, planned_grant, planned_revocation};
 
 /// How long AKS's own caches may keep to what they last heard [kubeguard/guard: five minutes, and three
 /// for what stands before it].
@@ -28,14 +31,10 @@ const TARGETS_TOLD: usize = 20;
 
 /// A grant and what is in place for it.
 pub(super) fn grant(grant: &Grant, effects: &[Effect]) -> proto::Grant {
-    let (principal, cluster) = ends_of(&grant.target);
     proto::Grant {
         grant_id: grant.id.to_string(),
-        principal: Some(proto::Principal {
-            r#type: principal_type(grant.principal_type).into(),
-            ..principal
-        }),
-        cluster,
+        principal: Some(principal(&grant.principal)),
+        cluster: grant.target.cluster.to_string(),
         access: Some(access(grant)),
         state: grant_state(grant.state).into(),
         create_time: Some(timestamp(grant.create_time)),
@@ -48,24 +47,27 @@ pub(super) fn grant(grant: &Grant, effects: &[Effect]) -> proto::Grant {
         update_time: Some(timestamp(grant.update_time)),
         end_time: grant.end_time.map(timestamp),
         ended_by: grant.ended_by.clone(),
+        labels: grant
+            .labels
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect(),
+        external_key: grant
+            .external_key
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        on_behalf_of: grant
+            .on_behalf_of
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         ..proto::Grant::default()
     }
 }
 
-fn ends_of(target: &TargetId) -> (proto::Principal, String) {
-    (principal(target.principal), target.cluster.to_string())
-}
-
-/// A principal of which nothing but the id is known.
-fn principal(id: PrincipalId) -> proto::Principal {
-    proto::Principal {
-        object_id: id.to_string(),
-        ..proto::Principal::default()
-    }
-}
-
 /// A principal as it was resolved.
-fn resolved(principal: &Principal) -> proto::Principal {
+fn principal(principal: &Principal) -> proto::Principal {
     proto::Principal {
         object_id: principal.id.to_string(),
         r#type: principal_type(principal.kind).into(),
@@ -122,37 +124,54 @@ fn effect(effect: &Effect, grant: &Grant) -> proto::Effect {
         Known::Foreign(foreign) => (foreign.name, false),
         Known::Absent | Known::Present | Known::NameRefused => (effect.name, true),
     };
-    proto::Effect {
-        kind: proto::effect::Kind::RoleAssignment.into(),
-        change: proto::effect::Change::None.into(),
-        resource_id: effect.at.assignment_id(name),
-        role: role_name(effect, grant),
-        scope: effect.at.scope.to_string(),
+    let as_it_is = PlannedEffect {
+        name,
+        at: effect.at.clone(),
+        change: Change::Keep,
         managed,
-        cluster: grant.target.cluster.to_string(),
-        principal_id: grant.target.principal.to_string(),
+    };
+    planned(&as_it_is, &grant.target, std::slice::from_ref(grant))
+}
+
+/// What would be done to one of a target's effects, for these grants.
+pub(super) fn planned(
+    effect: &PlannedEffect,
+    target: &TargetId,
+    grants: &[Grant],
+) -> proto::Effect {
+    use proto::effect;
+    let change = match effect.change {
+        Change::Create => effect::Change::Create,
+        Change::Update => effect::Change::Update,
+        Change::Delete => effect::Change::Delete,
+        Change::Keep => effect::Change::None,
+    };
+    proto::Effect {
+        kind: effect::Kind::RoleAssignment.into(),
+        change: change.into(),
+        resource_id: effect.at.assignment_id(effect.name),
+        role: role_name(effect.at.role, grants),
+        scope: effect.at.scope.to_string(),
+        managed: effect.managed,
+        cluster: target.cluster.to_string(),
+        principal_id: target.principal.to_string(),
     }
 }
 
-/// The display name of an effect's role: a custom one is the grant's own, there is no other.
-fn role_name(effect: &Effect, grant: &Grant) -> String {
-    let role = effect.at.role;
-    match BuiltInRole::from_id(role) {
-        Some(built_in) => built_in.display_name().to_owned(),
-        None if grant.access.role.id() == role => grant.access.role.display_name().to_owned(),
-        None => role.to_string(),
+/// The display name of an effect's role: a custom one is one of the grants' own, there is no other.
+fn role_name(role: RoleDefinitionId, grants: &[Grant]) -> String {
+    if let Some(built_in) = BuiltInRole::from_id(role) {
+        return built_in.display_name().to_owned();
     }
+    let of_a_grant = grants
+        .iter()
+        .map(|grant| &grant.access.role)
+        .find(|own| own.id() == role);
+    of_a_grant.map_or_else(|| role.to_string(), |own| own.display_name().to_owned())
 }
 
 /// A job. `lag` is how far Azure's reads may trail its writes, its own caches included.
 pub(super) fn job(job: &Job, lag: Duration) -> proto::Job {
-    let (principal, cluster) = match job.targets.as_slice() {
-        [only] => {
-            let (principal, cluster) = ends_of(&only.id);
-            (Some(principal), cluster)
-        }
-        _ => (None, String::new()),
-    };
     proto::Job {
         job_id: job.id.to_string(),
         kind: job_kind(job.kind).into(),
@@ -168,8 +187,12 @@ pub(super) fn job(job: &Job, lag: Duration) -> proto::Job {
         last_error: job.last_error.as_ref().map(failure),
         consistency_token: job.consistency_token.clone(),
         enforce_time: job.finish_time.and_then(|end| enforced(end, lag)),
-        principal,
-        cluster,
+        principal: job.principal.as_ref().map(principal),
+        cluster: job
+            .cluster
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         justification: job.justification.clone(),
         ..proto::Job::default()
     }
@@ -195,17 +218,10 @@ pub(super) fn changed_targets(job: &Job, before: &Job) -> Vec<proto::JobTarget> 
         .collect()
 }
 
-/// How many grants a revocation found.
-pub(super) fn matched_grants(job: &Job) -> i32 {
-    let grants: usize = job.targets.iter().map(|target| target.grants.len()).sum();
-    i32::try_from(grants).unwrap_or(i32::MAX)
-}
-
-fn target(target: &JobTarget) -> proto::JobTarget {
-    let (principal, cluster) = ends_of(&target.id);
+pub(super) fn target(target: &JobTarget) -> proto::JobTarget {
     proto::JobTarget {
-        principal: Some(principal),
-        cluster,
+        principal: Some(principal(&target.principal)),
+        cluster: target.id.cluster.to_string(),
         state: job_state(target.state).into(),
         attempts: count(target.attempts),
         next_attempt_time: target.next_attempt_time.map(timestamp),
@@ -220,6 +236,7 @@ const fn job_kind(kind: JobKind) -> proto::job::Kind {
         JobKind::Grant => proto::job::Kind::Grant,
         JobKind::Revoke => proto::job::Kind::Revoke,
         JobKind::Expire => proto::job::Kind::Expire,
+        JobKind::Extend => proto::job::Kind::Extend,
     }
 }
 
@@ -247,7 +264,7 @@ fn failure(failure: &Failure) -> proto::Failure {
 }
 
 /// A count of the contract's: what it cannot hold it does not need to tell apart.
-fn count(number: u32) -> i32 {
+pub(super) fn count(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 

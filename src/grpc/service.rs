@@ -51,11 +51,45 @@ impl AccessBrokerService for Service {
     async fn grant(&self, request: Request<proto::GrantRequest>) -> Answer<proto::GrantResponse> {
         let caller = caller(&request);
         let wish = validate::grant(request.get_ref(), Timestamp::now()).map_err(|v| invalid(&v))?;
-        let (grant, job) = self.broker.grant(&caller, wish).await.map_err(|e| of(&e))?;
+        if request.get_ref().validate_only {
+            let plan = self.broker.plan_grant(&caller, wish).await;
+            return Ok(Response::new(convert::planned_grant(
+                &plan.map_err(|e| of(&e))?,
+            )));
+        }
+        let granted = self.broker.grant(&caller, wish).await.map_err(|e| of(&e))?;
         Ok(Response::new(proto::GrantResponse {
+            grant: Some(convert::grant(&granted.grant, &[])),
+            job: Some(self.job(&granted.job)),
+            findings: granted.findings.iter().map(convert::finding).collect(),
+            ..proto::GrantResponse::default()
+        }))
+    }
+
+    async fn extend_grant(
+        &self,
+        request: Request<proto::ExtendGrantRequest>,
+    ) -> Answer<proto::ExtendGrantResponse> {
+        let caller = caller(&request);
+        let wish =
+            validate::extend(request.get_ref(), Timestamp::now()).map_err(|v| invalid(&v))?;
+        if request.get_ref().validate_only {
+            let plan = self
+                .broker
+                .plan_extension(&wish)
+                .await
+                .map_err(|e| of(&e))?;
+            return Ok(Response::new(convert::planned_extension(&plan.0, &plan.1)));
+        }
+        let (grant, job) = self
+            .broker
+            .extend(&caller, wish)
+            .await
+            .map_err(|e| of(&e))?;
+        Ok(Response::new(proto::ExtendGrantResponse {
             grant: Some(convert::grant(&grant, &[])),
             job: Some(self.job(&job)),
-            ..proto::GrantResponse::default()
+            ..proto::ExtendGrantResponse::default()
         }))
     }
 
@@ -65,14 +99,20 @@ impl AccessBrokerService for Service {
     ) -> Answer<proto::RevokeResponse> {
         let caller = caller(&request);
         let wish = validate::revoke(request.get_ref()).map_err(|v| invalid(&v))?;
+        if request.get_ref().validate_only {
+            let plan = self.broker.plan_revocation(&caller, &wish).await;
+            return Ok(Response::new(convert::planned_revocation(
+                &plan.map_err(|e| of(&e))?,
+            )));
+        }
         let job = self
             .broker
             .revoke(&caller, wish)
             .await
             .map_err(|e| of(&e))?;
         Ok(Response::new(proto::RevokeResponse {
+            matched_grants: convert::count(job.matched_grants),
             job: Some(self.job(&job)),
-            matched_grants: convert::matched_grants(&job),
             ..proto::RevokeResponse::default()
         }))
     }
@@ -146,6 +186,59 @@ impl AccessBrokerService for Service {
         }))
     }
 
+    async fn list_grants(
+        &self,
+        request: Request<proto::ListGrantsRequest>,
+    ) -> Answer<proto::ListGrantsResponse> {
+        let caller = caller(&request);
+        let query = validate::grants(request.get_ref()).map_err(|v| invalid(&v))?;
+        let page = self
+            .broker
+            .list_grants(&caller, &query)
+            .await
+            .map_err(|e| of(&e))?;
+        let grants = page.rows.iter();
+        Ok(Response::new(proto::ListGrantsResponse {
+            grants: grants
+                .map(|found| convert::grant(&found.grant, &found.effects))
+                .collect(),
+            next_page_token: page.next,
+        }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<proto::ListJobsRequest>,
+    ) -> Answer<proto::ListJobsResponse> {
+        let caller = caller(&request);
+        let query = validate::jobs(request.get_ref()).map_err(|v| invalid(&v))?;
+        let page = self
+            .broker
+            .list_jobs(&caller, &query)
+            .await
+            .map_err(|e| of(&e))?;
+        Ok(Response::new(proto::ListJobsResponse {
+            jobs: page.rows.iter().map(|job| self.job(job)).collect(),
+            next_page_token: page.next,
+        }))
+    }
+
+    async fn list_job_targets(
+        &self,
+        request: Request<proto::ListJobTargetsRequest>,
+    ) -> Answer<proto::ListJobTargetsResponse> {
+        let query = validate::job_targets(request.get_ref()).map_err(|v| invalid(&v))?;
+        let page = self
+            .broker
+            .list_job_targets(&query)
+            .await
+            .map_err(|e| of(&e))?;
+        Ok(Response::new(proto::ListJobTargetsResponse {
+            targets: page.rows.iter().map(convert::target).collect(),
+            next_page_token: page.next,
+        }))
+    }
+
     async fn get_cluster(
         &self,
         request: Request<proto::GetClusterRequest>,
@@ -171,13 +264,6 @@ impl AccessBrokerService for Service {
     }
 
     // What follows is in the contract, and not served yet.
-
-    async fn extend_grant(
-        &self,
-        _: Request<proto::ExtendGrantRequest>,
-    ) -> Answer<proto::ExtendGrantResponse> {
-        Err(not_implemented("ExtendGrant"))
-    }
 
     async fn offboard(
         &self,
@@ -212,27 +298,6 @@ impl AccessBrokerService for Service {
         _: Request<proto::ListAccessRequest>,
     ) -> Answer<proto::ListAccessResponse> {
         Err(not_implemented("ListAccess"))
-    }
-
-    async fn list_jobs(
-        &self,
-        _: Request<proto::ListJobsRequest>,
-    ) -> Answer<proto::ListJobsResponse> {
-        Err(not_implemented("ListJobs"))
-    }
-
-    async fn list_job_targets(
-        &self,
-        _: Request<proto::ListJobTargetsRequest>,
-    ) -> Answer<proto::ListJobTargetsResponse> {
-        Err(not_implemented("ListJobTargets"))
-    }
-
-    async fn list_grants(
-        &self,
-        _: Request<proto::ListGrantsRequest>,
-    ) -> Answer<proto::ListGrantsResponse> {
-        Err(not_implemented("ListGrants"))
     }
 
     type WatchGrantsStream = Messages<proto::WatchGrantsResponse>;

@@ -81,7 +81,8 @@ impl Reconciler {
         if woken > 0 || expired > 0 {
             self.work.notify_one();
         }
-        Ok(woken == AT_ONCE || expired == AT_ONCE)
+        let forgotten = self.store.forget(AT_ONCE).await?;
+        Ok([woken, expired, forgotten].contains(&AT_ONCE))
     }
 
     async fn expire(&self, due: &DueExpiry, own_now: Timestamp) -> Result<bool, StoreError> {

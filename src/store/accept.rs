@@ -3,12 +3,14 @@
 use serde::Serialize;
 
 use super::Store;
-use super::codec::{GrantBody, JobBody, time_millis, write_json};
+use super::codec::{GrantBody, JobBody, PrincipalBody, time_millis, write_json};
 use super::error::StoreError;
+use super::lists::{by_external_key, lists_of};
 use super::script::millis;
-use crate::domain::access::{Access, PrincipalType};
+use crate::domain::access::{Access, Principal};
 use crate::domain::grant::Expiry;
-use crate::domain::ids::{GrantId, JobId, RequestId, TargetId};
+use crate::domain::ids::{GrantId, JobId, Namespace, RequestId, TargetId};
+use crate::domain::naming::{ExternalKey, Labels, OnBehalfOf};
 
 /// A grant to accept. Its ids are made by the caller, so that sending it again accepts it once.
 #[derive(Clone, Debug)]
@@ -21,8 +23,8 @@ pub struct NewGrant {
     pub request: RequestKey,
     /// Who, where.
     pub target: TargetId,
-    /// The type that Azure wants beside the object id.
-    pub principal_type: PrincipalType,
+    /// Who, as resolved.
+    pub principal: Principal,
     /// What.
     pub access: Access,
     /// The cluster's `resourceUID` as just read: another one than before is another cluster.
@@ -31,6 +33,12 @@ pub struct NewGrant {
     pub end: End,
     /// Why.
     pub justification: String,
+    /// The caller's labels.
+    pub labels: Labels,
+    /// The caller's own name for it: while a live grant of the caller's has it, this is that grant.
+    pub external_key: Option<ExternalKey>,
+    /// For whom the caller acts.
+    pub on_behalf_of: Option<OnBehalfOf>,
     /// The audit event, as JSON.
     pub audit_event: String,
     /// The one, as JSON, of a grant of the target's that ends because its cluster is gone.
@@ -53,38 +61,67 @@ pub struct RequestKey {
     pub caller: String,
     /// The key.
     pub id: RequestId,
-    /// Whether the caller gave it.
-    pub is_callers: bool,
     /// The hash of the payload, versioned.
     pub payload_hash: String,
 }
 
-/// A revocation to accept.
+/// A later end of a grant, to accept.
 #[derive(Clone, Debug)]
-pub struct NewRevocation {
+pub struct NewExtension {
     /// Which grant.
     pub grant: GrantId,
     /// The job's id.
     pub job: JobId,
     /// The idempotency key.
     pub request: RequestKey,
+    /// Until when, if that is later than it ends now.
+    pub end: End,
     /// Why.
     pub justification: String,
     /// The audit event, as JSON.
     pub audit_event: String,
 }
 
+/// Which grants a revocation ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Revoked {
+    /// This one, which has to be there.
+    One(GrantId),
+    /// Those of these that are live still: a selector matched them. At most some thousands, as it is one
+    /// script that ends them.
+    Selected(Vec<GrantId>),
+}
+
+/// A revocation to accept.
+#[derive(Clone, Debug)]
+pub struct NewRevocation {
+    /// Which grants.
+    pub grants: Revoked,
+    /// The job's id.
+    pub job: JobId,
+    /// The idempotency key.
+    pub request: RequestKey,
+    /// Why.
+    pub justification: String,
+    /// The audit event, as JSON; each grant's own says which grant and which target.
+    pub audit_event: String,
+}
+
 /// What became of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Accepted {
-    /// It is durable; this is its job.
-    New(JobId),
+    /// It is durable; this is its job, and its grant where it is about one.
+    New(JobId, Option<GrantId>),
     /// It had been accepted before, with this job, and for this grant.
     Replayed(JobId, Option<GrantId>),
     /// Its idempotency key was used for another payload, with this job.
     Reused(JobId),
     /// There is no such grant.
     UnknownGrant(GrantId),
+    /// The grant is going, or has ended.
+    EndedGrant(GrantId),
+    /// The external key names a live grant of something else: this one.
+    KeyInUse(GrantId),
 }
 
 #[derive(Serialize)]
@@ -103,6 +140,10 @@ struct GrantArgument<'a> {
     job: String,
     target: String,
     uid: &'a str,
+    wish: String,
+    external: String,
+    lists: Vec<String>,
+    principal: String,
     grant_body: String,
     job_body: String,
     ttl: Option<u64>,
@@ -112,21 +153,54 @@ struct GrantArgument<'a> {
 }
 
 #[derive(Serialize)]
-struct RevokeArgument<'a> {
+struct ExtendArgument<'a> {
     caller: &'a str,
     request_id: String,
     hash: &'a str,
     grant: String,
     job: String,
     job_body: String,
+    ttl: Option<u64>,
+    expire: Option<i64>,
+    audit_event: &'a str,
+}
+
+#[derive(Serialize)]
+struct RevokeArgument<'a> {
+    caller: &'a str,
+    request_id: String,
+    hash: &'a str,
+    grants: Vec<String>,
+    selected: bool,
+    job: String,
+    job_body: String,
     by: &'a str,
     audit_event: &'a str,
+}
+
+impl End {
+    /// In milliseconds: so long from now, or at this time; neither: never.
+    fn words(self) -> (Option<u64>, Option<i64>) {
+        match self {
+            Self::After(ttl) => (Some(millis(ttl)), None),
+            Self::At(expiry) => (None, expiry.time().map(time_millis)),
+        }
+    }
+}
+
+impl Revoked {
+    fn ids(&self) -> &[GrantId] {
+        match self {
+            Self::One(grant) => std::slice::from_ref(grant),
+            Self::Selected(grants) => grants,
+        }
+    }
 }
 
 impl RequestKey {
     fn job_body(&self, justification: &str) -> String {
         write_json(&JobBody {
-            request_id: self.is_callers.then(|| self.id.to_string()),
+            request_id: Some(self.id.to_string()),
             requested_by: self.caller.clone(),
             justification: justification.to_owned(),
         })
@@ -158,16 +232,8 @@ impl Store {
     /// [`StoreError::Full`] at Redis's memory limit; [`StoreError::Unavailable`] where it cannot be known
     /// whether it was accepted: send it again with the same ids.
     pub async fn accept_grant(&self, new: &NewGrant) -> Result<Accepted, StoreError> {
-        let (ttl, expire) = match new.end {
-            End::After(ttl) => (Some(millis(ttl)), None),
-            End::At(expiry) => (None, expiry.time().map(time_millis)),
-        };
-        let body = GrantBody::new(
-            &new.access,
-            new.principal_type,
-            &new.request.caller,
-            &new.justification,
-        );
+        let (ttl, expire) = new.end.words();
+        let external = new.external_key.as_ref();
         let argument = GrantArgument {
             caller: &new.request.caller,
             request_id: new.request.id.to_string(),
@@ -176,7 +242,13 @@ impl Store {
             job: new.job.to_string(),
             target: new.target.to_string(),
             uid: &new.cluster_uid,
-            grant_body: write_json(&body),
+            wish: wish_of(new),
+            external: external
+                .map(|key| by_external_key(&new.request.caller, key))
+                .unwrap_or_default(),
+            lists: lists_of(new),
+            principal: write_json(&PrincipalBody::from(&new.principal)),
+            grant_body: write_json(&GrantBody::new(new)),
             job_body: new.request.job_body(&new.justification),
             ttl,
             expire,
@@ -187,7 +259,30 @@ impl Store {
         self.accepted(&answer)
     }
 
-    /// Accepts the revocation of one grant. O(1), one script; durable when it answers.
+    /// Accepts a later end of a grant. O(jobs that wait for its target), one script; durable when it answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] at Redis's memory limit; [`StoreError::Unavailable`] where it cannot be known
+    /// whether it was accepted: send it again with the same ids.
+    pub async fn accept_extension(&self, new: &NewExtension) -> Result<Accepted, StoreError> {
+        let (ttl, expire) = new.end.words();
+        let argument = ExtendArgument {
+            caller: &new.request.caller,
+            request_id: new.request.id.to_string(),
+            hash: &new.request.payload_hash,
+            grant: new.grant.to_string(),
+            job: new.job.to_string(),
+            job_body: new.request.job_body(&new.justification),
+            ttl,
+            expire,
+            audit_event: &new.audit_event,
+        };
+        let answer: Vec<String> = self.run(&self.scripts.accept_extend, &argument).await?;
+        self.accepted(&answer)
+    }
+
+    /// Accepts the revocation of one grant or of some: all of them, or, on an error, none. O(grants), one
+    /// script; durable when it answers.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where it cannot be known whether it was accepted: send it again with
@@ -197,7 +292,8 @@ impl Store {
             caller: &new.request.caller,
             request_id: new.request.id.to_string(),
             hash: &new.request.payload_hash,
-            grant: new.grant.to_string(),
+            grants: new.grants.ids().iter().map(ToString::to_string).collect(),
+            selected: matches!(new.grants, Revoked::Selected(_)),
             job: new.job.to_string(),
             job_body: new.request.job_body(&new.justification),
             by: &new.request.caller,
@@ -210,13 +306,19 @@ impl Store {
     fn accepted(&self, answer: &[String]) -> Result<Accepted, StoreError> {
         let key = self.key("req");
         match answer {
-            [word, job, _] if word == "accepted" => Ok(Accepted::New(parse(&key, job)?)),
-            [word, job, of] if word == "replayed" => {
+            [word, job, of] if word == "accepted" || word == "replayed" => {
                 let grant = (!of.is_empty()).then(|| parse(&key, of)).transpose()?;
-                Ok(Accepted::Replayed(parse(&key, job)?, grant))
+                let job = parse(&key, job)?;
+                Ok(if word == "accepted" {
+                    Accepted::New(job, grant)
+                } else {
+                    Accepted::Replayed(job, grant)
+                })
             }
             [word, job] if word == "reused" => Ok(Accepted::Reused(parse(&key, job)?)),
             [word, grant] if word == "unknown" => Ok(Accepted::UnknownGrant(parse(&key, grant)?)),
+            [word, grant] if word == "ended" => Ok(Accepted::EndedGrant(parse(&key, grant)?)),
+            [word, grant] if word == "key_in_use" => Ok(Accepted::KeyInUse(parse(&key, grant)?)),
             other => Err(StoreError::Unreadable {
                 key,
                 problem: format!("a script answered {other:?}"),
@@ -225,7 +327,23 @@ impl Store {
     }
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+/// Who, where and what, as text: two grants of the same have the same.
+fn wish_of(new: &NewGrant) -> String {
+    let namespaces: Vec<&str> = new
+        .access
+        .namespaces
+        .iter()
+        .map(Namespace::as_str)
+        .collect();
+    format!(
+        "{}|{}|{}",
+        new.target,
+        new.access.role.id(),
+        namespaces.join(",")
+    )
+}
+
+pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     key: &str,
     value: &str,
 ) -> Result<T, StoreError> {

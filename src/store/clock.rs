@@ -32,7 +32,7 @@ pub enum Expired {
 }
 
 #[derive(Serialize)]
-struct WakeArgument {
+struct LimitArgument {
     limit: u32,
 }
 
@@ -70,7 +70,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn wake(&self, limit: u32) -> Result<u32, StoreError> {
-        self.run(&self.scripts.wake, &WakeArgument { limit }).await
+        self.run(&self.scripts.wake, &LimitArgument { limit }).await
+    }
+
+    /// Forgets up to `limit` grants and jobs that were over long enough ago, and says how many. O(limit), one
+    /// script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget(&self, limit: u32) -> Result<u32, StoreError> {
+        self.run(&self.scripts.forget, &LimitArgument { limit })
+            .await
     }
 
     /// The grants whose time is up at `own_now`, at most `limit`, the longest overdue first, and Redis's

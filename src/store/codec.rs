@@ -5,6 +5,7 @@
 //! names the key.
 
 mod effect;
+mod grant;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,14 +13,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(super) use effect::{read_effects, write_effect};
+pub(super) use grant::{GrantBody, PrincipalBody, read_grant};
 
 use super::error::StoreError;
-use crate::domain::access::{Access, PrincipalType};
+use crate::domain::access::Principal;
 use crate::domain::effect::Call;
-use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
-use crate::domain::ids::{GrantId, JobId, Namespace, RoleDefinitionId, TargetId};
+use crate::domain::grant::{Ending, GrantState};
+use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget, WaitingJob};
-use crate::domain::role::{BuiltInRole, Role};
 
 /// The version of every format here.
 const VERSION: &str = "1";
@@ -100,6 +101,12 @@ impl Hash {
             .transpose()
     }
 
+    fn principal(&self, name: &str) -> Result<Principal, StoreError> {
+        self.json::<PrincipalBody>(name)?
+            .principal()
+            .map_err(|problem| self.unreadable(problem))
+    }
+
     fn one_of<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, StoreError> {
         let word = self.text(name)?;
         words
@@ -123,10 +130,11 @@ const ENDINGS: [(&str, Ending); 3] = [
     ("EXPIRED", Ending::Expired),
     ("FAILED", Ending::Failed),
 ];
-const KINDS: [(&str, JobKind); 3] = [
+const KINDS: [(&str, JobKind); 4] = [
     ("GRANT", JobKind::Grant),
     ("REVOKE", JobKind::Revoke),
     ("EXPIRE", JobKind::Expire),
+    ("EXTEND", JobKind::Extend),
 ];
 const STATES: [(&str, JobState); 6] = [
     ("QUEUED", JobState::Queued),
@@ -136,12 +144,6 @@ const STATES: [(&str, JobState); 6] = [
     ("FAILED", JobState::Failed),
     ("SUPERSEDED", JobState::Superseded),
 ];
-const TYPES: [(&str, PrincipalType); 3] = [
-    ("User", PrincipalType::User),
-    ("Group", PrincipalType::Group),
-    ("ServicePrincipal", PrincipalType::ServicePrincipal),
-];
-
 fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
     words
         .iter()
@@ -169,40 +171,6 @@ pub(super) const fn call_word(call: Call) -> &'static str {
     match call {
         Call::Put => "put",
         Call::Delete => "delete",
-    }
-}
-
-/// What never changes of a grant.
-#[derive(Serialize, Deserialize)]
-pub(super) struct GrantBody {
-    principal_type: String,
-    role: String,
-    /// Of a custom role.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    role_name: Option<String>,
-    namespaces: Vec<String>,
-    requested_by: String,
-    justification: String,
-}
-
-impl GrantBody {
-    pub(super) fn new(
-        access: &Access,
-        principal_type: PrincipalType,
-        requested_by: &str,
-        justification: &str,
-    ) -> Self {
-        Self {
-            principal_type: word_of(&TYPES, &principal_type).to_owned(),
-            role: access.role.id().to_string(),
-            role_name: match &access.role {
-                Role::BuiltIn(_) => None,
-                Role::Custom { name, .. } => Some(name.clone()),
-            },
-            namespaces: access.namespaces.iter().map(ToString::to_string).collect(),
-            requested_by: requested_by.to_owned(),
-            justification: justification.to_owned(),
-        }
     }
 }
 
@@ -261,56 +229,13 @@ pub(super) fn write_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("a stored type is always JSON")
 }
 
-pub(super) fn read_grant(id: GrantId, hash: &Hash) -> Result<Grant, StoreError> {
-    let body: GrantBody = hash.json("body")?;
-    let ending = || hash.one_of("ending", &ENDINGS);
-    let state = match hash.text("state")? {
-        "PENDING" => GrantState::Pending,
-        "ACTIVE" => GrantState::Active,
-        "REVOKING" => GrantState::Revoking(ending()?),
-        "ENDED" => GrantState::Ended(ending()?),
-        other => return Err(hash.unreadable(format!("state is {other:?}"))),
-    };
-    let role = RoleDefinitionId::parse(&body.role).map_err(|error| hash.unreadable(error))?;
-    let role = match (BuiltInRole::from_id(role), body.role_name) {
-        (Some(role), _) => Role::BuiltIn(role),
-        (None, Some(name)) => Role::Custom { id: role, name },
-        (None, None) => return Err(hash.unreadable(format!("its role {role} has no name"))),
-    };
-    let namespaces: Result<BTreeSet<_>, _> = body
-        .namespaces
-        .iter()
-        .map(|name| Namespace::parse(name))
-        .collect();
-    let principal_type = TYPES
-        .iter()
-        .find(|(word, _)| *word == body.principal_type)
-        .ok_or_else(|| hash.unreadable(format!("principal_type is {:?}", body.principal_type)))?;
-    Ok(Grant {
-        id,
-        target: hash.parsed("target")?,
-        principal_type: principal_type.1,
-        access: Access {
-            role,
-            namespaces: namespaces.map_err(|error| hash.unreadable(error))?,
-        },
-        state,
-        create_time: hash.time("created")?,
-        expiry: hash
-            .optional_time("expire")?
-            .map_or(Expiry::Never, Expiry::At),
-        update_time: hash.time("updated")?,
-        end_time: hash.optional_time("ended")?,
-        was_active: hash.get("active") == Some("1"),
-        requested_by: body.requested_by,
-        ended_by: hash.get("ended_by").unwrap_or_default().to_owned(),
-        justification: body.justification,
-        job: hash.parsed("job")?,
-        last_error: hash.failure("error")?,
-    })
+/// Whether a job is in all of these lists.
+pub(super) fn is_in_lists(hash: &Hash, names: &[String]) -> Result<bool, StoreError> {
+    let lists: BTreeSet<String> = hash.json("lists")?;
+    Ok(names.iter().all(|name| lists.contains(name)))
 }
 
-pub(super) fn read_job(id: JobId, hash: &Hash, targets: &Hash) -> Result<Job, StoreError> {
+pub(super) fn read_job(id: JobId, hash: &Hash, targets: Vec<JobTarget>) -> Result<Job, StoreError> {
     let body: JobBody = hash.json("body")?;
     Ok(Job {
         id,
@@ -328,26 +253,37 @@ pub(super) fn read_job(id: JobId, hash: &Hash, targets: &Hash) -> Result<Job, St
         finish_time: hash.optional_time("finished")?,
         next_attempt_time: hash.optional_time("next")?,
         attempts: hash.number("attempts")?,
+        principal: hash
+            .get("principal")
+            .map(|_| hash.principal("principal"))
+            .transpose()?,
+        cluster: hash
+            .get("cluster")
+            .map(|_| hash.parsed("cluster"))
+            .transpose()?,
+        matched_grants: hash.number("matched")?,
         total_targets: hash.number("total")?,
         completed_targets: hash.number("done")?,
         last_error: hash.failure("error")?,
         consistency_token: hash.get("token").unwrap_or_default().to_owned(),
-        targets: read_job_targets(targets)?,
+        targets,
     })
 }
 
 /// At most this many targets travel with a job.
-const JOB_TARGETS: usize = 20;
+pub(super) const JOB_TARGETS: usize = 20;
 
-fn read_job_targets(hash: &Hash) -> Result<Vec<JobTarget>, StoreError> {
+/// The first so many targets of a job, in the order of their clusters and principals.
+pub(super) fn read_job_targets(hash: &Hash, most: usize) -> Result<Vec<JobTarget>, StoreError> {
     let mut names: Vec<&str> = hash.numbered('s').map(|(target, _)| target).collect();
     names.sort_unstable();
-    names.truncate(JOB_TARGETS);
+    names.truncate(most);
     let read = |target: &str| {
         let grants: Vec<String> = hash.json(&format!("g:{target}"))?;
         let grants: Result<BTreeSet<GrantId>, _> = grants.iter().map(|id| id.parse()).collect();
         Ok(JobTarget {
             id: target.parse().map_err(|error| hash.unreadable(error))?,
+            principal: hash.principal(&format!("q:{target}"))?,
             state: hash.one_of(&format!("s:{target}"), &STATES)?,
             attempts: hash.number(&format!("a:{target}"))?,
             next_attempt_time: hash.optional_time(&format!("n:{target}"))?,

@@ -12,14 +12,16 @@ mod durability;
 mod error;
 mod events;
 mod link;
+mod lists;
 mod pass;
 mod read;
 mod script;
 
-pub use accept::{Accepted, End, NewGrant, NewRevocation, RequestKey};
+pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
 pub use clock::{DueExpiry, Expired};
 pub use error::StoreError;
 pub use events::{Change, Changes};
+pub use lists::{Found, JobSelector, Lives};
 pub use pass::{Begun, ClaimTerms, Claimed, Closing, PassRecord, Recorded, TouchedEffect};
 pub use read::TargetRecord;
 

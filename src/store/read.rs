@@ -104,16 +104,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let Some((job, targets)) = self.job_hashes(id).await? else {
+            return Ok(None);
+        };
+        let targets = codec::read_job_targets(&targets, codec::JOB_TARGETS)?;
+        codec::read_job(id, &job, targets).map(Some)
+    }
+
+    /// A job's record and that of its targets, both of one moment.
+    pub(super) async fn job_hashes(&self, id: JobId) -> Result<Option<(Hash, Hash)>, StoreError> {
         let key = self.key(&format!("job:{id}"));
         let targets_key = format!("{key}:targets");
-        let (fields, mut targets): JobHashes = self
-            .run(
-                &self.scripts.read_job,
-                &JobArgument {
-                    job: id.to_string(),
-                },
-            )
-            .await?;
+        let argument = JobArgument {
+            job: id.to_string(),
+        };
+        let (fields, mut targets): JobHashes = self.run(&self.scripts.read_job, &argument).await?;
         if fields.is_empty() {
             return Ok(None);
         }
@@ -121,12 +126,10 @@ impl Store {
         if let Some(version) = fields.get("v") {
             targets.insert("v".to_owned(), version.clone());
         }
-        let job = codec::read_job(
-            id,
-            &Hash::new(key, fields)?,
-            &Hash::new(targets_key, targets)?,
-        )?;
-        Ok(Some(job))
+        Ok(Some((
+            Hash::new(key, fields)?,
+            Hash::new(targets_key, targets)?,
+        )))
     }
 
     /// What is known of a target's effects; empty where there is no record. O(effects and grants of the

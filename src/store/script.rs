@@ -20,6 +20,7 @@ enum Memory {
 pub(super) struct Scripts {
     pub(super) replay: Script,
     pub(super) accept_grant: Script,
+    pub(super) accept_extend: Script,
     pub(super) accept_revoke: Script,
     pub(super) expire: Script,
     pub(super) wake: Script,
@@ -28,6 +29,8 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) record: Script,
     pub(super) read_job: Script,
+    pub(super) list: Script,
+    pub(super) forget: Script,
 }
 
 impl Scripts {
@@ -36,6 +39,7 @@ impl Scripts {
         Self {
             replay: script(MayExceed, include_str!("scripts/replay.lua")),
             accept_grant: script(MustFit, include_str!("scripts/accept_grant.lua")),
+            accept_extend: script(MustFit, include_str!("scripts/accept_extend.lua")),
             accept_revoke: script(MayExceed, include_str!("scripts/accept_revoke.lua")),
             expire: script(MayExceed, include_str!("scripts/expire.lua")),
             wake: script(MayExceed, include_str!("scripts/wake.lua")),
@@ -44,6 +48,8 @@ impl Scripts {
             renew: script(MayExceed, include_str!("scripts/renew.lua")),
             record: script(MayExceed, include_str!("scripts/record.lua")),
             read_job: script(MayExceed, include_str!("scripts/read_job.lua")),
+            list: script(MayExceed, include_str!("scripts/list.lua")),
+            forget: script(MayExceed, include_str!("scripts/forget.lua")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use aks_access_broker::config::{LaneBudget, Redis};
-use aks_access_broker::domain::access::{Access, PrincipalType};
+use aks_access_broker::domain::access::{Access, Principal, PrincipalType};
 use aks_access_broker::domain::backoff::Backoff;
 use aks_access_broker::domain::conclude::{Conclusion, Terms, conclude};
 use aks_access_broker::domain::effect::{Answer, Call, Effect, PassTime};
@@ -18,7 +18,7 @@ use aks_access_broker::domain::plan::{Step, plan};
 use aks_access_broker::domain::role::{BuiltInRole, Role};
 use aks_access_broker::store::{
     Accepted, Begun, ClaimTerms, Claimed, Closing, End, NewGrant, NewRevocation, PassRecord,
-    Recorded, RequestKey, Store, TouchedEffect,
+    Recorded, RequestKey, Revoked, Store, TouchedEffect,
 };
 use jiff::{SignedDuration, Timestamp};
 use redis::aio::MultiplexedConnection;
@@ -56,7 +56,6 @@ fn request() -> RequestKey {
     RequestKey {
         caller: "platform".to_owned(),
         id: RequestId::new(Uuid::new_v4()),
-        is_callers: true,
         payload_hash: "hash".to_owned(),
     }
 }
@@ -68,7 +67,10 @@ pub fn reader(principal: u128) -> NewGrant {
         job: JobId::new(Uuid::now_v7()),
         request: request(),
         target: target_of(principal),
-        principal_type: PrincipalType::User,
+        principal: Principal::unnamed(
+            PrincipalId::new(Uuid::from_u128(principal)),
+            PrincipalType::User,
+        ),
         access: Access {
             role: Role::BuiltIn(BuiltInRole::RbacReader),
             namespaces: BTreeSet::new(),
@@ -76,6 +78,9 @@ pub fn reader(principal: u128) -> NewGrant {
         cluster_uid: "uid".to_owned(),
         end: End::At(Expiry::Never),
         justification: String::new(),
+        labels: BTreeMap::new(),
+        external_key: None,
+        on_behalf_of: None,
         audit_event: "{}".to_owned(),
         gone_event: "{}".to_owned(),
     }
@@ -83,7 +88,7 @@ pub fn reader(principal: u128) -> NewGrant {
 
 pub fn revocation(grant: GrantId) -> NewRevocation {
     NewRevocation {
-        grant,
+        grants: Revoked::One(grant),
         job: JobId::new(Uuid::now_v7()),
         request: request(),
         justification: String::new(),
@@ -125,14 +130,14 @@ impl Bench {
     pub async fn grant(&self, principal: u128) -> NewGrant {
         let new = reader(principal);
         let accepted = self.store.accept_grant(&new).await.unwrap();
-        assert_eq!(accepted, Accepted::New(new.job));
+        assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
         new
     }
 
     pub async fn revoke(&self, grant: GrantId) -> NewRevocation {
         let new = revocation(grant);
         let accepted = self.store.accept_revocation(&new).await.unwrap();
-        assert_eq!(accepted, Accepted::New(new.job));
+        assert_eq!(accepted, Accepted::New(new.job, Some(grant)));
         new
     }
 

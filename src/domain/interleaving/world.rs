@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::azure::Azure;
 use super::{CALL_TIMEOUT, Fate, LAG, LEASE, SETTLE, access, at, failed, instance, target_id};
-use crate::domain::access::{PrincipalType, RoleAtScope};
+use crate::domain::access::{Principal, PrincipalType, RoleAtScope};
 use crate::domain::conclude::{Conclusion, FailedStep, Terms, conclude};
 use crate::domain::effect::{Answer, Call, Effect, PassTime};
 use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
@@ -93,7 +93,7 @@ impl World {
         self.stored.grants.push(Grant {
             id,
             target: target_id(),
-            principal_type: PrincipalType::User,
+            principal: Principal::unnamed(target_id().principal, PrincipalType::User),
             access: access(which),
             state: GrantState::Pending,
             create_time: at(self.now),
@@ -104,10 +104,25 @@ impl World {
             requested_by: String::new(),
             ended_by: String::new(),
             justification: String::new(),
+            labels: BTreeMap::new(),
+            external_key: None,
+            on_behalf_of: None,
             job,
             last_error: None,
         });
         self.stored.generation += 1;
+    }
+
+    /// The later of two ends holds; nobody extends what is going.
+    pub(super) fn extend(&mut self, id: GrantId, ttl: Option<i64>) {
+        let another = ttl.map_or(Expiry::Never, |ttl| Expiry::At(at(self.now + ttl)));
+        let live = |grant: &&mut Grant| grant.id == id && grant.state.is_live();
+        let Some(grant) = self.stored.grants.iter_mut().find(live) else {
+            return;
+        };
+        grant.expiry = grant.expiry.max(another);
+        self.stored.generation += 1;
+        self.job(JobKind::Extend, id);
     }
 
     pub(super) fn end(&mut self, id: GrantId, ending: Ending) {

@@ -1,11 +1,12 @@
 //! Answers of `CheckAccess`.
 
 use crate::broker::check::{Asked, Checked};
+use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::evaluate::{Decision, Layer, Path};
 use crate::grpc::proto;
 
 use super::cluster::finding;
-use super::{principal, resolved, timestamp};
+use super::{principal, timestamp};
 
 /// An answer; with `explained`, the question that it explains itself by.
 pub(in crate::grpc) fn answer(
@@ -21,7 +22,7 @@ pub(in crate::grpc) fn answer(
         },
     };
     proto::CheckAccessResponse {
-        principal: explained.map(|question| resolved(&question.principal)),
+        principal: explained.map(|question| principal(&question.principal)),
         decision: decision(answer.decision).into(),
         cluster_access: Some(layer(&answer.cluster_access)),
         permission: Some(layer(&answer.permission)),
@@ -48,10 +49,9 @@ const fn decision(decision: Decision) -> proto::Decision {
 }
 
 fn path(path: &Path, question: &Asked) -> proto::AccessPath {
-    let via = path.via.map(|group| proto::Principal {
-        r#type: proto::PrincipalType::Group.into(),
-        ..principal(group)
-    });
+    let via = path
+        .via
+        .map(|group| principal(&Principal::unnamed(group, PrincipalType::Group)));
     proto::AccessPath {
         resource_id: path.resource_id.clone(),
         role: path.role.clone(),

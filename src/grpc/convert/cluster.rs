@@ -21,7 +21,7 @@ pub(in crate::grpc) fn cluster(cluster: &Cluster, findings: &[Finding]) -> proto
     }
 }
 
-pub(super) fn finding(finding: &Finding) -> proto::Finding {
+pub(in crate::grpc) fn finding(finding: &Finding) -> proto::Finding {
     let severity = match finding.severity {
         Severity::Info => proto::finding::Severity::Info,
         Severity::Warning => proto::finding::Severity::Warning,

@@ -19,7 +19,7 @@ pub(super) fn required(
         return None;
     };
     let role = role(access, wrong);
-    let namespaces = namespaces(&access.namespaces, wrong);
+    let namespaces = namespaces("access.namespaces", &access.namespaces, wrong);
     if role.is_some_and(is_cluster_user) && !access.namespaces.is_empty() {
         wrong.add(
             "access.namespaces",
@@ -54,7 +54,9 @@ fn role(access: &proto::Access, wrong: &mut Violations) -> Option<RequestedRole>
             );
             None
         }
-        1 if built_in => azure_role(access.azure_role, wrong).map(RequestedRole::BuiltIn),
+        1 if built_in => {
+            azure_role("access.azure_role", access.azure_role, wrong).map(RequestedRole::BuiltIn)
+        }
         1 if definition => wrong
             .take(
                 "access.role_definition_id",
@@ -72,7 +74,7 @@ fn role(access: &proto::Access, wrong: &mut Violations) -> Option<RequestedRole>
     }
 }
 
-fn azure_role(value: i32, wrong: &mut Violations) -> Option<BuiltInRole> {
+pub(super) fn azure_role(field: &str, value: i32, wrong: &mut Violations) -> Option<BuiltInRole> {
     use proto::AzureRole;
     match AzureRole::try_from(value) {
         Ok(AzureRole::ClusterUser) => Some(BuiltInRole::ClusterUser),
@@ -82,17 +84,21 @@ fn azure_role(value: i32, wrong: &mut Violations) -> Option<BuiltInRole> {
         Ok(AzureRole::RbacClusterAdmin) => Some(BuiltInRole::RbacClusterAdmin),
         // Zero is "not set", and was counted as such.
         Ok(AzureRole::Unspecified) | Err(_) => {
-            wrong.add("access.azure_role", format!("{value} is no AzureRole"));
+            wrong.add(field, format!("{value} is no AzureRole"));
             None
         }
     }
 }
 
-fn namespaces(names: &[String], wrong: &mut Violations) -> Option<BTreeSet<Namespace>> {
+pub(super) fn namespaces(
+    field: &str,
+    names: &[String],
+    wrong: &mut Violations,
+) -> Option<BTreeSet<Namespace>> {
     if names.len() > MAX_NAMESPACES {
         // One word on all of them: what is wrong with the four-thousandth helps nobody.
         wrong.add(
-            "access.namespaces",
+            field,
             format!("{} namespaces; at most {MAX_NAMESPACES}", names.len()),
         );
         return None;
@@ -100,7 +106,7 @@ fn namespaces(names: &[String], wrong: &mut Violations) -> Option<BTreeSet<Names
     let mut parsed = BTreeSet::new();
     let mut well_formed = true;
     for (index, name) in names.iter().enumerate() {
-        let field = format!("access.namespaces[{index}]");
+        let field = format!("{field}[{index}]");
         match Namespace::parse(name) {
             Ok(namespace) if parsed.insert(namespace.clone()) => {}
             Ok(namespace) => {

@@ -10,8 +10,6 @@ use crate::grpc::proto;
 
 use super::Violations;
 
-const EXACTLY_ONE: &str = "set exactly one of ttl, expire_time and permanent";
-
 pub(super) fn of_grant(
     request: &proto::GrantRequest,
     now: Timestamp,
@@ -23,15 +21,45 @@ pub(super) fn of_grant(
         .expire_time
         .map(|given| expire_time(given, now, wrong));
     let permanent = request.permanent.then_some(Some(RequestedEnd::Permanent));
-    let given: Vec<_> = [ttl, at, permanent].into_iter().flatten().collect();
+    exactly_one(
+        &[ttl, at, permanent],
+        "ttl, expire_time and permanent",
+        wrong,
+    )
+}
+
+pub(super) fn of_extension(
+    request: &proto::ExtendGrantRequest,
+    now: Timestamp,
+    wrong: &mut Violations,
+) -> Option<RequestedEnd> {
+    let ttl = request.ttl.map(|given| ttl(given, wrong));
+    let at = request
+        .expire_time
+        .map(|given| expire_time(given, now, wrong));
+    exactly_one(&[ttl, at], "ttl and expire_time", wrong)
+}
+
+/// Of each way, the outer `Option` is whether it is used, the inner whether it is well-formed.
+#[expect(
+    clippy::option_option,
+    reason = "two questions, answered at two levels"
+)]
+fn exactly_one(
+    ways: &[Option<Option<RequestedEnd>>],
+    names: &str,
+    wrong: &mut Violations,
+) -> Option<RequestedEnd> {
+    let given: Vec<_> = ways.iter().copied().flatten().collect();
     match given.as_slice() {
         [one] => *one,
-        [] => {
-            wrong.add("ttl", format!("no end is given: {EXACTLY_ONE}"));
-            None
-        }
-        _ => {
-            wrong.add("ttl", format!("several ends are given: {EXACTLY_ONE}"));
+        several => {
+            let problem = if several.is_empty() {
+                "no end is given"
+            } else {
+                "several ends are given"
+            };
+            wrong.add("ttl", format!("{problem}: set exactly one of {names}"));
             None
         }
     }

@@ -5,19 +5,26 @@
 
 mod access;
 mod end;
+mod lists;
+mod naming;
 mod page;
 mod principal;
+mod selector;
 
 use std::fmt::Display;
 
 use jiff::Timestamp;
 
-use crate::broker::request::{CheckRequest, GrantRequest, RevokeRequest};
+use crate::broker::MOST_REVOKED;
+use crate::broker::request::{
+    CheckRequest, ExtendRequest, GrantRequest, RequestedGrants, RevokeRequest,
+};
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
 
 use super::proto;
 use super::status::Violation;
 
+pub(super) use lists::{grants, job_targets, jobs};
 pub(super) use page::clusters;
 
 /// The most characters of a justification.
@@ -90,13 +97,10 @@ pub(super) fn grant(
     let access = access::required(request.access.as_ref(), &mut wrong);
     let end = end::of_grant(request, now, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
-    wrong.not_there_yet(&[
-        ("labels", !request.labels.is_empty()),
-        ("validate_only", request.validate_only),
-        ("external_key", !request.external_key.is_empty()),
-        ("on_behalf_of", !request.on_behalf_of.is_empty()),
-        ("start_time", request.start_time.is_some()),
-    ]);
+    let labels = naming::labels("labels", &request.labels, &mut wrong);
+    let external_key = naming::external_key("external_key", &request.external_key, &mut wrong);
+    let on_behalf_of = naming::on_behalf_of(&request.on_behalf_of, &mut wrong);
+    wrong.not_there_yet(&[("start_time", request.start_time.is_some())]);
     let whole = || {
         Some(GrantRequest {
             request_id: request_id?,
@@ -105,6 +109,36 @@ pub(super) fn grant(
             access: access?,
             end: end?,
             justification: justification?,
+            labels: labels?,
+            external_key: external_key?,
+            on_behalf_of: on_behalf_of?,
+        })
+    };
+    let whole = whole();
+    wrong.finish(whole)
+}
+
+/// An `ExtendGrantRequest`, read at `now`.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn extend(
+    request: &proto::ExtendGrantRequest,
+    now: Timestamp,
+) -> Result<ExtendRequest, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let request_id = request_id(&request.request_id, &mut wrong);
+    let grant = parsed("grant_id", &request.grant_id, GrantId::parse, &mut wrong);
+    let end = end::of_extension(request, now, &mut wrong);
+    let justification = justification(&request.justification, &mut wrong);
+    let on_behalf_of = naming::on_behalf_of(&request.on_behalf_of, &mut wrong);
+    let whole = || {
+        Some(ExtendRequest {
+            request_id: request_id?,
+            grant: grant?,
+            end: end?,
+            justification: justification?,
+            on_behalf_of: on_behalf_of?,
         })
     };
     let whole = whole();
@@ -118,29 +152,76 @@ pub(super) fn grant(
 pub(super) fn revoke(request: &proto::RevokeRequest) -> Result<RevokeRequest, Vec<Violation>> {
     let mut wrong = Violations::default();
     let request_id = request_id(&request.request_id, &mut wrong);
-    wrong.not_there_yet(&[
-        ("selector", request.selector.is_some()),
-        ("include_unmanaged", request.include_unmanaged),
-        ("validate_only", request.validate_only),
-        ("max_grants", request.max_grants != 0),
-        ("on_behalf_of", !request.on_behalf_of.is_empty()),
-    ]);
-    // With a selector there is no grant_id to miss.
-    let grant = if request.selector.is_some() && request.grant_id.is_empty() {
-        None
-    } else {
-        parsed("grant_id", &request.grant_id, GrantId::parse, &mut wrong)
-    };
+    let grants = revoked_grants(request, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
+    let on_behalf_of = naming::on_behalf_of(&request.on_behalf_of, &mut wrong);
+    wrong.not_there_yet(&[("include_unmanaged", request.include_unmanaged)]);
     let whole = || {
         Some(RevokeRequest {
             request_id: request_id?,
-            grant: grant?,
+            grants: grants?,
             justification: justification?,
+            on_behalf_of: on_behalf_of?,
         })
     };
     let whole = whole();
     wrong.finish(whole)
+}
+
+fn revoked_grants(
+    request: &proto::RevokeRequest,
+    wrong: &mut Violations,
+) -> Option<RequestedGrants> {
+    const EXACTLY_ONE: &str = "set exactly one of grant_id and selector";
+    let one = (!request.grant_id.is_empty())
+        .then(|| wrong.take("grant_id", GrantId::parse(&request.grant_id)));
+    let matching = request
+        .selector
+        .as_ref()
+        .map(|selector| selector::to_revoke("selector", selector, wrong));
+    let most = max_grants(request.max_grants, matching.is_some(), wrong);
+    match (one, matching) {
+        (Some(one), None) => one.map(RequestedGrants::One),
+        (None, Some(matching)) => Some(RequestedGrants::Matching {
+            selector: matching?,
+            most: most?,
+        }),
+        (None, None) => {
+            wrong.add("grant_id", format!("no grant is named: {EXACTLY_ONE}"));
+            None
+        }
+        (Some(_), Some(_)) => {
+            wrong.add(
+                "selector",
+                format!("a grant is named as well: {EXACTLY_ONE}"),
+            );
+            None
+        }
+    }
+}
+
+/// Where nothing else is asked for, a selector ends at most so many grants.
+const DEFAULT_MOST_REVOKED: usize = 100;
+
+fn max_grants(asked: i32, selects: bool, wrong: &mut Violations) -> Option<usize> {
+    let most = usize::try_from(asked)
+        .ok()
+        .filter(|most| *most <= MOST_REVOKED);
+    match most {
+        Some(0) => Some(DEFAULT_MOST_REVOKED),
+        Some(_) if !selects => {
+            wrong.add("max_grants", "goes with a selector: leave it out");
+            None
+        }
+        Some(most) => Some(most),
+        None => {
+            let expected = format!(
+                "{asked} is not within 1 and {MOST_REVOKED}; 0 stands for {DEFAULT_MOST_REVOKED}"
+            );
+            wrong.add("max_grants", expected);
+            None
+        }
+    }
 }
 
 /// A `CheckAccessRequest` that asks about an access.

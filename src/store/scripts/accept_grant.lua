@@ -2,9 +2,12 @@
 --
 -- Flags: none, so that grants are refused first when Redis reaches its memory limit.
 -- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
--- neither, audit_event, gone_event (of a grant that ends with its cluster; grant and action are put in here),
--- audit_length, retention (ms), request_life (ms).
--- Returns {'accepted' | 'replayed', job, grant} or {'reused', job}.
+-- neither, wish (principal, cluster and access as text: two grants of the same have the same), external (the list of
+-- the caller's grant of this external key; '' for none), lists (names of lists that it belongs to), principal (JSON),
+-- audit_event (of a grant that was there already the id is put in here), gone_event (of a grant that ends with its
+-- cluster; grant and action are put in here), audit_length, retention (ms), request_life (ms).
+-- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'key_in_use', grant} where the caller's external
+-- key names a live grant of something else.
 
 local answer = replay()
 if answer then return answer end
@@ -15,7 +18,31 @@ if answer then return answer end
 -- A caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
 local key = target_key(a.target)
 local uid = redis.call('HGET', key, 'uid')
-if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid and redis.call('HEXISTS', key, 'u:' .. a.uid) == 0 then
+local replaced = uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid
+  and redis.call('HEXISTS', key, 'u:' .. a.uid) == 0
+
+-- The caller's grant of this external key, unless it is about to end with its cluster.
+local named = a.external ~= '' and redis.call('ZRANGE', grant_list('live', a.external), 0, 0)[1]
+local of = named and fields(redis.call('HGETALL', grant_key(named))) or nil
+if of and not (replaced and of.target == a.target) then
+  if of.wish ~= a.wish then return { 'key_in_use', named } end
+  local moved = move_end(named, asked_end())
+  local job = of.job
+  local over = redis.call('HEXISTS', job_key(job), 'finished') == 1
+  -- Whoever asks again and again for what is so already leaves no new job behind each time.
+  if moved or redis.call('EXISTS', job_key(job)) == 0 then
+    job, over = a.job, not moved and of.state == 'ACTIVE'
+    make_job(job, a.job_body, 'GRANT', { { target = a.target, grants = { named }, principal = principal_of(named) } },
+      of.state == 'ACTIVE' and 'EXTEND' or 'GRANT', over)
+    redis.call('HSET', grant_key(named), 'job', job)
+    if not over then wish_changed(a.target, 'writes') end
+  end
+  remember_request(job, named, over)
+  audit_about(a.audit_event, named, a.target)
+  return { 'accepted', job, named }
+end
+
+if replaced then
   local gone = cjson.encode({ reason = 'CLUSTER_GONE', code = 9, retryable = false, azure_correlation_id = '',
     message = 'another cluster stands under the same id; the grant ended with the old one' })
   local record = redis.call('HGETALL', key)
@@ -47,9 +74,10 @@ if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid and redis.call('HEXISTS', 
     if job then
       local waiting = cjson.decode(record[i + 1])
       local of = ended[waiting.grants[1]] or {}
-      if waiting.kind == 'GRANT' and of.failed then
+      local gives = waiting.kind == 'GRANT' or waiting.kind == 'EXTEND'
+      if gives and of.failed then
         finish_job_target(job, a.target, 'FAILED', of.failed)
-      elseif waiting.kind == 'GRANT' and not of.active then
+      elseif gives and not (of.active and waiting.kind == 'GRANT') then
         finish_job_target(job, a.target, 'SUPERSEDED', gone)
       else
         finish_job_target(job, a.target, 'SUCCEEDED', '')
@@ -60,16 +88,16 @@ if uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid and redis.call('HEXISTS', 
   redis.call('HSET', key, 'token', '', 'attempts', 0, 'not_before', 0, 'uid', a.uid, 'u:' .. uid, '')
 end
 
-local expire = ''
-if given(a.ttl) then expire = now + a.ttl elseif given(a.expire) then expire = a.expire end
-
-redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'target', a.target, 'state', 'PENDING',
-  'active', 0, 'created', now, 'updated', now, 'expire', expire, 'job', a.job)
+local expire = asked_end()
+redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'wish', a.wish, 'target', a.target,
+  'state', 'PENDING', 'active', 0, 'created', now, 'updated', now, 'expire', expire, 'job', a.job)
 if expire ~= '' then redis.call('ZADD', P .. 'expiries', expire, a.grant) end
+enlist(grant_key(a.grant), a.grant, function(name) return grant_list('live', name) end, a.lists)
 
 redis.call('HSET', key, 'v', 1, 'g:' .. a.grant, '')
 if a.uid ~= '' and (uid or '') == '' then redis.call('HSET', key, 'uid', a.uid) end
-make_job(a.job, a.job_body, a.target, { a.grant }, 'GRANT', false)
+make_job(a.job, a.job_body, 'GRANT', { { target = a.target, grants = { a.grant }, principal = a.principal } }, 'GRANT',
+  false)
 remember_request(a.job, a.grant, false)
 wish_changed(a.target, 'writes')
 audit(a.audit_event)

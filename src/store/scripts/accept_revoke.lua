@@ -1,28 +1,46 @@
--- Accepts the revocation of one grant (I1, I3, I5, I10).
+-- Accepts the revocation of one grant, or of all that a selector matched (I1, I3, I5, I10). All or nothing: whoever
+-- read the lists has counted them, and each is looked at again here.
 --
 -- Flags: allow-oom; taking access away must not wait for memory.
--- Argument: caller, request_id, hash, grant, job, job_body, by, audit_event, audit_length, retention (ms),
--- request_life (ms).
--- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'unknown', grant} where there is no such grant.
+-- Argument: caller, request_id, hash, grants [ids], selected (by a selector: those that are live no more do not count),
+-- job, job_body, by, audit_event (grant and target are put in here), audit_length, retention (ms), request_life (ms).
+-- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
+-- grant.
 
 local answer = replay()
 if answer then return answer end
 
-local held = redis.call('HMGET', grant_key(a.grant), 'state', 'target')
-local state, target = held[1], held[2]
-if not state then return { 'unknown', a.grant } end
-
-local over = state == 'ENDED'
-make_job(a.job, a.job_body, target, { a.grant }, 'REVOKE', over)
-remember_request(a.job, a.grant, over)
-if not over then
-  if state == 'REVOKING' then
-    redis.call('HSET', grant_key(a.grant), 'job', a.job)
-  else
-    revoke_grant(a.grant, 'REVOKED', a.by, a.job)
+local live, going, rows, row_of, matched = {}, {}, {}, {}, 0
+for _, grant in ipairs(a.grants) do
+  local held = redis.call('HMGET', grant_key(grant), 'state', 'target')
+  local state, target = held[1], held[2]
+  if not state and not a.selected then return { 'unknown', grant } end
+  local is_live = state == 'PENDING' or state == 'ACTIVE'
+  if is_live or (state and not a.selected) then
+    if is_live then
+      live[grant] = target
+      matched = matched + 1
+    elseif state == 'REVOKING' then
+      going[grant] = target
+    end
+    if not row_of[target] then
+      row_of[target] = { target = target, grants = {}, principal = principal_of(grant) }
+      table.insert(rows, row_of[target])
+    end
+    table.insert(row_of[target].grants, grant)
   end
-  -- Also where it is going already: whoever asks again does not wait for a backoff.
-  wish_changed(target, 'deletes')
 end
-audit(a.audit_event)
-return { 'accepted', a.job, a.grant }
+
+local over = next(live) == nil and next(going) == nil
+make_job(a.job, a.job_body, 'REVOKE', rows, 'REVOKE', over)
+redis.call('HSET', job_key(a.job), 'matched', matched)
+remember_request(a.job, a.selected and '' or a.grants[1], over)
+for grant in pairs(live) do revoke_grant(grant, 'REVOKED', a.by, a.job) end
+for grant in pairs(going) do redis.call('HSET', grant_key(grant), 'job', a.job) end
+for _, row in ipairs(rows) do
+  -- Also where it is going already: whoever asks again does not wait for a backoff.
+  if not over then wish_changed(row.target, 'deletes') end
+  for _, grant in ipairs(row.grants) do audit_about(a.audit_event, grant, row.target) end
+end
+if #rows == 0 then audit(a.audit_event) end
+return { 'accepted', a.job, a.selected and '' or a.grants[1] }

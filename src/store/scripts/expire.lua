@@ -1,7 +1,8 @@
 -- Ends a grant whose time is up (I6, I10). Checks the grant's own time, which an extension moves.
 --
 -- Flags: allow-oom.
--- Argument: grant, job, job_body, own_now (ms, the caller's clock), audit_event, audit_length, retention, request_life.
+-- Argument: grant, job, job_body, own_now (ms, the caller's clock), audit_event (the target is put in
+-- here), audit_length, retention, request_life.
 -- Returns {'expired'}, {'not_due'} where either clock says that the time is not up, or {'over'} where there is
 -- nothing to end.
 
@@ -14,7 +15,8 @@ end
 if expire > now or expire > a.own_now then return { 'not_due' } end
 
 revoke_grant(a.grant, 'EXPIRED', 'expiry', a.job)
-make_job(a.job, a.job_body, target, { a.grant }, 'EXPIRE', false)
+make_job(a.job, a.job_body, 'EXPIRE', { { target = target, grants = { a.grant }, principal = principal_of(a.grant) } },
+  'EXPIRE', false)
 wish_changed(target, 'deletes')
-audit(a.audit_event)
+audit_about(a.audit_event, a.grant, target)
 return { 'expired' }

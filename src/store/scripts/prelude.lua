@@ -22,9 +22,15 @@ local function target_key(target) return P .. 'target:' .. target end
 local function grant_key(grant) return P .. 'grant:' .. grant end
 local function job_key(job) return P .. 'job:' .. job end
 local function todo_key(job) return P .. 'job:' .. job .. ':todo' end
+local function requests_key(job) return P .. 'job:' .. job .. ':requests' end
 local function targets_key(job) return P .. 'job:' .. job .. ':targets' end
 local function ready_key(subscription, bucket) return P .. 'ready:' .. subscription .. ':' .. bucket end
 local function lane_key(subscription) return P .. 'lane:' .. subscription end
+
+-- Lists by which grants and jobs are found: sorted sets of ids, all of one score, so that they are in the order of the
+-- ids. Live grants have lists of their own: what a revocation may end is found whatever has ended before.
+local function grant_list(of, name) return P .. 'grants:' .. of .. ':' .. name end
+local function job_list(name) return P .. 'jobs:' .. name end
 
 -- A target is `/subscriptions/{guid}/…|{object id}`: its lane is its subscription.
 local function lane_of(target)
@@ -42,6 +48,14 @@ end
 local function job_changed(job)
   redis.call('HINCRBY', job_key(job), 'version', 1)
   return redis.call('XADD', P .. 'events', 'MAXLEN', '~', 100000, '*', 'job', job)
+end
+
+-- The same from a template, about one grant.
+local function audit_about(template, grant, target)
+  local event = cjson.decode(template)
+  event.grant = grant
+  event.cluster, event.principal = string.match(target, '^(.*)|(.*)$')
+  audit(cjson.encode(event))
 end
 
 local function fields(list)
@@ -118,38 +132,64 @@ local function wish_changed(target, bucket)
   end
 end
 
+-- Enters a record into the lists of these names, and remembers them for the day on which it is forgotten.
+local function enlist(key, id, list, names)
+  redis.call('HSET', key, 'lists', cjson.encode(names))
+  for _, name in ipairs(names) do redis.call('ZADD', list(name), 0, id) end
+end
+
+-- When what is over is forgotten, in `retired` by member `grant:ID` or `job:ID`; never earlier than was said before.
+local function retire(member, after)
+  redis.call('ZADD', P .. 'retired', 'GT', now + after, member)
+end
+
 -- A job is over: whoever watches is told, and it is kept for a while.
 local function finish_job(job, state)
   local key = job_key(job)
   redis.call('HSET', key, 'state', state, 'finished', now)
   redis.call('HDEL', key, 'next')
   redis.call('HSET', key, 'token', job_changed(job))
-  redis.call('PEXPIRE', key, a.retention)
-  redis.call('PEXPIRE', targets_key(job), a.retention)
+  retire('job:' .. job, a.retention)
 end
 
--- Makes a job with one target. `over`: it has nothing to wait for.
-local function make_job(job, body, target, grants, kind, over)
+-- Makes a job with these targets, [{target, grants, principal}]; `principal` is JSON, as the grants' bodies have it.
+-- `waits_as` is the kind by which its targets conclude it; `over`: it has nothing to wait for.
+local function make_job(job, body, kind, targets, waits_as, over)
   local key = job_key(job)
-  redis.call('HSET', key, 'v', 1, 'body', body, 'kind', kind, 'state', over and 'SUCCEEDED' or 'QUEUED',
-    'created', now, 'attempts', 0, 'total', 1, 'done', over and 1 or 0, 'version', 0)
-  redis.call('HSET', targets_key(job), 's:' .. target, over and 'SUCCEEDED' or 'QUEUED', 'a:' .. target, 0,
-    'g:' .. target, cjson.encode(grants))
-  if over then
-    finish_job(job, 'SUCCEEDED')
-  else
-    redis.call('SADD', todo_key(job), target)
-    redis.call('HSET', target_key(target), 'j:' .. job, cjson.encode({ kind = kind, grants = grants }))
-    job_changed(job)
+  local state = over and 'SUCCEEDED' or 'QUEUED'
+  redis.call('HSET', key, 'v', 1, 'body', body, 'kind', kind, 'state', state, 'created', now, 'attempts', 0,
+    'total', #targets, 'done', over and #targets or 0, 'version', 0)
+  local lists, principals, clusters = { 'all' }, 0, 0
+  local listed = {}
+  for _, row in ipairs(targets) do
+    local place, oid = string.match(row.target, '^(.*)|(.*)$')
+    if not listed[oid] then principals = principals + 1; table.insert(lists, 'principal:' .. oid) end
+    if not listed[place] then clusters = clusters + 1; table.insert(lists, 'cluster:' .. place) end
+    listed[oid], listed[place] = true, true
+    redis.call('HSET', targets_key(job), 's:' .. row.target, state, 'a:' .. row.target, 0,
+      'g:' .. row.target, cjson.encode(row.grants), 'q:' .. row.target, row.principal)
+    if not over then
+      redis.call('SADD', todo_key(job), row.target)
+      redis.call('HSET', target_key(row.target), 'j:' .. job, cjson.encode({ kind = waits_as, grants = row.grants }))
+    end
+  end
+  -- What all targets have in common is the job's own.
+  if principals == 1 then redis.call('HSET', key, 'principal', targets[1].principal) end
+  if clusters == 1 then redis.call('HSET', key, 'cluster', string.match(targets[1].target, '^(.*)|')) end
+  if given(a.request_id) then table.insert(lists, 'request:' .. a.request_id) end
+  enlist(key, job, job_list, lists)
+  if over then finish_job(job, 'SUCCEEDED') else job_changed(job) end
+end
+
+-- What a request is answered with is kept as long as its record, however long ago it was over.
+local function outlive_request(job, grant)
+  for _, member in ipairs({ 'job:' .. job, 'grant:' .. grant }) do
+    redis.call('ZADD', P .. 'retired', 'XX', 'GT', now + a.request_life, member)
   end
 end
 
 -- I3: the record of an idempotency key. Returns an answer if the key was used before.
 local function replay()
-  local function outlive(kept)
-    local life = redis.call('PTTL', kept)
-    if life > 0 and life < a.request_life then redis.call('PEXPIRE', kept, a.request_life) end
-  end
   local key = P .. 'req:' .. a.caller .. ':' .. a.request_id
   local known = fields(redis.call('HGETALL', key))
   if not known.hash then return nil end
@@ -157,18 +197,21 @@ local function replay()
   -- The replay renews the record's life, and that of what it answers with; it is a write, so that waiting for
   -- replicas covers it.
   redis.call('HSET', key, 'seen', now)
-  outlive(key)
-  outlive(job_key(known.job))
-  outlive(targets_key(known.job))
-  if known.grant then outlive(grant_key(known.grant)) end
+  local life = redis.call('PTTL', key)
+  if life > 0 and life < a.request_life then redis.call('PEXPIRE', key, a.request_life) end
+  outlive_request(known.job, known.grant or '')
   return { 'replayed', known.job, known.grant or '' }
 end
 
 local function remember_request(job, grant, over)
   local key = P .. 'req:' .. a.caller .. ':' .. a.request_id
   redis.call('HSET', key, 'v', 1, 'hash', a.hash, 'job', job, 'grant', grant)
-  redis.call('HSET', job_key(job), 'request', key)
-  if over then redis.call('PEXPIRE', key, a.request_life) end
+  if over then
+    redis.call('PEXPIRE', key, a.request_life)
+    outlive_request(job, grant)
+  else
+    redis.call('SADD', requests_key(job), key)
+  end
 end
 
 -- Ends what a job had to do on one target; the job is over when no target is left.
@@ -190,7 +233,21 @@ local function finish_job_target(job, target, state, failure)
   if number(record.SUPERSEDED) > 0 then final = 'SUPERSEDED' end
   if number(record.FAILED) > 0 then final = 'FAILED' end
   finish_job(job, final)
-  if record.request then redis.call('PEXPIRE', record.request, a.request_life) end
+  for _, request in ipairs(redis.call('SMEMBERS', requests_key(job))) do
+    redis.call('PEXPIRE', request, a.request_life)
+  end
+  redis.call('DEL', requests_key(job))
+end
+
+-- A grant calls for nothing any more: it goes from the lists of live ones to the others.
+local function leave_the_living(grant)
+  redis.call('ZREM', P .. 'expiries', grant)
+  local names = redis.call('HGET', grant_key(grant), 'lists')
+  for _, name in ipairs(names and cjson.decode(names) or {}) do
+    if redis.call('ZREM', grant_list('live', name), grant) == 1 then
+      redis.call('ZADD', grant_list('past', name), 0, grant)
+    end
+  end
 end
 
 -- Ends a grant for good.
@@ -198,8 +255,8 @@ local function finish_grant(grant, ending)
   local key = grant_key(grant)
   local target = redis.call('HGET', key, 'target')
   redis.call('HSET', key, 'state', 'ENDED', 'ending', ending, 'updated', now, 'ended', now)
-  redis.call('PEXPIRE', key, a.retention)
-  redis.call('ZREM', P .. 'expiries', grant)
+  leave_the_living(grant)
+  retire('grant:' .. grant, a.retention)
   redis.call('HDEL', target_key(target), 'g:' .. grant)
 end
 
@@ -207,5 +264,44 @@ end
 local function revoke_grant(grant, ending, by, job)
   redis.call('HSET', grant_key(grant), 'state', 'REVOKING', 'ending', ending, 'updated', now, 'ended_by', by,
     'job', job)
-  redis.call('ZREM', P .. 'expiries', grant)
+  leave_the_living(grant)
+end
+
+-- The end that a request asks for: ms, or '' for never.
+local function asked_end()
+  if given(a.ttl) then return now + a.ttl end
+  if given(a.expire) then return a.expire end
+  return ''
+end
+
+-- Moves a live grant's end to the later of its own and another; says whether that changes it.
+local function move_end(grant, another)
+  local key = grant_key(grant)
+  local own = redis.call('HGET', key, 'expire') or ''
+  if own == '' or (another ~= '' and another <= tonumber(own)) then return false end
+  redis.call('HSET', key, 'expire', another, 'updated', now)
+  if another == '' then
+    redis.call('ZREM', P .. 'expiries', grant)
+  else
+    redis.call('ZADD', P .. 'expiries', another, grant)
+  end
+  return true
+end
+
+-- Who has a grant, as JSON.
+local function principal_of(grant)
+  return cjson.encode(cjson.decode(redis.call('HGET', grant_key(grant), 'body')).principal)
+end
+
+-- Whether a job waits for a target because of one of its grants.
+local function is_awaited(target, grant)
+  local record = redis.call('HGETALL', target_key(target))
+  for i = 1, #record, 2 do
+    if string.match(record[i], '^j:') then
+      for _, awaited in ipairs(cjson.decode(record[i + 1]).grants) do
+        if awaited == grant then return true end
+      end
+    end
+  end
+  return false
 end

@@ -109,7 +109,7 @@ for _, change in ipairs(a.grants) do
     elseif change.to ~= change.from then
       redis.call('HSET', grant_key(change.id), 'state', change.to, 'ending', change.ending, 'updated', now)
       if change.to == 'ACTIVE' then redis.call('HSET', grant_key(change.id), 'active', 1) end
-      if change.to == 'REVOKING' then redis.call('ZREM', P .. 'expiries', change.id) end
+      if change.to == 'REVOKING' then leave_the_living(change.id) end
     end
     if given(change.audit_event) then audit(change.audit_event) end
   end

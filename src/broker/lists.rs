@@ -1,0 +1,264 @@
+//! `ListGrants`, `ListJobs` and `ListJobTargets`: by page, newest first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::follow::GrantWithEffects;
+use super::page::{InvalidPageToken, PageSize, key_in, token_behind};
+use super::request::{Caller, GrantQuery, JobQuery, JobTargetQuery, RequestedSelector};
+use super::roles::role_id;
+use super::{Broker, BrokerError, payload};
+use crate::domain::grant::{Grant, Phase};
+use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::job::{Job, JobTarget};
+use crate::domain::selector::GrantSelector;
+use crate::store::{Found, JobSelector, Lives, StoreError, TargetRecord};
+
+/// How many records are looked at for one page before it is given as it is, shorter than asked for: a
+/// query that hardly anything matches does not hold a caller up.
+const MOST_LOOKED_AT: usize = 10_000;
+
+/// The fewest records that are looked at in one go.
+const LOOK: usize = 100;
+
+/// How many targets are read at a time.
+const READ_AT_ONCE: usize = 32;
+
+/// A page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// Newest first. May be fewer than asked for even where there are more.
+    pub rows: Vec<T>,
+    /// Where the next page begins; empty: there is none.
+    pub next: String,
+}
+
+impl Broker {
+    /// A page of grants, each with what is in place for it.
+    ///
+    /// # Errors
+    /// [`BrokerError::PageToken`] for a token of another query.
+    pub async fn list_grants(
+        &self,
+        caller: &Caller,
+        query: &GrantQuery,
+    ) -> Result<Page<GrantWithEffects>, BrokerError> {
+        let filter = filter_of(
+            "grants",
+            caller,
+            &payload::of_selector(&query.selector),
+            &query.phases,
+        );
+        let before = position(&query.token, &filter, GrantId::parse)?;
+        let selector = self.resolve(caller, &query.selector).await?;
+        let of = lives(&query.phases);
+        let page = page(
+            query.size,
+            &filter,
+            before,
+            |grant: &Grant| grant.id,
+            |grant: &Grant| query.phases.contains(&grant.state.into()),
+            |before, count| self.store.find_grants(&selector, of, before, count),
+        )
+        .await?;
+        Ok(Page {
+            rows: self.with_effects(page.rows).await?,
+            next: page.next,
+        })
+    }
+
+    /// A page of jobs, without their targets.
+    ///
+    /// # Errors
+    /// [`BrokerError::PageToken`] for a token of another query.
+    pub async fn list_jobs(
+        &self,
+        caller: &Caller,
+        query: &JobQuery,
+    ) -> Result<Page<Job>, BrokerError> {
+        let JobQuery {
+            principal,
+            cluster,
+            request_id,
+            states,
+            kinds,
+            size,
+            token,
+        } = query;
+        let asked = (principal, cluster, request_id, states, kinds);
+        let filter = filter_of("jobs", caller, &[], &asked);
+        let before = position(token, &filter, JobId::parse)?;
+        let principal = match principal {
+            Some(principal) => Some(self.principals.id(principal).await?),
+            None => None,
+        };
+        let selector = JobSelector {
+            principal,
+            cluster: cluster.clone(),
+            request: *request_id,
+        };
+        page(
+            *size,
+            &filter,
+            before,
+            |job: &Job| job.id,
+            |job: &Job| {
+                is_among(states.as_ref(), &job.state) && is_among(kinds.as_ref(), &job.kind)
+            },
+            |before, count| self.store.find_jobs(&selector, before, count),
+        )
+        .await
+    }
+
+    /// A page of a job's targets, in the order of their clusters and principals.
+    ///
+    /// # Errors
+    /// [`BrokerError::JobNotFound`]; [`BrokerError::PageToken`] for a token of another query.
+    pub async fn list_job_targets(
+        &self,
+        query: &JobTargetQuery,
+    ) -> Result<Page<JobTarget>, BrokerError> {
+        let filter = format!("job targets {} {:?}", query.job, query.states);
+        let after = match query.token.as_str() {
+            "" => None,
+            token => Some(
+                key_in(token, &filter)?
+                    .parse::<TargetId>()
+                    .map_err(|_| InvalidPageToken)?,
+            ),
+        };
+        let all = self
+            .store
+            .job_targets(query.job)
+            .await?
+            .ok_or(BrokerError::JobNotFound(query.job))?;
+        let mut rest = all.into_iter().filter(|target| {
+            is_among(query.states.as_ref(), &target.state)
+                && after
+                    .as_ref()
+                    .is_none_or(|after| target.id.to_string() > after.to_string())
+        });
+        let rows: Vec<JobTarget> = rest.by_ref().take(query.size.rows()).collect();
+        let next = match (rows.last(), rest.next()) {
+            (Some(last), Some(_)) => token_behind(&last.id.to_string(), &filter),
+            _ => String::new(),
+        };
+        Ok(Page { rows, next })
+    }
+
+    /// A selector as it was asked for → one that says who is meant.
+    pub(super) async fn resolve(
+        &self,
+        caller: &Caller,
+        asked: &RequestedSelector,
+    ) -> Result<GrantSelector, BrokerError> {
+        let principal = match &asked.principal {
+            Some(principal) => Some(self.principals.id(principal).await?),
+            None => None,
+        };
+        let key = asked.external_key.clone();
+        Ok(GrantSelector {
+            principal,
+            cluster: asked.cluster.clone(),
+            role: asked.role.map(role_id),
+            namespaces: asked.namespaces.clone(),
+            labels: asked.labels.clone(),
+            requested_by: asked.requested_by.clone(),
+            external_key: key.map(|key| (caller.0.clone(), key)),
+        })
+    }
+
+    async fn with_effects(&self, grants: Vec<Grant>) -> Result<Vec<GrantWithEffects>, BrokerError> {
+        let targets: BTreeSet<TargetId> = grants.iter().map(|grant| grant.target.clone()).collect();
+        let read = |id: TargetId| async move {
+            let record = self.store.target(&id).await?;
+            Ok::<_, StoreError>((id, record))
+        };
+        let records: BTreeMap<TargetId, TargetRecord> = stream::iter(targets)
+            .map(read)
+            .buffer_unordered(READ_AT_ONCE)
+            .try_collect()
+            .await?;
+        let beside = |grant: Grant| {
+            let effects = records[&grant.target].effects.values();
+            GrantWithEffects::new(grant, effects)
+        };
+        Ok(grants.into_iter().map(beside).collect())
+    }
+}
+
+/// Reads on until the page is full, nothing is left, or enough was looked at.
+async fn page<T, Id, R>(
+    size: PageSize,
+    filter: &str,
+    mut before: Option<Id>,
+    id_of: impl Fn(&T) -> Id,
+    is_asked_for: impl Fn(&T) -> bool,
+    find: impl Fn(Option<Id>, usize) -> R,
+) -> Result<Page<T>, BrokerError>
+where
+    Id: Copy + ToString,
+    R: Future<Output = Result<Found<T, Id>, StoreError>>,
+{
+    let mut rows = Vec::new();
+    let look = (size.rows() + 1).max(LOOK);
+    for _ in 0..MOST_LOOKED_AT.div_ceil(look) {
+        let found = find(before, look).await?;
+        for row in found.rows.into_iter().filter(&is_asked_for) {
+            if let Some(last) = rows.last().filter(|_| rows.len() == size.rows()) {
+                let next = token_behind(&id_of(last).to_string(), filter);
+                return Ok(Page { rows, next });
+            }
+            rows.push(row);
+        }
+        before = found.looked_to;
+        if before.is_none() {
+            break;
+        }
+    }
+    let next = before.map(|id| token_behind(&id.to_string(), filter));
+    Ok(Page {
+        rows,
+        next: next.unwrap_or_default(),
+    })
+}
+
+/// What a page token is bound to: everything that is asked, and who asks.
+fn filter_of(
+    list: &str,
+    caller: &Caller,
+    parts: &[String],
+    besides: &impl std::fmt::Debug,
+) -> String {
+    format!("{list} {:?} {parts:?} {besides:?}", caller.0)
+}
+
+/// Where a page begins; `None`: at the newest.
+fn position<Id, E>(
+    token: &str,
+    filter: &str,
+    parse: impl Fn(&str) -> Result<Id, E>,
+) -> Result<Option<Id>, InvalidPageToken> {
+    match token {
+        "" => Ok(None),
+        token => parse(&key_in(token, filter)?)
+            .map(Some)
+            .map_err(|_| InvalidPageToken),
+    }
+}
+
+fn is_among<T: Ord>(asked: Option<&BTreeSet<T>>, found: &T) -> bool {
+    asked.is_none_or(|asked| asked.contains(found))
+}
+
+/// In which lists grants of these phases are.
+fn lives(phases: &BTreeSet<Phase>) -> Lives {
+    let live = phases.iter().any(|phase| Phase::LIVE.contains(phase));
+    let past = phases.iter().any(|phase| !Phase::LIVE.contains(phase));
+    match (live, past) {
+        (true, true) => Lives::Either,
+        (_, false) => Lives::Live,
+        (false, true) => Lives::Past,
+    }
+}

@@ -1,0 +1,273 @@
+//! `validate_only`: what a request would change, and nothing is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::grant::ends_in_the_future;
+use super::request::{
+    Caller, ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RevokeRequest,
+};
+use super::{Broker, BrokerError};
+use crate::domain::access::Access;
+use crate::domain::cluster::Finding;
+use crate::domain::effect::PassTime;
+use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
+use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::preview::{PlannedEffect, preview};
+use crate::domain::selector::GrantSelector;
+use crate::domain::target::Target;
+use crate::store::{Lives, TargetRecord};
+
+/// How many planned effects are told.
+const MOST_TOLD: usize = 1_000;
+
+/// What a `Grant` would come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlannedGrant {
+    /// The grant as it would be, without ids of its own; or the one that the external key names.
+    pub grant: Grant,
+    /// Whether it is there already.
+    pub exists: bool,
+    /// What would be done for it.
+    pub effects: Vec<PlannedEffect>,
+    /// What is worth knowing beside it.
+    pub findings: Vec<Finding>,
+}
+
+/// What a `Revoke` would come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlannedRevocation {
+    /// The live grants that it would end.
+    pub grants: Vec<Grant>,
+    /// What would be done; at most the first 1,000.
+    pub effects: Vec<(TargetId, PlannedEffect)>,
+}
+
+impl Broker {
+    /// What the same `Grant` without `validate_only` would do.
+    ///
+    /// # Errors
+    /// Those that it would have.
+    pub async fn plan_grant(
+        &self,
+        caller: &Caller,
+        request: GrantRequest,
+    ) -> Result<PlannedGrant, BrokerError> {
+        let checked = self.check_grant(&request).await?;
+        let target_id = TargetId {
+            cluster: request.cluster.clone(),
+            principal: checked.principal.id,
+        };
+        let (mut target, record) = self.whole_target(&target_id).await?;
+        let expiry = expiry_of(request.end, record.now);
+        let access = Access {
+            role: checked.role,
+            namespaces: request.access.namespaces.clone(),
+        };
+        let named = self
+            .named_by_key(caller, &request, &target_id, &access)
+            .await?;
+        let exists = named.is_some();
+        let grant = match named {
+            Some(grant) => Grant {
+                expiry: grant.expiry.max(expiry),
+                ..grant
+            },
+            None => Grant {
+                id: GrantId::new(Uuid::nil()),
+                target: target_id,
+                principal: checked.principal,
+                access,
+                state: GrantState::Pending,
+                create_time: record.now,
+                expiry,
+                update_time: record.now,
+                end_time: None,
+                was_active: false,
+                requested_by: caller.0.clone(),
+                ended_by: String::new(),
+                justification: request.justification,
+                labels: request.labels,
+                external_key: request.external_key,
+                on_behalf_of: request.on_behalf_of,
+                job: JobId::new(Uuid::nil()),
+                last_error: None,
+            },
+        };
+        target.grants.retain(|other| other.id != grant.id);
+        target.grants.push(grant.clone());
+        // Another cluster under the same id has none of what is known of the old one's.
+        if !record.cluster_uid.is_empty() && record.cluster_uid != checked.cluster.resource_uid {
+            target.effects.clear();
+            target.grants.retain(|other| other.id == grant.id);
+        }
+        let (findings, others) = self.fresh_findings_beside(&grant).await;
+        let mut effects = preview(
+            &target,
+            &grant.calls_for(),
+            self.store.instance().await?,
+            self.time(&record),
+        );
+        for effect in &mut effects {
+            if let Some(other) = others.iter().find(|other| other.is_at(&effect.at)) {
+                *effect = PlannedEffect::found(other.name, effect.at.clone());
+            }
+        }
+        Ok(PlannedGrant {
+            grant,
+            exists,
+            effects,
+            findings,
+        })
+    }
+
+    /// What the same `ExtendGrant` without `validate_only` would do: the grant as it would be, and the
+    /// effects.
+    ///
+    /// # Errors
+    /// Those that it would have.
+    pub async fn plan_extension(
+        &self,
+        request: &ExtendRequest,
+    ) -> Result<(Grant, Vec<PlannedEffect>), BrokerError> {
+        ends_in_the_future(request.end, Timestamp::now())?;
+        let grant = self.grant_of(request.grant).await?;
+        if !grant.state.is_live() {
+            return Err(BrokerError::GrantEnded(grant.id));
+        }
+        let (mut target, record) = self.whole_target(&grant.target).await?;
+        let grant = Grant {
+            expiry: grant.expiry.max(expiry_of(request.end, record.now)),
+            ..grant
+        };
+        target.grants.retain(|other| other.id != grant.id);
+        target.grants.push(grant.clone());
+        let instance = self.store.instance().await?;
+        let effects = preview(&target, &grant.calls_for(), instance, self.time(&record));
+        Ok((grant, effects))
+    }
+
+    /// What the same `Revoke` without `validate_only` would do.
+    ///
+    /// # Errors
+    /// Those that it would have.
+    pub async fn plan_revocation(
+        &self,
+        caller: &Caller,
+        request: &RevokeRequest,
+    ) -> Result<PlannedRevocation, BrokerError> {
+        let grants = match &request.grants {
+            RequestedGrants::One(id) => {
+                let grant = self.grant_of(*id).await?;
+                Some(grant)
+                    .filter(|grant| grant.state.is_live())
+                    .into_iter()
+                    .collect()
+            }
+            RequestedGrants::Matching { selector, most } => {
+                let selector = self.resolve(caller, selector).await?;
+                self.live_matches(&selector, *most).await?
+            }
+        };
+        let mut by_target: BTreeMap<TargetId, Vec<&Grant>> = BTreeMap::new();
+        for grant in &grants {
+            by_target
+                .entry(grant.target.clone())
+                .or_default()
+                .push(grant);
+        }
+        let instance = self.store.instance().await?;
+        let mut effects = Vec::new();
+        for (id, ending) in by_target {
+            if effects.len() >= MOST_TOLD {
+                break;
+            }
+            let (mut target, record) = self.whole_target(&id).await?;
+            let ids: BTreeSet<GrantId> = ending.iter().map(|grant| grant.id).collect();
+            for grant in &mut target.grants {
+                if ids.contains(&grant.id) {
+                    grant.state = GrantState::Revoking(Ending::Revoked);
+                }
+            }
+            let places = ending.iter().flat_map(|grant| grant.calls_for()).collect();
+            let planned = preview(&target, &places, instance, self.time(&record));
+            effects.extend(planned.into_iter().map(|effect| (id.clone(), effect)));
+        }
+        effects.truncate(MOST_TOLD);
+        Ok(PlannedRevocation { grants, effects })
+    }
+
+    async fn grant_of(&self, id: GrantId) -> Result<Grant, BrokerError> {
+        self.store
+            .grant(id)
+            .await?
+            .ok_or(BrokerError::GrantNotFound(id))
+    }
+
+    /// The live grant that the request's external key names.
+    async fn named_by_key(
+        &self,
+        caller: &Caller,
+        request: &GrantRequest,
+        target: &TargetId,
+        access: &Access,
+    ) -> Result<Option<Grant>, BrokerError> {
+        let Some(key) = &request.external_key else {
+            return Ok(None);
+        };
+        let selector = GrantSelector {
+            external_key: Some((caller.0.clone(), key.clone())),
+            ..GrantSelector::default()
+        };
+        let found = self
+            .store
+            .find_grants(&selector, Lives::Live, None, 1)
+            .await?;
+        match found.rows.into_iter().next() {
+            Some(grant) if grant.target != *target || grant.access != *access => {
+                Err(BrokerError::ExternalKeyInUse {
+                    key: key.clone(),
+                    grant: grant.id,
+                })
+            }
+            named => Ok(named),
+        }
+    }
+
+    /// A target with its live grants.
+    async fn whole_target(&self, id: &TargetId) -> Result<(Target, TargetRecord), BrokerError> {
+        let record = self.store.target(id).await?;
+        let selector = GrantSelector {
+            principal: Some(id.principal),
+            cluster: Some(id.cluster.clone()),
+            ..GrantSelector::default()
+        };
+        let target = Target {
+            id: id.clone(),
+            generation: 0,
+            effects: record.effects.clone(),
+            grants: self.live_matches(&selector, usize::MAX).await?,
+            jobs: Vec::new(),
+            attempts: 0,
+        };
+        Ok((target, record))
+    }
+
+    fn time(&self, record: &TargetRecord) -> PassTime {
+        PassTime {
+            claimed: record.now,
+            now: record.now,
+            lag: self.lag,
+        }
+    }
+}
+
+fn expiry_of(end: RequestedEnd, now: Timestamp) -> Expiry {
+    match end {
+        RequestedEnd::Ttl(ttl) => Expiry::At(now.saturating_add(ttl).unwrap_or(Timestamp::MAX)),
+        RequestedEnd::At(time) => Expiry::At(time),
+        RequestedEnd::Permanent => Expiry::Never,
+    }
+}

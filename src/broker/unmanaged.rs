@@ -1,0 +1,170 @@
+//! What others have assigned: worth knowing for whoever relies on a grant, because it outlives the grant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use uuid::Uuid;
+
+use super::Broker;
+use crate::azure::{Azure, AzureError, Filter, Place, RoleAssignment};
+use crate::domain::cluster::{Finding, Severity, findings};
+use crate::domain::evaluate::holds_at;
+use crate::domain::grant::Grant;
+use crate::domain::ids::{ClusterId, InstanceId, Scope};
+use crate::domain::ownership::Description;
+use crate::domain::reason::Reason;
+
+/// How many assignments are remembered, over all clusters.
+const MOST_ASSIGNMENTS: u64 = 200_000;
+
+/// How long an answer waits for what is only worth knowing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The role assignments that others made, by cluster: those at it and above it, and, where Azure lists
+/// them with it, at its namespaces. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Unmanaged {
+    azure: Azure,
+    known: Cache<ClusterId, Arc<Vec<RoleAssignment>>>,
+}
+
+impl Unmanaged {
+    /// What was read is believed for `known_for`.
+    pub(super) fn new(azure: Azure, known_for: Duration) -> Self {
+        let weight = |_: &ClusterId, list: &Arc<Vec<RoleAssignment>>| {
+            u32::try_from(list.len() + 1).unwrap_or(u32::MAX)
+        };
+        Self {
+            azure,
+            known: Cache::builder()
+                .weigher(weight)
+                .max_capacity(MOST_ASSIGNMENTS)
+                .time_to_live(known_for)
+                .build(),
+        }
+    }
+
+    /// As it was at most a moment ago; `fresh`: as it is now. Concurrent misses make one call.
+    async fn at(
+        &self,
+        cluster: &ClusterId,
+        instance: InstanceId,
+        fresh: bool,
+    ) -> Result<Arc<Vec<RoleAssignment>>, Arc<AzureError>> {
+        if fresh {
+            self.known.invalidate(cluster).await;
+        }
+        let read = async {
+            let place = Place::Scope(Scope::Cluster(cluster.clone()));
+            let all = self
+                .azure
+                .role_assignments(&place, Filter::All, Uuid::new_v4())
+                .await?;
+            let others = all.into_iter().filter(|found| !is_ours(found, instance));
+            Ok(Arc::new(others.collect()))
+        };
+        self.known.try_get_with_by_ref(cluster, read).await
+    }
+}
+
+fn is_ours(found: &RoleAssignment, instance: InstanceId) -> bool {
+    let description = found.description.as_deref().and_then(Description::parse);
+    description.is_some_and(|description| description.instance == instance)
+}
+
+impl Broker {
+    /// What is worth knowing beside a grant: how its cluster is set up, and who else has assigned the same.
+    /// What cannot be read in good time is no reason to fail: then that is what is said.
+    pub(super) async fn findings_beside(&self, grant: &Grant) -> Vec<Finding> {
+        self.findings_read(grant, false).await.0
+    }
+
+    /// The same, from what Azure says now, and what others assigned that gives the same.
+    pub(super) async fn fresh_findings_beside(
+        &self,
+        grant: &Grant,
+    ) -> (Vec<Finding>, Vec<RoleAssignment>) {
+        self.findings_read(grant, true).await
+    }
+
+    async fn findings_read(
+        &self,
+        grant: &Grant,
+        fresh: bool,
+    ) -> (Vec<Finding>, Vec<RoleAssignment>) {
+        let read = async {
+            let cluster = self.clusters.get(&grant.target.cluster).await.ok()?;
+            let mut found = findings(&cluster);
+            let instance = self.store.instance().await.ok()?;
+            let others = self
+                .unmanaged
+                .at(&grant.target.cluster, instance, fresh)
+                .await;
+            let same = match others {
+                Ok(others) => of_the_same(grant, &others),
+                Err(error) => {
+                    tracing::warn!(cluster = %grant.target.cluster, %error, "what others assigned cannot be read");
+                    found.push(assignments_not_read(grant));
+                    Vec::new()
+                }
+            };
+            found.extend(same.iter().map(|other| finding(grant, other)));
+            Some((found, same))
+        };
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Some(read)) => read,
+            Ok(None) | Err(_) => (vec![assignments_not_read(grant)], Vec::new()),
+        }
+    }
+}
+
+/// The assignments that give the grant's principal what the grant calls for.
+fn of_the_same(grant: &Grant, others: &[RoleAssignment]) -> Vec<RoleAssignment> {
+    let calls_for = grant.calls_for();
+    let gives_the_same = |other: &&RoleAssignment| {
+        other.principal == grant.target.principal
+            && calls_for
+                .iter()
+                .any(|at| other.role == at.role && holds_at(&other.scope, &at.scope.to_string()))
+    };
+    others.iter().filter(gives_the_same).cloned().collect()
+}
+
+fn finding(grant: &Grant, other: &RoleAssignment) -> Finding {
+    let id = other.resource_id();
+    let in_the_way = grant.calls_for().iter().any(|at| other.is_at(at));
+    let remediation = format!("az role assignment delete --ids {id}");
+    match (&other.condition, in_the_way) {
+        (Some(_), true) => Finding {
+            severity: Severity::Error,
+            reason: Reason::ConditionalAssignmentExists.as_str(),
+            message: format!(
+                "role assignment {id}, which this broker did not make, gives the same under a condition; Azure takes no \
+                 second one, so the grant fails"
+            ),
+            remediation,
+        },
+        _ => Finding {
+            severity: Severity::Warning,
+            reason: "UNMANAGED_ASSIGNMENT",
+            message: format!(
+                "role assignment {id}, which this broker did not make, gives the same, and stays when the grant ends"
+            ),
+            remediation,
+        },
+    }
+}
+
+fn assignments_not_read(grant: &Grant) -> Finding {
+    Finding {
+        severity: Severity::Info,
+        reason: "ASSIGNMENTS_NOT_READ",
+        message: format!(
+            "what others have assigned at {} could not be read in time: an assignment of somebody else's that gives the \
+             same would outlive the grant",
+            grant.target.cluster
+        ),
+        remediation: "Ask again with validate_only".to_owned(),
+    }
+}

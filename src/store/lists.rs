@@ -1,0 +1,230 @@
+//! Lists of grants and jobs, newest first.
+//!
+//! Each grant and each job is entered into a list for each thing it is looked for by. A query is answered
+//! from the shortest of the lists that hold all that it asks for; what else it asks for is looked at in
+//! the records.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::accept::parse;
+use super::codec::{self, Hash};
+use super::error::StoreError;
+use super::{NewGrant, Store};
+use crate::domain::grant::Grant;
+use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, RequestId};
+use crate::domain::job::{Job, JobTarget};
+use crate::domain::naming::ExternalKey;
+use crate::domain::selector::GrantSelector;
+
+/// Which grants a list is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lives {
+    /// Those that call for access.
+    Live,
+    /// Those that are going, or have ended.
+    Past,
+    /// All.
+    Either,
+}
+
+/// Which jobs are meant: those for which all that is there holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct JobSelector {
+    /// Jobs that are, or were, about this principal.
+    pub principal: Option<PrincipalId>,
+    /// Jobs that are, or were, about this cluster.
+    pub cluster: Option<ClusterId>,
+    /// Jobs of this idempotency key.
+    pub request: Option<RequestId>,
+}
+
+/// The lists that a grant is in: by which it can be found.
+pub(super) fn lists_of(grant: &NewGrant) -> Vec<String> {
+    let mut lists = vec![
+        "all".to_owned(),
+        by_principal(grant.target.principal),
+        by_cluster(&grant.target.cluster),
+        by_caller(&grant.request.caller),
+    ];
+    lists.extend(
+        grant
+            .labels
+            .iter()
+            .map(|(key, value)| by_label(key.as_str(), value.as_str())),
+    );
+    let external_key = grant.external_key.as_ref();
+    lists.extend(external_key.map(|key| by_external_key(&grant.request.caller, key)));
+    lists
+}
+
+/// The lists each of which holds every grant that `selector` means.
+fn lists_for(selector: &GrantSelector) -> Vec<String> {
+    let GrantSelector {
+        principal,
+        cluster,
+        labels,
+        requested_by,
+        external_key,
+        role: _,
+        namespaces: _,
+    } = selector;
+    let mut lists = vec!["all".to_owned()];
+    lists.extend(principal.map(by_principal));
+    lists.extend(cluster.as_ref().map(by_cluster));
+    lists.extend(
+        labels
+            .iter()
+            .map(|(key, value)| by_label(key.as_str(), value.as_str())),
+    );
+    lists.extend(requested_by.as_deref().map(by_caller));
+    lists.extend(
+        external_key
+            .iter()
+            .map(|(caller, key)| by_external_key(caller, key)),
+    );
+    lists
+}
+
+fn by_principal(id: PrincipalId) -> String {
+    format!("principal:{id}")
+}
+
+fn by_cluster(id: &ClusterId) -> String {
+    format!("cluster:{id}")
+}
+
+fn by_caller(caller: &str) -> String {
+    format!("requested_by:{caller}")
+}
+
+/// No key has a `=` in it.
+fn by_label(key: &str, value: &str) -> String {
+    format!("label:{key}={value}")
+}
+
+/// The caller's length stands before it, so that no caller and key run together to another's.
+pub(super) fn by_external_key(caller: &str, key: &ExternalKey) -> String {
+    format!("external_key:{}:{caller}:{key}", caller.len())
+}
+
+#[derive(Serialize)]
+struct ListArgument<'a> {
+    record: &'a str,
+    families: &'a [&'a str],
+    names: &'a [String],
+    before: String,
+    count: usize,
+}
+
+/// Ids and records, as the script answers.
+type Rows = Vec<(String, HashMap<String, String>)>;
+
+/// Some of what a query means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found<T, Id> {
+    /// What was found, newest first; may be nothing even where more is to be found.
+    pub rows: Vec<T>,
+    /// How far was looked: what comes before this id has not been. `None`: everything was looked at.
+    pub looked_to: Option<Id>,
+}
+
+impl Store {
+    /// Looks at `count` grants, the newest whose ids come before `before`, and gives those of them that
+    /// `selector` means. O(count), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn find_grants(
+        &self,
+        selector: &GrantSelector,
+        of: Lives,
+        before: Option<GrantId>,
+        count: usize,
+    ) -> Result<Found<Grant, GrantId>, StoreError> {
+        let families: &[&str] = match of {
+            Lives::Live => &["grants:live:"],
+            Lives::Past => &["grants:past:"],
+            Lives::Either => &["grants:live:", "grants:past:"],
+        };
+        let argument = ListArgument {
+            record: "grant",
+            families,
+            names: &lists_for(selector),
+            before: before.map(|id| id.to_string()).unwrap_or_default(),
+            count,
+        };
+        let rows: Rows = self.run(&self.scripts.list, &argument).await?;
+        let full = rows.len() == count;
+        let mut found = Vec::new();
+        let mut looked_to = None;
+        for (id, fields) in rows {
+            let key = self.key(&format!("grant:{id}"));
+            let id = parse(&key, &id)?;
+            looked_to = Some(id);
+            let grant = codec::read_grant(id, &Hash::new(key, fields)?)?;
+            if selector.matches(&grant) {
+                found.push(grant);
+            }
+        }
+        Ok(Found {
+            rows: found,
+            looked_to: looked_to.filter(|_| full),
+        })
+    }
+
+    /// Looks at `count` jobs, the newest whose ids come before `before`, and gives those of them that
+    /// `selector` means, without their targets. O(count), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn find_jobs(
+        &self,
+        selector: &JobSelector,
+        before: Option<JobId>,
+        count: usize,
+    ) -> Result<Found<Job, JobId>, StoreError> {
+        let mut names = vec!["all".to_owned()];
+        names.extend(selector.principal.map(by_principal));
+        names.extend(selector.cluster.as_ref().map(by_cluster));
+        names.extend(selector.request.map(|id| format!("request:{id}")));
+        let argument = ListArgument {
+            record: "job",
+            families: &["jobs:"],
+            names: &names,
+            before: before.map(|id| id.to_string()).unwrap_or_default(),
+            count,
+        };
+        let rows: Rows = self.run(&self.scripts.list, &argument).await?;
+        let full = rows.len() == count;
+        let mut found = Vec::new();
+        let mut looked_to = None;
+        for (id, fields) in rows {
+            let key = self.key(&format!("job:{id}"));
+            let id = parse(&key, &id)?;
+            looked_to = Some(id);
+            let hash = Hash::new(key, fields)?;
+            // A job of many targets is in many lists, and its record alone says in which.
+            if codec::is_in_lists(&hash, &names)? {
+                found.push(codec::read_job(id, &hash, Vec::new())?);
+            }
+        }
+        Ok(Found {
+            rows: found,
+            looked_to: looked_to.filter(|_| full),
+        })
+    }
+
+    /// All targets of a job, in the order of their clusters and principals; `None` where there is no such
+    /// job. O(targets), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn job_targets(&self, id: JobId) -> Result<Option<Vec<JobTarget>>, StoreError> {
+        let Some((_, targets)) = self.job_hashes(id).await? else {
+            return Ok(None);
+        };
+        codec::read_job_targets(&targets, usize::MAX).map(Some)
+    }
+}

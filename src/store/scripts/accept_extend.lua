@@ -1,0 +1,28 @@
+-- Accepts a later end of a live grant (I1, I3, I10).
+--
+-- Flags: none, so that it is refused with grants when Redis reaches its memory limit.
+-- Argument: caller, request_id, hash, grant, job, job_body, ttl (ms) or expire (ms), audit_event, audit_length,
+-- retention (ms), request_life (ms).
+-- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, {'unknown', grant} where there is no such grant, or
+-- {'ended', grant} where it is live no more.
+
+local answer = replay()
+if answer then return answer end
+
+local held = redis.call('HMGET', grant_key(a.grant), 'state', 'target')
+local state, target = held[1], held[2]
+if not state then return { 'unknown', a.grant } end
+if state ~= 'PENDING' and state ~= 'ACTIVE' then return { 'ended', a.grant } end
+
+-- An earlier extension to the same end may not be written yet: then this one waits for that.
+local moved = move_end(a.grant, asked_end())
+local over = state == 'ACTIVE' and not moved and not is_awaited(target, a.grant)
+make_job(a.job, a.job_body, 'EXTEND', { { target = target, grants = { a.grant }, principal = principal_of(a.grant) } },
+  'EXTEND', over)
+remember_request(a.job, a.grant, over)
+if not over then
+  redis.call('HSET', grant_key(a.grant), 'job', a.job)
+  wish_changed(target, 'writes')
+end
+audit(a.audit_event)
+return { 'accepted', a.job, a.grant }
