@@ -19,9 +19,13 @@ azure:
 ";
 
 fn broker(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    broker_with(FILE, arguments, variables)
+}
+
+fn broker_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("broker.yaml");
-    fs::write(&file, FILE).unwrap();
+    fs::write(&file, config).unwrap();
     Command::new(env!("CARGO_BIN_EXE_aks-access-broker"))
         .args(arguments)
         .arg("--config")
@@ -95,6 +99,94 @@ fn serve_does_not_start_before_the_operator_has_accepted_that_callers_are_unauth
     assert!(
         told.contains("not authenticated yet")
             && told.contains("server.allow_unauthenticated_callers"),
+        "{told}"
+    );
+}
+
+/// What AKS's webhook puts into the environment of a pod.
+const INJECTED: [(&str, &str); 4] = [
+    ("AZURE_CLIENT_ID", "44444444-4444-4444-8444-444444444444"),
+    ("AZURE_TENANT_ID", "33333333-3333-4333-8333-333333333333"),
+    (
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "/var/run/secrets/azure/tokens/azure-identity-token",
+    ),
+    ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/"),
+];
+
+fn checked(config: &str, variables: &[(&str, &str)]) -> Output {
+    broker_with(
+        config,
+        &["config", "check"],
+        &[variables, &[SUBSCRIPTIONS]].concat(),
+    )
+}
+
+#[test]
+fn in_a_pod_with_workload_identity_the_webhook_s_variables_are_the_defaults() {
+    let whole = checked(
+        "azure: {cloud: usgovernment, credential: {workload_identity: {}}}",
+        &INJECTED,
+    );
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    for part in [
+        "tenant_id: 33333333-3333-4333-8333-333333333333",
+        "client_id: 44444444-4444-4444-8444-444444444444",
+        "token_file: /var/run/secrets/azure/tokens/azure-identity-token",
+        "entra: https://login.microsoftonline.us/",
+        "arm: https://management.usgovcloudapi.net/",
+    ] {
+        let printed = text(&whole.stdout);
+        assert!(printed.contains(part), "{part:?} is not in\n{printed}");
+    }
+
+    // What is set goes before them.
+    let set = checked(
+        "azure:
+  tenant_id: 55555555-5555-4555-8555-555555555555
+  credential: {workload_identity: {client_id: 66666666-6666-4666-8666-666666666666}}
+  endpoints: {entra: 'https://entra.test'}",
+        &INJECTED,
+    );
+    assert!(set.status.success(), "{}", text(&set.stderr));
+    for part in ["55555555-", "client_id: 66666666-", "https://entra.test/"] {
+        let printed = text(&set.stdout);
+        assert!(printed.contains(part), "{part:?} is not in\n{printed}");
+    }
+}
+
+#[test]
+fn what_neither_the_configuration_nor_the_webhook_gives_is_told_by_both_names() {
+    let nothing = checked("azure: {credential: {workload_identity: {}}}", &[]);
+    let told = text(&nothing.stderr);
+    for part in [
+        "azure.tenant_id: required, and not set, nor is AZURE_TENANT_ID in the environment",
+        "workload_identity.client_id: required, and not set, nor is AZURE_CLIENT_ID in",
+        "workload_identity.token_file: required, and not set, nor is AZURE_FEDERATED_TOKEN_FILE in",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    assert!(!nothing.status.success());
+
+    // Another credential does not look there.
+    let another = checked("azure: {credential: {managed_identity: {}}}", &INJECTED);
+    assert!(!another.status.success());
+    let told = text(&another.stderr);
+    assert!(
+        told.contains("azure.tenant_id: required, and not set\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_webhook_of_another_cloud_is_told_with_the_variable_that_said_so() {
+    let mixed = checked("azure: {credential: {workload_identity: {}}}", &INJECTED);
+    assert!(!mixed.status.success());
+    let told = text(&mixed.stderr);
+    assert!(
+        told.contains(
+            "azure.endpoints.entra: https://login.microsoftonline.us/ is in the cloud usgovernment"
+        ) && told.contains("(from the environment: AZURE_AUTHORITY_HOST)"),
         "{told}"
     );
 }

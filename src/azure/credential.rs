@@ -1,22 +1,13 @@
 //! Access tokens: fetched ahead of need, shared by all calls of a service, dropped when it refuses them.
 
-use std::error::Error as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
-use azure_core::credentials::{AccessToken, Secret, TokenCredential};
-use azure_core::http::{ClientOptions, RetryOptions, Transport};
+use azure_core::credentials::{AccessToken, Secret};
 use azure_core::time::OffsetDateTime;
-use azure_identity::{
-    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
-};
 
-use super::AzureSettings;
-use super::cause::innermost;
 use super::error::AzureError;
-use crate::config::Credential;
+use super::{AzureSettings, identity};
 
 /// How long before its end a token is replaced.
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
@@ -73,7 +64,7 @@ impl Tokens {
     ) -> Result<Self, String> {
         // Built only to see that it can be: a file that is missing now should stop the broker, not its
         // first call.
-        build(&settings, &http)?;
+        identity::sources(&settings, &http)?;
         Ok(Self {
             settings,
             http,
@@ -138,14 +129,8 @@ impl Tokens {
     }
 
     async fn fetch(&self, fetches: &mut Fetches) -> Result<Bearer, AzureError> {
-        // Built anew for each token: a rotated secret or token file is then taken up, and a token that
-        // ARM has refused is not served again, which `azure_identity` would do until it ends.
-        let credential = build(&self.settings, &self.http)
-            .map_err(|problem| AzureError::no_token(false, &problem))?;
-        let token = credential
-            .get_token(&[&format!("{}/.default", self.resource)], None)
-            .await
-            .map_err(|error| no_token(&error))?;
+        // Boxed: it is rare, and every call would otherwise carry its size.
+        let token = Box::pin(identity::token(&self.settings, &self.http, self.resource)).await?;
         fetches.made += 1;
         fetches.failed = None;
         let bearer = Bearer::new(token, fetches.made);
@@ -187,89 +172,6 @@ impl Bearer {
     }
 }
 
-fn build(
-    settings: &AzureSettings,
-    http: &reqwest::Client,
-) -> Result<Arc<dyn TokenCredential>, String> {
-    let tenant = settings.tenant.to_string();
-    let client_options = client_options(settings, http);
-    match &settings.credential {
-        Credential::ClientSecret(client) => {
-            let secret = client.secret().map_err(|error| error.to_string())?;
-            let secret = Secret::new(secret.expose().to_owned());
-            let options = ClientSecretCredentialOptions { client_options };
-            ClientSecretCredential::new(
-                &tenant,
-                client.client_id.to_string(),
-                secret,
-                Some(options),
-            )
-            .map(|credential| credential as Arc<dyn TokenCredential>)
-        }
-        Credential::WorkloadIdentity(workload) => {
-            WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
-                credential_options: ClientAssertionCredentialOptions { client_options },
-                client_id: Some(workload.client_id.to_string()),
-                tenant_id: Some(tenant),
-                token_file_path: Some(workload.token_file.clone()),
-            }))
-            .map(|credential| credential as Arc<dyn TokenCredential>)
-        }
-    }
-    .map_err(|error| said_by(&error))
-}
-
-fn client_options(settings: &AzureSettings, http: &reqwest::Client) -> ClientOptions {
-    let mut cloud = CustomConfiguration::default();
-    settings
-        .authority
-        .as_str()
-        .clone_into(&mut cloud.authority_host);
-    ClientOptions {
-        // The default policy took 82 seconds and nine calls over one 500.
-        retry: RetryOptions::none(),
-        transport: Some(Transport::new(Arc::new(http.clone()))),
-        cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
-        ..ClientOptions::default()
-    }
-}
-
-/// A 400 or 401 of the token endpoint says that the credential is no good; all else may pass.
-fn no_token(error: &azure_core::Error) -> AzureError {
-    let status = status_of(error);
-    let refused = matches!(status, Some(400 | 401));
-    AzureError::no_token(refused, &said_by(error))
-}
-
-/// What the SDK says, and why: its own words alone are "failed to execute", or "failed to read".
-fn said_by(error: &azure_core::Error) -> String {
-    let text = error.to_string();
-    // What follows is a link to a page on troubleshooting the SDK.
-    let said = text
-        .split("\nTo troubleshoot")
-        .next()
-        .unwrap_or_default()
-        .trim();
-    match error.source() {
-        None => said.to_owned(),
-        Some(cause) => format!("{said} ({})", innermost(cause)),
-    }
-}
-
-fn status_of(error: &azure_core::Error) -> Option<u16> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(status) = error
-            .downcast_ref::<azure_core::Error>()
-            .and_then(azure_core::Error::http_status)
-        {
-            return Some(status.into());
-        }
-        next = error.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use url::Url;
@@ -277,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::azure::error::Outcome;
-    use crate::config::{self, ClientSecretCredential, Cloud};
+    use crate::config::{self, ClientSecretCredential, Cloud, Credential};
 
     /// Entra cannot be reached.
     fn tokens() -> Tokens {

@@ -7,6 +7,7 @@ mod arm;
 mod cause;
 mod credential;
 mod error;
+mod identity;
 
 use std::fmt;
 use std::sync::Arc;

@@ -58,6 +58,22 @@ pub enum Credential {
     ClientSecret(ClientSecretCredential),
     /// An application that a Kubernetes service account stands for.
     WorkloadIdentity(WorkloadIdentityCredential),
+    /// The identity of the machine that the broker runs on.
+    ManagedIdentity(ManagedIdentityCredential),
+    /// Whoever is logged in on this machine.
+    DeveloperTools(DeveloperToolsCredential),
+}
+
+impl Credential {
+    /// Its key under `azure.credential`.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::ClientSecret(_) => "client_secret",
+            Self::WorkloadIdentity(_) => "workload_identity",
+            Self::ManagedIdentity(_) => "managed_identity",
+            Self::DeveloperTools(_) => "developer_tools",
+        }
+    }
 }
 
 /// The credential as written: serde alone would take the first of two kinds and skip the other.
@@ -66,17 +82,40 @@ pub enum Credential {
 struct Kinds {
     client_secret: Option<ClientSecretCredential>,
     workload_identity: Option<WorkloadIdentityCredential>,
+    managed_identity: Option<ManagedIdentityCredential>,
+    developer_tools: Option<DeveloperToolsCredential>,
 }
 
 impl TryFrom<Kinds> for Credential {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(kinds: Kinds) -> Result<Self, Self::Error> {
-        match (kinds.client_secret, kinds.workload_identity) {
-            (Some(credential), None) => Ok(Self::ClientSecret(credential)),
-            (None, Some(credential)) => Ok(Self::WorkloadIdentity(credential)),
-            (Some(_), Some(_)) => Err("client_secret and workload_identity are both set: keep one"),
-            (None, None) => Err("empty: set client_secret or workload_identity"),
+        let Kinds {
+            client_secret,
+            workload_identity,
+            managed_identity,
+            developer_tools,
+        } = kinds;
+        let mut set = [
+            client_secret.map(Self::ClientSecret),
+            workload_identity.map(Self::WorkloadIdentity),
+            managed_identity.map(Self::ManagedIdentity),
+            developer_tools.map(Self::DeveloperTools),
+        ]
+        .into_iter()
+        .flatten();
+        match (set.next(), set.next()) {
+            (Some(credential), None) => Ok(credential),
+            (Some(one), Some(other)) => Err(format!(
+                "{} and {} are both set: keep one",
+                one.kind(),
+                other.kind()
+            )),
+            (None, _) => Err(
+                "empty: set client_secret, workload_identity, managed_identity or developer_tools; \
+                 one that needs no keys of its own is written with {} behind it"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -121,6 +160,20 @@ pub struct WorkloadIdentityCredential {
     /// The projected service account token, which Kubernetes rotates: it is read anew for each exchange.
     pub token_file: PathBuf,
 }
+
+/// `azure.credential.managed_identity`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManagedIdentityCredential {
+    /// The client id of a user-assigned identity; without it the machine's own, system-assigned one.
+    #[serde(default)]
+    pub client_id: Option<Uuid>,
+}
+
+/// `azure.credential.developer_tools`: the Azure CLI (`az`), or else the Azure Developer CLI (`azd`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeveloperToolsCredential {}
 
 /// Where Azure is. A key that is not set has the address of `azure.cloud`'s.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -146,8 +146,11 @@ fn credential(credential: &Credential, found: &mut Vec<Problem>) {
                 found.push(Problem::new(key, error.to_string()));
             }
         }
-        // Not opened here: the configuration may be checked where there is no such token. `serve` opens it.
-        Credential::WorkloadIdentity(_) => {}
+        // Not opened, nor asked, here: the configuration may be checked where there is no such token, or
+        // identity, or tool. `serve` does.
+        Credential::WorkloadIdentity(_)
+        | Credential::ManagedIdentity(_)
+        | Credential::DeveloperTools(_) => {}
     }
 }
 

@@ -28,8 +28,15 @@ const SECRETS: [&str; 2] = [
     "redis.password",
 ];
 
-/// The keys that have no default whatever else is set.
-const REQUIRED: [&str; 3] = ["azure.tenant_id", "azure.subscriptions", "azure.credential"];
+/// The keys that have no default, wherever what they are part of is set.
+const REQUIRED: [&str; 6] = [
+    "azure.tenant_id",
+    "azure.subscriptions",
+    "azure.credential",
+    "azure.credential.client_secret.client_id",
+    "azure.credential.workload_identity.client_id",
+    "azure.credential.workload_identity.token_file",
+];
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]
@@ -74,6 +81,30 @@ impl Problem {
         Self {
             key: key.into(),
             message: message.into(),
+        }
+    }
+}
+
+impl Problem {
+    /// The same, and where the key's value came from.
+    fn told_with_origin(self, figment: &Figment) -> Self {
+        let origin = match figment.find_metadata(&self.key) {
+            Some(Metadata {
+                source: Some(Source::Custom(variable)),
+                ..
+            }) => format!(" (from the environment: {variable})"),
+            Some(metadata) if metadata.name.contains("environment") => {
+                format!(" (from the environment: {})", variable(&self.key))
+            }
+            Some(Metadata {
+                source: Some(Source::File(file)),
+                ..
+            }) => format!(" (in {})", file.display()),
+            _ => return self,
+        };
+        Self {
+            message: self.message + &origin,
+            ..self
         }
     }
 }
@@ -128,7 +159,8 @@ impl Config {
                 reconciler,
                 log,
             };
-            problems.extend(check::problems(&config));
+            let found = check::problems(&config).into_iter();
+            problems.extend(found.map(|problem| problem.told_with_origin(figment)));
             if problems.is_empty() {
                 return Ok(config);
             }
@@ -172,14 +204,25 @@ fn missing(figment: &Figment, section: &str, path: &[String], field: &str) -> Ve
         .join(".");
     let mut keys = vec![first];
     for key in REQUIRED {
-        let here = key.split_once('.').is_some_and(|(of, _)| of == section);
-        if here && keys[0] != key {
+        let here = key.split('.').next() == Some(section);
+        let is_part = key
+            .rsplit_once('.')
+            .is_some_and(|(of, _)| figment.find_value(of).is_ok());
+        if here && is_part && keys[0] != key {
             keys.push(key.to_owned());
         }
     }
     keys.into_iter()
         .filter(|key| figment.find_value(key).is_err())
-        .map(|key| Problem::new(key, "required, and not set"))
+        .map(|key| {
+            let message = match defaults::variable(figment, &key) {
+                None => "required, and not set".to_owned(),
+                Some(variable) => {
+                    format!("required, and not set, nor is {variable} in the environment")
+                }
+            };
+            Problem::new(key, message)
+        })
         .collect()
 }
 
@@ -227,17 +270,7 @@ fn problem(figment: &Figment, section: &str, error: &figment::Error) -> Problem 
         message.push_str(", as in 250ms, 20s, 5m or 24h");
     }
     let key = path.join(".");
-    match figment.find_metadata(&key) {
-        Some(metadata) if metadata.name.contains("environment") => {
-            message = format!("{message} (from the environment: {})", variable(&key));
-        }
-        Some(Metadata {
-            source: Some(Source::File(file)),
-            ..
-        }) => message = format!("{message} (in {})", file.display()),
-        _ => {}
-    }
-    Problem::new(key, message)
+    Problem::new(key, message).told_with_origin(figment)
 }
 
 /// Whether a path names a key that holds a secret itself, or anything above one.

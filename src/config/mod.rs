@@ -19,8 +19,8 @@ mod text;
 use serde::Serialize;
 
 pub use azure::{
-    Azure, ClientSecretCredential, Credential, Endpoints, InvalidEndpoint,
-    WorkloadIdentityCredential,
+    Azure, ClientSecretCredential, Credential, DeveloperToolsCredential, Endpoints,
+    InvalidEndpoint, ManagedIdentityCredential, WorkloadIdentityCredential,
 };
 pub use cloud::{Cloud, Origins};
 pub use load::{ConfigError, Problem};

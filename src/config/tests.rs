@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{Cloud, Config, ConfigError};
+use super::{
+    Cloud, Config, ConfigError, Credential, DeveloperToolsCredential, ManagedIdentityCredential,
+    WorkloadIdentityCredential,
+};
 
 /// The least that a configuration has to say.
 const LEAST: &str = "
@@ -222,14 +225,72 @@ fn a_secret_comes_from_its_file_and_is_never_printed() {
     assert!(!format!("{password:?} {config:?}").contains("hunter2"));
 }
 
+/// The least, with this as its credential.
+fn least_as(credential: &str) -> String {
+    let before = LEAST.split("  credential:").next().unwrap();
+    format!("{before}  credential: {credential}\n")
+}
+
 #[test]
-fn both_kinds_of_credential_are_not_one() {
-    let both = LEAST.replace(
-        "  credential:\n",
-        "  credential:\n    client_secret: {client_id: 44444444-4444-4444-8444-444444444444}\n",
-    );
-    let text = wrong(&both);
-    assert!(text.contains("azure.credential: "), "{text}");
+fn the_broker_is_one_and_says_who() {
+    let id = "44444444-4444-4444-8444-444444444444";
+    let managed = |client_id| Credential::ManagedIdentity(ManagedIdentityCredential { client_id });
+    for (text, credential) in [
+        ("{managed_identity: {}}", managed(None)),
+        (
+            "{managed_identity: {client_id: 44444444-4444-4444-8444-444444444444}}",
+            managed(Some(id.parse().unwrap())),
+        ),
+        (
+            "{developer_tools: {}}",
+            Credential::DeveloperTools(DeveloperToolsCredential {}),
+        ),
+        (
+            "{workload_identity: {client_id: 44444444-4444-4444-8444-444444444444, token_file: /t}}",
+            Credential::WorkloadIdentity(WorkloadIdentityCredential {
+                client_id: id.parse().unwrap(),
+                token_file: "/t".into(),
+            }),
+        ),
+    ] {
+        let config = load(&least_as(text)).unwrap();
+        assert_eq!(config.azure.credential, credential);
+    }
+}
+
+#[test]
+fn a_credential_that_is_none_or_two_or_another_is_told() {
+    for (credential, told) in [
+        (
+            "{managed_identity: {}, developer_tools: {}}",
+            "managed_identity and developer_tools are both set",
+        ),
+        (
+            "{client_secret: {client_id: 44444444-4444-4444-8444-444444444444}, managed_identity: {}}",
+            "client_secret and managed_identity are both set",
+        ),
+        ("{}", "azure.credential: empty: set client_secret, "),
+        ("{managed_identity: }", "is written with {} behind it"),
+        (
+            "{certificate: {}}",
+            "azure.credential.certificate: unknown key",
+        ),
+        (
+            "{developer_tools: {tool: az}}",
+            "azure.credential.developer_tools.tool: unknown key",
+        ),
+        (
+            "{managed_identity: {client_id: ours}}",
+            "azure.credential.managed_identity.client_id: ",
+        ),
+        (
+            "{client_secret: {}}",
+            "azure.credential.client_secret.client_id: required, and not set\n",
+        ),
+    ] {
+        let text = wrong(&least_as(credential)) + "\n";
+        assert!(text.contains(told), "{told:?} is not in\n{text}");
+    }
 }
 
 #[test]
@@ -284,8 +345,13 @@ fn the_page_of_settings_has_every_key_with_its_default() {
         "token_file: /var/run/secrets/azure/tokens/azure-identity-token",
         &format!("client_secret_file: {}", written(&dir, "s").display()),
     );
-    for text in [LEAST, &secret] {
-        let config = serde_json::to_value(load(text).unwrap()).unwrap();
+    for text in [
+        LEAST.to_owned(),
+        secret,
+        least_as("{managed_identity: {}}"),
+        least_as("{developer_tools: {}}"),
+    ] {
+        let config = serde_json::to_value(load(&text).unwrap()).unwrap();
         flatten("", &config, &mut keys);
     }
     let rows: BTreeMap<String, String> = page.lines().filter_map(row).collect();
@@ -317,6 +383,9 @@ fn row(line: &str) -> Option<(String, String)> {
 
 fn flatten(path: &str, value: &serde_json::Value, keys: &mut BTreeMap<String, String>) {
     match value {
+        serde_json::Value::Object(fields) if fields.is_empty() => {
+            keys.insert(path.to_owned(), "{}".to_owned());
+        }
         serde_json::Value::Object(fields) => {
             for (name, value) in fields {
                 let below = if path.is_empty() {

@@ -25,7 +25,12 @@ pub struct BrokerProcess {
 impl BrokerProcess {
     /// Starts one, and waits until its health says that it serves.
     pub async fn start(config: &Path) -> Self {
-        let broker = Self::start_unready(config).await;
+        Self::start_as(Self::command(config)).await
+    }
+
+    /// Starts one by a command of one's own, and waits until its health says that it serves.
+    pub async fn start_as(command: Command) -> Self {
+        let broker = Self::start_unready_as(command).await;
         let request = HealthCheckRequest::default();
         let mut health = HealthClient::new(broker.channel.clone());
         let mut states = health.watch(request).await.expect("health").into_inner();
@@ -39,14 +44,22 @@ impl BrokerProcess {
 
     /// Starts one, and waits until it listens.
     pub async fn start_unready(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_aks-access-broker"))
-            .arg("serve")
-            .arg("--config")
-            .arg(config)
-            .env(
-                "AKS_ACCESS_BROKER__LOG__FILTER",
-                std::env::var("BROKER_LOG").unwrap_or_else(|_| "error".to_owned()),
-            )
+        Self::start_unready_as(Self::command(config)).await
+    }
+
+    /// `serve`, with nothing but errors in its log unless `BROKER_LOG` says otherwise.
+    pub fn command(config: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aks-access-broker"));
+        command.arg("serve").arg("--config").arg(config).env(
+            "AKS_ACCESS_BROKER__LOG__FILTER",
+            std::env::var("BROKER_LOG").unwrap_or_else(|_| "error".to_owned()),
+        );
+        command
+    }
+
+    /// Starts one by a command of one's own, and waits until it listens.
+    pub async fn start_unready_as(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
