@@ -12,9 +12,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{AzureRole, Grant, GrantRequest, WatchJobRequest, grant, job};
+use aks_access_broker::grpc::proto::{AzureRole, GrantRequest, WatchJobRequest, grant, job};
 use azure_emulator::{Fault, FaultEffect, Lock, LockLevel, Operation, Scope, Settings};
-use support::ask::{access, lasting, permanent, revocation};
+use support::ask::{access, end_of, lasting, permanent, revocation};
 use support::broker::Client;
 use support::{Assignment, Timing, World, ask};
 use uuid::{Uuid, uuid};
@@ -48,27 +48,6 @@ async fn revoked(client: &mut Client, grant_id: &str) {
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
 }
 
-/// The ends that Azure's own descriptions say, as a set: of grants with one end it has one element.
-fn described_ends(world: &World) -> BTreeSet<String> {
-    let ours = world.emulator.role_assignments().into_iter();
-    ours.filter_map(|found| found.description)
-        .map(|text| {
-            let end = text
-                .split(' ')
-                .find_map(|word| word.strip_prefix("expires="));
-            end.expect("an end in the description").to_owned()
-        })
-        .collect()
-}
-
-/// As the description writes the end of a grant.
-fn end_of(grant: &Grant) -> String {
-    let end = grant.expire_time.expect("an end");
-    jiff::Timestamp::new(end.seconds, end.nanos)
-        .expect("a time")
-        .to_string()
-}
-
 /// The next two writes are refused.
 fn two_writes_are_refused(world: &World) {
     let locked = FaultEffect::Status {
@@ -97,13 +76,13 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
     let hour = Duration::from_hours(1);
     let short = granted(&mut client, lasting(ALICE, &cluster, reader.clone(), hour)).await;
     let short_end = end_of(&ask::the_grant(&mut client, &short).await);
-    assert_eq!(described_ends(&world), set(&[&short_end]));
+    assert_eq!(world.described_ends(), set(&[&short_end]));
     two_writes_are_refused(&world);
     let long = granted(&mut client, permanent(ALICE, &cluster, reader)).await;
     let both = alices(&cluster, &[("", CLUSTER_USER), ("", READER)]);
     assert_eq!(world.truth(), both);
     assert_eq!(
-        described_ends(&world),
+        world.described_ends(),
         set(&["never"]),
         "the later end is written before the grant is active"
     );
@@ -112,7 +91,7 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
     revoked(&mut client, &long).await;
     assert_eq!(world.truth(), both);
     assert_eq!(
-        described_ends(&world),
+        world.described_ends(),
         set(&[&short_end]),
         "a revocation is over when what remains says its own end"
     );
@@ -136,7 +115,7 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_shorte
         lasting(ALICE, &cluster, reader, Duration::from_hours(1)),
     )
     .await;
-    assert_eq!(described_ends(&world), set(&["never"]));
+    assert_eq!(world.described_ends(), set(&["never"]));
     assert_eq!(world.count(Operation::RoleAssignmentWrite), 2);
 
     revoked(&mut client, &short).await;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, GetGrantRequest, GetJobRequest,
-    Grant, GrantRequest, GrantResponse, Job, PrincipalRef, PrincipalType, RevokeRequest,
-    WatchJobRequest, job,
+    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, ExtendGrantRequest,
+    GetGrantRequest, GetJobRequest, Grant, GrantRequest, GrantResponse, GrantSelector, Job,
+    PrincipalRef, PrincipalType, RevokeRequest, WatchJobRequest, job,
 };
 use uuid::Uuid;
 
@@ -57,6 +57,39 @@ pub fn revocation(grant_id: &str) -> RevokeRequest {
         grant_id: grant_id.to_owned(),
         ..RevokeRequest::default()
     }
+}
+
+/// As a description writes the end of a grant.
+pub fn end_of(grant: &Grant) -> String {
+    let end = grant.expire_time.expect("an end");
+    jiff::Timestamp::new(end.seconds, end.nanos)
+        .expect("a time")
+        .to_string()
+}
+
+/// A later end, so long from now.
+pub fn extension(grant_id: &str, ttl: Duration) -> ExtendGrantRequest {
+    ExtendGrantRequest {
+        request_id: Uuid::new_v4().to_string(),
+        grant_id: grant_id.to_owned(),
+        ttl: Some(ttl.try_into().expect("a ttl")),
+        ..ExtendGrantRequest::default()
+    }
+}
+
+/// The revocation of all that match.
+pub fn revocation_of(selector: GrantSelector) -> RevokeRequest {
+    RevokeRequest {
+        selector: Some(selector),
+        ..revocation("")
+    }
+}
+
+/// Grants, and gives the grant once it is active.
+pub async fn active(client: &mut Client, request: GrantRequest) -> Grant {
+    let (accepted, job) = grant(client, request).await;
+    assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    the_grant(client, &accepted.grant.expect("a grant").grant_id).await
 }
 
 /// Grants, and follows the job to its end.

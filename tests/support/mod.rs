@@ -170,6 +170,19 @@ impl World {
         .collect()
     }
 
+    /// The ends that Azure's own descriptions say, as a set: of grants with one end it has one element.
+    pub fn described_ends(&self) -> BTreeSet<String> {
+        let ours = self.emulator.role_assignments().into_iter();
+        ours.filter_map(|found| found.description)
+            .map(|text| {
+                let end = text
+                    .split(' ')
+                    .find_map(|word| word.strip_prefix("expires="));
+                end.expect("an end in the description").to_owned()
+            })
+            .collect()
+    }
+
     /// How many calls of one operation the broker has made.
     pub fn count(&self, operation: Operation) -> usize {
         self.emulator
