@@ -249,21 +249,29 @@ async fn a_cluster_that_is_not_there_is_not_found_whatever_is_asked_about_it() {
             &Uuid::new_v4().to_string(),
         ),
     ] {
-        let not_found = (Code::NotFound, "CLUSTER_NOT_FOUND");
         let asked = access(AzureRole::RbacReader, &[]);
         let grant = permanent(ALICE, &cluster, asked.clone());
-        let refusal = Refusal::from(client.grant(grant).await);
-        assert_eq!(refusal.kind(), not_found, "{refusal:?}");
         let check = CheckAccessRequest {
             principal: Some(user(ALICE)),
             cluster: cluster.clone(),
             access: Some(asked),
             ..CheckAccessRequest::default()
         };
-        let refusal = Refusal::from(client.check_access(check).await);
-        assert_eq!(refusal.kind(), not_found, "{refusal:?}");
-        let refusal = Refusal::from(client.get_cluster(GetClusterRequest { cluster }).await);
-        assert_eq!(refusal.kind(), not_found, "{refusal:?}");
+        let get = GetClusterRequest {
+            cluster: cluster.clone(),
+        };
+        for refusal in [
+            Refusal::from(client.grant(grant).await),
+            Refusal::from(client.check_access(check).await),
+            Refusal::from(client.get_cluster(get).await),
+        ] {
+            let not_found = (Code::NotFound, "CLUSTER_NOT_FOUND");
+            assert_eq!(refusal.kind(), not_found, "{refusal:?}");
+            let told = &refusal.metadata["cluster"];
+            assert!(told.eq_ignore_ascii_case(&cluster), "{refusal:?}");
+            let times = refusal.message.matches(told.as_str()).count();
+            assert_eq!(times, 1, "{refusal:?}");
+        }
     }
     nothing_was_queued(&world).await;
 }

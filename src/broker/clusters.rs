@@ -65,11 +65,21 @@ impl ClusterError {
         }
     }
 
+    /// The cluster that it is about, where the caller can do something about that.
+    #[must_use]
+    pub const fn cluster(&self) -> Option<&ClusterId> {
+        match self {
+            Self::NotFound { cluster, .. } | Self::NotReadable { cluster, .. } => Some(cluster),
+            Self::Unavailable(_) => None,
+        }
+    }
+
     fn of(cluster: &ClusterId, error: AzureError) -> Self {
         if error.is_gone() {
             return Self::NotFound {
                 cluster: cluster.clone(),
-                why: error.message,
+                // Not Azure's whole words, which are the cluster's name once more.
+                why: format!("Azure answers {}", error.code),
             };
         }
         // A subscription that is not found is one that the broker's identity does not see.

@@ -147,6 +147,9 @@ impl BrokerError {
             BTreeMap::from([(key.to_owned(), value.to_string())])
         };
         match self {
+            Self::Cluster(error) | Self::Check(CheckError::Cluster(error)) => error
+                .cluster()
+                .map_or_else(BTreeMap::new, |cluster| pair("cluster", cluster)),
             Self::EntraIntegrationRequired { cluster, .. }
             | Self::AzureRbacDisabled { cluster, .. } => pair("cluster", cluster),
             Self::RequestIdReused { request, job } => {
