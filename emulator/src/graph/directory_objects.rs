@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::error::GraphError;
+use super::error::{GraphError, may_read};
 use super::route::{Key, Set, Target};
 use crate::core::Core;
 use crate::message::{Answer, Request};
@@ -262,21 +262,48 @@ fn by_ids(core: &Core, state: &State, request: &Request) -> Result<Value, GraphE
             "Too many ids in the request: at most 1000 are allowed.",
         ));
     }
-    let of_type = |principal: &&Principal| {
-        body.types.as_ref().is_none_or(|types| {
-            types
-                .iter()
-                .any(|wanted| wanted.eq_ignore_ascii_case(type_of(principal)))
-        })
+    // Without types, everything that the directory holds [graph-docs directoryobject-getbyids].
+    let of_type = |kind: &str| {
+        body.types
+            .as_ref()
+            .is_none_or(|types| types.iter().any(|wanted| wanted.eq_ignore_ascii_case(kind)))
+    };
+    let shown = |kind: &str| {
+        let claims = request.token.as_ref().ok();
+        !core.settings().authorization_enforced
+            || claims.is_some_and(|claims| may_read(kind, claims))
     };
     let value: Vec<Value> = body
         .ids
         .iter()
-        .filter_map(|id| state.principal(Uuid::try_parse(id).ok()?))
-        .filter(of_type)
-        .map(|principal| with_type(principal, None))
+        .filter_map(|id| by_id(state, Uuid::try_parse(id).ok()?))
+        .filter(|(kind, _)| of_type(kind))
+        .map(|(kind, fields)| typed(kind, if shown(kind) { fields } else { only_id(fields) }))
         .collect();
     Ok(json!({"@odata.context": context(core, "directoryObjects"), "value": value}))
+}
+
+/// An object of any kind: its type, and the fields that Graph shows unasked.
+fn by_id(state: &State, id: Uuid) -> Option<(&'static str, Map<String, Value>)> {
+    if let Some(principal) = state.principal(id) {
+        return Some((type_of(principal), select(principal, None)));
+    }
+    let device = state.device(id)?;
+    let fields = [
+        ("id".to_owned(), device.id.to_string().into()),
+        ("displayName".to_owned(), device.display_name.clone().into()),
+    ];
+    Some(("device", fields.into_iter().collect()))
+}
+
+/// All but the id is null.
+fn only_id(mut fields: Map<String, Value>) -> Map<String, Value> {
+    for (name, value) in &mut fields {
+        if name != "id" {
+            *value = Value::Null;
+        }
+    }
+    fields
 }
 
 fn type_of(principal: &Principal) -> &'static str {
@@ -288,11 +315,15 @@ fn type_of(principal: &Principal) -> &'static str {
 }
 
 fn with_type(principal: &Principal, selection: Option<&str>) -> Value {
+    typed(type_of(principal), select(principal, selection))
+}
+
+fn typed(kind: &str, fields: Map<String, Value>) -> Value {
     let mut body = Map::new();
     body.insert(
         "@odata.type".to_owned(),
-        format!("#microsoft.graph.{}", type_of(principal)).into(),
+        format!("#microsoft.graph.{kind}").into(),
     );
-    body.extend(select(principal, selection));
+    body.extend(fields);
     body.into()
 }

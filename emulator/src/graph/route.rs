@@ -59,6 +59,8 @@ pub(super) fn parse(path: &str) -> Option<Target> {
         [action] if set == Set::DirectoryObjects && is_action(action, "getByIds") => {
             Some(Target::GetByIds)
         }
+        // Only system query options may begin so [graph-docs user-get]: the key has to stand in parentheses.
+        [id, ..] if id.starts_with('$') => None,
         [id, rest @ ..] => below(set, Key::Id(id.clone()), rest),
     }
 }
@@ -85,7 +87,9 @@ fn is_action(segment: &str, action: &str) -> bool {
 
 fn in_parentheses(key: &str) -> Option<Key> {
     let key = key.strip_suffix(')')?;
-    let (name, value) = key.split_once('=').unwrap_or(("", key));
+    // What stands in quotes may have a '=' of its own.
+    let named = key.split_once('=').filter(|_| !key.starts_with('\''));
+    let (name, value) = named.unwrap_or(("", key));
     let value = value
         .strip_prefix('\'')?
         .strip_suffix('\'')?
@@ -149,6 +153,10 @@ mod tests {
                 Some(Target::Object(Set::Users, id("$o'neill@b"))),
             ),
             (
+                "/v1.0/users('a=''b@c')",
+                Some(Target::Object(Set::Users, id("a='b@c"))),
+            ),
+            (
                 "/v1.0/servicePrincipals(appId='4')",
                 Some(Target::Object(
                     Set::ServicePrincipals,
@@ -165,6 +173,12 @@ mod tests {
             ),
             ("/v1.0/directoryObjects/getByIds", Some(Target::GetByIds)),
             ("/v1.0/users", Some(Target::Users)),
+            ("/v1.0/users/$oda@b.example", None),
+            ("/v1.0/users/%24oda@b.example", None),
+            (
+                "/v1.0/users/o'neill@b",
+                Some(Target::Object(Set::Users, id("o'neill@b"))),
+            ),
             ("/v1.0/groups", None),
             ("/beta/users/a", None),
         ] {

@@ -7,12 +7,17 @@ use uuid::Uuid;
 
 use super::State;
 use crate::scope::Scope;
-use crate::world::{Group, Principal, ServicePrincipal, User};
+use crate::world::{Device, Group, Principal, ServicePrincipal, User};
 
 impl State {
     /// Somebody or something, by object id.
     pub(crate) fn principal(&self, id: Uuid) -> Option<&Principal> {
         self.principals.get(&id).map(|principal| &principal.value)
+    }
+
+    /// A computer, by object id.
+    pub(crate) fn device(&self, id: Uuid) -> Option<&Device> {
+        self.fixed.devices.iter().find(|device| device.id == id)
     }
 
     /// When somebody was added; zero for whom the world began with.

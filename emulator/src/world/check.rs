@@ -77,6 +77,10 @@ impl World {
         for principal in self.principals() {
             unique(&mut ids, principal.id(), "principal")?;
         }
+        let mut objects = ids.clone();
+        for device in &self.devices {
+            unique(&mut objects, device.id, "directory object")?;
+        }
         let mut applications = BTreeSet::new();
         for application in &self.service_principals {
             unique(&mut applications, application.app_id, "application")?;

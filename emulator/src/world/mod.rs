@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 pub use cluster::{Cluster, EntraIntegration};
 pub use principal::{
-    DEFAULT_FEDERATED_AUDIENCE, FederatedCredential, Group, Principal, PrincipalType,
+    DEFAULT_FEDERATED_AUDIENCE, Device, FederatedCredential, Group, Principal, PrincipalType,
     ServicePrincipal, User,
 };
 pub(crate) use role::{BUILT_IN_ROLES, RoleDefinition};
@@ -47,6 +47,9 @@ pub struct World {
     /// Applications' identities.
     #[serde(default)]
     pub service_principals: Vec<ServicePrincipal>,
+    /// Computers; no call changes them.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// Managed clusters.
     #[serde(default)]
     pub clusters: Vec<Cluster>,

@@ -97,6 +97,16 @@ pub struct ServicePrincipal {
     pub graph_permissions: Vec<String>,
 }
 
+/// A computer in the directory. It has an object id as everything there has, and can hold no role.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Object id.
+    pub id: Uuid,
+    /// Name as people read it.
+    pub display_name: String,
+}
+
 /// Trust in tokens of another issuer (workload identity).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
