@@ -9,6 +9,8 @@
 mod bench;
 #[path = "azure_clients/clouds.rs"]
 mod clouds;
+#[path = "azure_clients/graph.rs"]
+mod graph;
 #[path = "azure_clients/tokens.rs"]
 mod tokens;
 

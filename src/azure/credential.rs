@@ -1,6 +1,6 @@
 //! Access tokens: fetched ahead of need, shared by all calls of a service, dropped when it refuses them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use azure_core::credentials::{AccessToken, Secret};
@@ -34,7 +34,7 @@ impl Bearer {
 
 /// Where the calls of one service get their tokens.
 pub(super) struct Tokens {
-    settings: AzureSettings,
+    settings: Arc<AzureSettings>,
     http: reqwest::Client,
     /// Whom the tokens are for: an address of [`Origins`](crate::config::Origins).
     resource: &'static str,
@@ -58,7 +58,7 @@ impl Tokens {
     /// # Errors
     /// Why the credential cannot be built, for instance because its token file is missing.
     pub(super) fn new(
-        settings: AzureSettings,
+        settings: Arc<AzureSettings>,
         http: reqwest::Client,
         resource: &'static str,
     ) -> Result<Self, String> {
@@ -185,6 +185,7 @@ mod tests {
     fn tokens() -> Tokens {
         let settings = AzureSettings {
             arm_endpoint: Url::parse("https://127.0.0.1:1").unwrap(),
+            graph_endpoint: Url::parse("https://127.0.0.1:1").unwrap(),
             authority: Url::parse("https://127.0.0.1:1").unwrap(),
             cloud: Cloud::Public,
             tenant: Uuid::from_u128(1),
@@ -201,7 +202,7 @@ mod tests {
             .timeout(settings.call_timeout)
             .build()
             .unwrap();
-        Tokens::new(settings, http, Cloud::Public.origins().arm).unwrap()
+        Tokens::new(Arc::new(settings), http, Cloud::Public.origins().arm).unwrap()
     }
 
     /// A token that is due to be replaced, and ends so long from now.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::wire::Refusal;
 use crate::domain::effect::Call;
 use crate::domain::job::Failure;
 use crate::domain::reason::Reason;
@@ -95,15 +96,6 @@ impl std::fmt::Debug for AzureError {
             .field("retry_after", &self.retry_after)
             .finish()
     }
-}
-
-/// What ARM's answer says besides "no".
-pub(super) struct Refusal {
-    pub(super) status: u16,
-    pub(super) code: String,
-    pub(super) said: String,
-    pub(super) correlation_id: String,
-    pub(super) retry_after: Option<Duration>,
 }
 
 impl AzureError {

@@ -1,4 +1,4 @@
-//! Azure, as the broker uses it: Azure Resource Manager, with access tokens from Entra ID.
+//! Azure, as the broker uses it: Azure Resource Manager and Microsoft Graph, with access tokens from Entra ID.
 //!
 //! Azure's JSON stops here: what comes out are the domain's types. Nothing in this module retries; what
 //! an error means, and whether to try again, is data ([`AzureError`]) for whoever asked.
@@ -7,7 +7,9 @@ mod arm;
 mod cause;
 mod credential;
 mod error;
+mod graph;
 mod identity;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use uuid::Uuid;
 
 pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
+pub use graph::{DirectoryObject, GraphError};
 
 use crate::config::{Cloud, Credential, Endpoints, InvalidEndpoint};
 use credential::Tokens;
@@ -28,6 +31,8 @@ use credential::Tokens;
 pub struct AzureSettings {
     /// Azure Resource Manager: `https://management.azure.com`, or another cloud's [azure.md §7].
     pub arm_endpoint: Url,
+    /// Microsoft Graph: `https://graph.microsoft.com`, or another cloud's.
+    pub graph_endpoint: Url,
     /// Entra ID: `https://login.microsoftonline.com`, or another cloud's.
     pub authority: Url,
     /// Which cloud that is: it decides what tokens are asked for, whatever stands between.
@@ -58,6 +63,7 @@ impl AzureSettings {
         };
         Ok(Self {
             arm_endpoint: config.endpoints.arm.clone(),
+            graph_endpoint: config.endpoints.graph.clone(),
             authority: config.endpoints.entra.clone(),
             cloud: config.cloud,
             tenant: config.tenant_id,
@@ -95,12 +101,14 @@ pub enum InvalidAzureSettings {
 #[derive(Clone)]
 pub struct Azure {
     arm: Arc<arm::Arm>,
+    graph: Arc<graph::Graph>,
 }
 
 impl fmt::Debug for Azure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Azure")
             .field("arm", &self.arm.endpoint().as_str())
+            .field("graph", &self.graph.endpoint().as_str())
             .finish_non_exhaustive()
     }
 }
@@ -113,19 +121,27 @@ impl Azure {
     pub fn new(settings: AzureSettings) -> Result<Self, InvalidAzureSettings> {
         for (setting, url) in [
             ("the ARM endpoint", &settings.arm_endpoint),
+            ("the Graph endpoint", &settings.graph_endpoint),
             ("the Entra authority", &settings.authority),
         ] {
             Endpoints::check(url)
                 .map_err(|problem| InvalidAzureSettings::Endpoint { setting, problem })?;
         }
         let http = http_client(&settings)?;
-        let endpoint = settings.arm_endpoint.clone();
-        let call_timeout = settings.call_timeout;
-        let resource = settings.cloud.origins().arm;
-        let tokens = Tokens::new(settings, http.clone(), resource)
-            .map_err(InvalidAzureSettings::Credential)?;
+        let settings = Arc::new(settings);
+        let timeout = settings.call_timeout;
+        let tokens = |resource| {
+            Tokens::new(Arc::clone(&settings), http.clone(), resource)
+                .map_err(InvalidAzureSettings::Credential)
+        };
+        let origins = settings.cloud.origins();
+        let arm = settings.arm_endpoint.clone();
+        let arm = arm::Arm::new(http.clone(), arm, tokens(origins.arm)?, timeout);
+        let graph = settings.graph_endpoint.clone();
+        let graph = graph::Graph::new(http.clone(), graph, tokens(origins.graph)?, timeout);
         Ok(Self {
-            arm: Arc::new(arm::Arm::new(http, endpoint, tokens, call_timeout)),
+            arm: Arc::new(arm),
+            graph: Arc::new(graph),
         })
     }
 
@@ -141,7 +157,7 @@ impl Azure {
     }
 }
 
-/// One client for ARM and Entra: they share what is trusted and how long a call may take.
+/// One client for ARM, Graph and Entra: they share what is trusted and how long a call may take.
 fn http_client(settings: &AzureSettings) -> Result<reqwest::Client, InvalidAzureSettings> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("aks-access-broker/", env!("CARGO_PKG_VERSION")))
@@ -174,6 +190,7 @@ mod tests {
     fn settings() -> AzureSettings {
         AzureSettings {
             arm_endpoint: Url::parse("https://management.azure.com").unwrap(),
+            graph_endpoint: Url::parse("https://graph.microsoft.com").unwrap(),
             authority: Url::parse("https://login.microsoftonline.com").unwrap(),
             cloud: Cloud::Public,
             tenant: Uuid::from_u128(1),
@@ -203,16 +220,23 @@ mod tests {
             "https://user:hunter2@management.azure.com",
             "https://management.azure.com?x",
         ] {
-            let refused = Azure::new(AzureSettings {
-                arm_endpoint: Url::parse(endpoint).unwrap(),
+            let url = Url::parse(endpoint).unwrap();
+            let of_arm = AzureSettings {
+                arm_endpoint: url.clone(),
                 ..settings()
-            })
-            .unwrap_err();
-            assert!(
-                matches!(refused, InvalidAzureSettings::Endpoint { .. }),
-                "{endpoint}"
-            );
-            assert!(!refused.to_string().contains("hunter2"));
+            };
+            let of_graph = AzureSettings {
+                graph_endpoint: url,
+                ..settings()
+            };
+            for settings in [of_arm, of_graph] {
+                let refused = Azure::new(settings).unwrap_err();
+                assert!(
+                    matches!(refused, InvalidAzureSettings::Endpoint { .. }),
+                    "{endpoint}"
+                );
+                assert!(!refused.to_string().contains("hunter2"));
+            }
         }
     }
 

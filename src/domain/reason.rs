@@ -37,6 +37,8 @@ pub enum Reason {
     RequestIdReused,
     /// Azure does not know the principal (yet).
     PrincipalNotFound,
+    /// The broker's own application may not look principals up in the directory.
+    PrincipalNotReadable,
     /// Somebody else's assignment of the same role carries a condition.
     ConditionalAssignmentExists,
     /// The broker's own identity may not do this at that scope.
@@ -133,6 +135,7 @@ impl Reason {
             Self::JobNotFound => ("JOB_NOT_FOUND", code::NOT_FOUND),
             Self::RequestIdReused => ("REQUEST_ID_REUSED", code::FAILED_PRECONDITION),
             Self::PrincipalNotFound => ("PRINCIPAL_NOT_FOUND", code::NOT_FOUND),
+            Self::PrincipalNotReadable => ("PRINCIPAL_NOT_READABLE", code::FAILED_PRECONDITION),
             Self::ConditionalAssignmentExists => {
                 ("CONDITIONAL_ASSIGNMENT_EXISTS", code::FAILED_PRECONDITION)
             }

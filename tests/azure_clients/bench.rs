@@ -31,6 +31,7 @@ pub(super) async fn emulator(settings: Settings) -> Emulator {
 pub(super) fn settings(emulator: &Emulator) -> AzureSettings {
     AzureSettings {
         arm_endpoint: Url::parse(&emulator.urls().arm).expect("a URL"),
+        graph_endpoint: Url::parse(&emulator.urls().graph).expect("a URL"),
         authority: Url::parse(&emulator.urls().entra).expect("a URL"),
         cloud: Cloud::Public,
         tenant: emulator.world().tenant,

@@ -6,7 +6,7 @@ use aks_access_broker::domain::reason::Reason;
 use azure_emulator::{Cloud as EmulatedCloud, Settings};
 use uuid::Uuid;
 
-use super::bench::{cluster, emulator, settings};
+use super::bench::{ALICE, cluster, emulator, settings};
 
 const CLOUDS: [(Cloud, EmulatedCloud); 3] = [
     (Cloud::Public, EmulatedCloud::Public),
@@ -29,13 +29,19 @@ async fn tokens_are_asked_for_in_the_name_of_the_cloud_s_own_services() {
             })
             .expect("clients");
             let read = azure.managed_cluster(&cluster(), Uuid::new_v4()).await;
+            let looked_up = azure.directory_object(ALICE, Uuid::new_v4()).await;
             if cloud == there {
                 read.expect("a cluster");
+                looked_up.expect("an answer of Graph's");
                 continue;
             }
             let error = read.expect_err("another cloud's token");
             assert_eq!(error.reason(), Reason::AzureCredentialsRefused);
             let asked_for = cloud.origins().arm;
+            assert!(error.message.contains(asked_for), "{error}");
+            let error = looked_up.expect_err("another cloud's token");
+            assert_eq!(error.reason(), Reason::AzureCredentialsRefused);
+            let asked_for = cloud.origins().graph;
             assert!(error.message.contains(asked_for), "{error}");
         }
     }

@@ -44,6 +44,7 @@ pub(super) async fn world() -> World {
     .expect("an emulator");
     let azure = Azure::new(AzureSettings {
         arm_endpoint: Url::parse(&emulator.urls().arm).expect("a URL"),
+        graph_endpoint: Url::parse(&emulator.urls().graph).expect("a URL"),
         authority: Url::parse(&emulator.urls().entra).expect("a URL"),
         cloud: Cloud::Public,
         tenant: emulator.world().tenant,

@@ -9,20 +9,15 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 use uuid::Uuid;
 
-use super::cause::innermost;
 use super::credential::Tokens;
-use super::error::{AzureError, Outcome, Refusal};
-
-/// Azure's messages can quote whole policies.
-const LONGEST_MESSAGE: usize = 1_000;
-/// No `Retry-After` is believed beyond this: a lane must not close for a day over one header.
-const LONGEST_RETRY_AFTER: f64 = 3_600.0;
+use super::error::AzureError;
+use super::wire;
 
 pub(super) struct Arm {
     http: reqwest::Client,
@@ -57,18 +52,6 @@ struct Page<T> {
     value: Vec<T>,
     #[serde(default, rename = "nextLink")]
     next_link: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct ErrorBody {
-    error: ErrorDetail,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorDetail {
-    code: String,
-    message: String,
 }
 
 impl Arm {
@@ -189,7 +172,7 @@ impl Arm {
         if !call.expects.contains(&status) {
             return Err(AzureError::refused(
                 call.what,
-                refusal(status, &headers, correlation_id, &body.unwrap_or_default()),
+                wire::refusal(status, &headers, correlation_id, &body.unwrap_or_default()),
             ));
         }
         Ok(Answer {
@@ -202,19 +185,9 @@ impl Arm {
         })
     }
 
-    /// An error before or instead of a whole answer. Only a connection that was never made is proof that
-    /// nothing was sent.
+    /// An error before or instead of a whole answer.
     fn unanswered(&self, what: &str, error: reqwest::Error) -> AzureError {
-        let outcome = if error.is_connect() || error.is_builder() {
-            Outcome::Definite
-        } else {
-            Outcome::Unknown
-        };
-        let problem = if error.is_timeout() && !error.is_connect() {
-            format!("no answer within {} s", self.call_timeout.as_secs_f32())
-        } else {
-            innermost(&error.without_url())
-        };
+        let (outcome, problem) = wire::unanswered(error, self.call_timeout);
         AzureError::unanswered(what, outcome, &problem)
     }
 }
@@ -238,37 +211,6 @@ fn next_page(endpoint: &Url, link: &str) -> Option<Url> {
 
 fn unreadable_answer(what: &str, problem: &str) -> AzureError {
     AzureError::unreadable(what, 200, "", problem)
-}
-
-fn refusal(status: u16, headers: &HeaderMap, correlation_id: String, body: &[u8]) -> Refusal {
-    // A gateway before ARM may answer with HTML: then the status is all there is.
-    let ErrorBody { error } = serde_json::from_slice(body).unwrap_or_default();
-    let said = if error.message.is_empty() {
-        "no message".to_owned()
-    } else {
-        error.message.chars().take(LONGEST_MESSAGE).collect()
-    };
-    Refusal {
-        status,
-        code: error.code.chars().take(100).collect(),
-        said,
-        correlation_id,
-        retry_after: retry_after(headers),
-    }
-}
-
-/// Seconds, at least one: ARM's own text may say "after '0' seconds" [azure.md §5].
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    seconds
-        .is_finite()
-        .then(|| Duration::from_secs_f64(seconds.clamp(1.0, LONGEST_RETRY_AFTER)))
 }
 
 fn correlation_id(headers: &HeaderMap) -> String {
@@ -306,27 +248,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_at_least_a_second_and_at_most_an_hour() {
-        for (value, seconds) in [
-            ("0", Some(1.0)),
-            ("6", Some(6.0)),
-            ("2.128", Some(2.128)),
-            ("-3", Some(1.0)),
-            ("1e300", Some(3_600.0)),
-            ("NaN", None),
-            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
-        ] {
-            let expected = seconds.map(Duration::from_secs_f64);
-            assert_eq!(
-                retry_after(&headers(&[("retry-after", value)])),
-                expected,
-                "{value}"
-            );
-        }
-        assert_eq!(retry_after(&headers(&[])), None);
-    }
-
-    #[test]
     fn what_remains_is_the_least_that_is_said() {
         let said = headers(&[
             ("x-ms-ratelimit-remaining-subscription-writes", "199"),
@@ -355,17 +276,5 @@ mod tests {
         ] {
             assert!(!next(elsewhere), "{elsewhere}");
         }
-    }
-
-    #[test]
-    fn an_error_body_that_is_no_json_leaves_the_status() {
-        let refusal = refusal(
-            502,
-            &headers(&[]),
-            String::new(),
-            b"<html>Bad Gateway</html>",
-        );
-        assert_eq!((refusal.status, refusal.code.as_str()), (502, ""));
-        assert_eq!(refusal.said, "no message");
     }
 }
