@@ -86,35 +86,6 @@ async fn fields_whose_feature_is_not_there_yet_are_refused_by_name_and_never_ign
 }
 
 #[tokio::test]
-async fn a_principal_that_would_have_to_be_looked_up_is_refused() {
-    let (world, _broker, mut client) = world().await;
-    let cluster = world.cluster("aks-production");
-    let whole = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
-    let by_name = PrincipalRef {
-        user_principal_name: "alice@contoso.example".to_owned(),
-        object_id: String::new(),
-        ..user(ALICE)
-    };
-    let by_application = PrincipalRef {
-        application_id: "40000000-0000-4000-8000-000000000002".to_owned(),
-        ..PrincipalRef::default()
-    };
-    let untyped = PrincipalRef {
-        r#type: 0,
-        ..user(ALICE)
-    };
-    for principal in [by_name, by_application, untyped] {
-        let request = GrantRequest {
-            principal: Some(principal),
-            ..whole.clone()
-        };
-        let refusal = Refusal::from(client.grant(request).await);
-        assert_eq!(refusal.kind(), (Code::Unimplemented, "NOT_IMPLEMENTED"));
-    }
-    nothing_was_queued(&world).await;
-}
-
-#[tokio::test]
 async fn values_that_no_enum_has_are_refused() {
     let (world, _broker, mut client) = world().await;
     let cluster = world.cluster("aks-production");

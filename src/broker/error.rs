@@ -164,6 +164,7 @@ impl BrokerError {
                 values
             }
             Self::TooManyMatches { most } => pair("max_grants", most),
+            Self::Principal(error) => error.metadata(),
             Self::JobNotFound(job) => pair("job_id", job),
             _ => BTreeMap::new(),
         }
@@ -176,7 +177,11 @@ impl BrokerError {
             self.reason().code(),
             code::UNAVAILABLE | code::RESOURCE_EXHAUSTED
         );
-        passes.then_some(RETRY_AFTER)
+        let said = match self {
+            Self::Principal(error) => error.retry_after(),
+            _ => None,
+        };
+        passes.then_some(said.unwrap_or(RETRY_AFTER))
     }
 
     /// What a violated precondition is about; empty where there is nothing to name.

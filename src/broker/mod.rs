@@ -65,7 +65,7 @@ pub struct Broker {
 pub struct BrokerSettings {
     /// The subscriptions whose clusters the broker manages.
     pub subscriptions: BTreeSet<SubscriptionId>,
-    /// How long what was read of a cluster or a role is believed.
+    /// How long what was read of a cluster, a role or a principal is believed.
     pub known_for: Duration,
     /// The longest that Azure's reads may trail its writes.
     pub lag: Duration,
@@ -83,6 +83,7 @@ impl Broker {
     ) -> Self {
         let clusters = Clusters::new(azure.clone(), settings.subscriptions, settings.known_for);
         let roles = Roles::new(azure.clone(), settings.known_for);
+        let principals = Principals::new(azure.clone(), settings.known_for);
         let lag = SignedDuration::try_from(settings.lag).unwrap_or(SignedDuration::MAX);
         Self {
             unmanaged: Unmanaged::new(azure.clone(), settings.known_for),
@@ -91,7 +92,7 @@ impl Broker {
             store,
             clusters,
             roles,
-            principals: Principals,
+            principals,
             changes,
             work,
         }

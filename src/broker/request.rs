@@ -1,6 +1,7 @@
 //! Requests that change access, well-formed: what `grpc` hands down once every field has been checked.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -52,6 +53,28 @@ pub enum RequestedPrincipal {
     UserPrincipalName(UserPrincipalName),
     /// A service principal, by the application that it stands for in the tenant.
     ApplicationId(ApplicationId),
+}
+
+impl RequestedPrincipal {
+    /// The field of a `PrincipalRef` that names it, and what stands there.
+    #[must_use]
+    pub fn field(&self) -> (&'static str, String) {
+        match self {
+            Self::ObjectId(id, _) => ("object_id", id.to_string()),
+            Self::UserPrincipalName(name) => ("user_principal_name", name.to_string()),
+            Self::ApplicationId(id) => ("application_id", id.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for RequestedPrincipal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ObjectId(id, _) => write!(f, "object {id}"),
+            Self::UserPrincipalName(name) => write!(f, "user {name}"),
+            Self::ApplicationId(id) => write!(f, "service principal of application {id}"),
+        }
+    }
 }
 
 /// A role, not yet known to exist or to be allowed, on a cluster or some of its namespaces.

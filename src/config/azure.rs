@@ -185,7 +185,7 @@ pub struct Endpoints {
     /// Entra ID, where tokens come from.
     #[serde(with = "text")]
     pub entra: Url,
-    /// Microsoft Graph.
+    /// Microsoft Graph, where principals are looked up.
     #[serde(with = "text")]
     pub graph: Url,
 }

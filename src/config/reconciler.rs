@@ -41,7 +41,7 @@ pub struct Reconciler {
     /// How long ended grants and finished jobs are kept.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
-    /// How long what was read of a cluster is taken for true.
+    /// How long what was read of a cluster, a role or a principal is taken for true.
     #[serde(with = "humantime_serde")]
     pub cluster_cache: Duration,
 }
