@@ -13,10 +13,11 @@ use super::access::{PrincipalType, RoleAtScope};
 use super::effect::{Call, Effect, Known, PassTime};
 use super::grant::{Ending, Grant, GrantState};
 use super::ids::{AssignmentName, GrantId, JobId};
-use super::job::{Failure, JobState};
+use super::job::{Failure, JobEffect, JobState};
+use super::preview::PlannedEffect;
 use super::reason::Reason;
 use super::target::{Target, Wish};
-use jobs::job_change;
+use jobs::{done_for, job_change};
 
 /// A step that did not do what it was meant to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,6 +89,8 @@ pub struct JobChange {
     pub error: Option<Failure>,
     /// The grants it rests on.
     pub grants: BTreeSet<GrantId>,
+    /// What the pass did for it.
+    pub effects: Vec<JobEffect>,
 }
 
 /// What a pass went by, besides the target.
@@ -108,9 +111,15 @@ struct Outcome {
     was_active: bool,
 }
 
-/// Concludes a pass from the target with its effects as they are after the answers, and what failed.
+/// Concludes a pass from the target with its effects as they are after the answers, what was done, and what
+/// failed.
 #[must_use]
-pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclusion {
+pub fn conclude(
+    target: &Target,
+    done: &[PlannedEffect],
+    failed: &[FailedStep],
+    terms: Terms,
+) -> Conclusion {
     let wishes = target.wishes();
     let mut conclusion = Conclusion {
         cluster_gone: terms.cluster_gone,
@@ -142,7 +151,10 @@ pub fn conclude(target: &Target, failed: &[FailedStep], terms: Terms) -> Conclus
     conclusion.jobs = target
         .jobs
         .iter()
-        .map(|job| job_change(job, target, &after, &wishes, failed))
+        .map(|job| JobChange {
+            effects: done_for(job, target, done),
+            ..job_change(job, target, &after, &wishes, failed)
+        })
         .collect();
     conclusion.forget = target
         .effects

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::access::Principal;
 use super::ids::{ClusterId, GrantId, JobId, RequestId, TargetId};
+use super::preview::PlannedEffect;
 use super::reason::Reason;
 
 /// What a job was made for.
@@ -148,6 +149,17 @@ pub struct JobTarget {
     pub last_error: Option<Failure>,
     /// The grants that it is about.
     pub grants: BTreeSet<GrantId>,
+    /// What has been done so far, in the order of the assignments' names.
+    pub effects: Vec<JobEffect>,
+}
+
+/// What was done to one effect while a job waited for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobEffect {
+    /// The effect, and what was done to it.
+    pub effect: PlannedEffect,
+    /// Its role's display name.
+    pub role_name: String,
 }
 
 /// What a target remembers of a job that waits for it.

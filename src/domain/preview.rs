@@ -8,7 +8,7 @@ use super::ids::{AssignmentName, InstanceId};
 use super::plan::plan;
 use super::target::Target;
 
-/// What would be done to an effect.
+/// What is done to an effect, or would be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Change {
     /// It is made.
@@ -17,20 +17,20 @@ pub enum Change {
     Update,
     /// It is removed.
     Delete,
-    /// It stays as it is.
+    /// It is already so, and stays as it is.
     Keep,
 }
 
-/// One effect, and what would be done to it.
+/// One effect, and what is done to it, or would be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlannedEffect {
     /// The assignment's name.
     pub name: AssignmentName,
     /// What it assigns, and where.
     pub at: RoleAtScope,
-    /// What would be done to it.
+    /// What is done to it.
     pub change: Change,
-    /// Whether the broker made it, or would.
+    /// Whether it is the broker's own.
     pub managed: bool,
 }
 

@@ -139,6 +139,11 @@ pub(super) fn planned(
     target: &TargetId,
     grants: &[Grant],
 ) -> proto::Effect {
+    changed(effect, role_name(effect.at.role, grants), target)
+}
+
+/// An effect of a target's, and what is done to it.
+fn changed(effect: &PlannedEffect, role: String, target: &TargetId) -> proto::Effect {
     use proto::effect;
     let change = match effect.change {
         Change::Create => effect::Change::Create,
@@ -150,7 +155,7 @@ pub(super) fn planned(
         kind: effect::Kind::RoleAssignment.into(),
         change: change.into(),
         resource_id: effect.at.assignment_id(effect.name),
-        role: role_name(effect.at.role, grants),
+        role,
         scope: effect.at.scope.to_string(),
         managed: effect.managed,
         cluster: target.cluster.to_string(),
@@ -226,6 +231,11 @@ pub(super) fn target(target: &JobTarget) -> proto::JobTarget {
         attempts: count(target.attempts),
         next_attempt_time: target.next_attempt_time.map(timestamp),
         last_error: target.last_error.as_ref().map(failure),
+        effects: target
+            .effects
+            .iter()
+            .map(|done| changed(&done.effect, done.role_name.clone(), &target.id))
+            .collect(),
         grant_ids: target.grants.iter().map(ToString::to_string).collect(),
         ..proto::JobTarget::default()
     }

@@ -10,7 +10,7 @@ use tracing::{debug, error, info, instrument, warn};
 use uuid::Uuid;
 
 use super::apply::{Applied, failed, not_believed, sorted};
-use super::progress::Progress;
+use super::progress::{Progress, done};
 use super::{Lease, Reconciler, events};
 use crate::azure::Purpose;
 use crate::domain::access::RoleAtScope;
@@ -290,7 +290,11 @@ impl Reconciler {
         let Some(effect) = progress.target.effects.get_mut(&step.name()) else {
             return;
         };
+        let before = effect.known.clone();
         effect.answered(step.call(), &applied.answer, time);
+        progress
+            .done
+            .extend(done(step, &before, effect, &applied.answer));
         let disbelieved = applied.answer == Answer::NotThere && effect.open.is_some();
         if let Some(touched) = progress.touched.get_mut(&step.name()) {
             touched.effect = effect.clone();
@@ -319,7 +323,7 @@ impl Reconciler {
             grant_give_up: self.settings.grant_give_up,
             cluster_gone: progress.cluster_gone,
         };
-        let conclusion = conclude(&progress.target, &progress.failed, terms);
+        let conclusion = conclude(&progress.target, &progress.done, &progress.failed, terms);
         let touched: Vec<TouchedEffect> = progress.touched.values().cloned().collect();
         let failed = !progress.failed.is_empty() && !progress.cluster_gone;
         let record = PassRecord {

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use super::apply::{failed, sorted};
 use crate::azure::{AzureError, Purpose};
 use crate::domain::conclude::FailedStep;
-use crate::domain::effect::{Call, Effect, Known};
+use crate::domain::effect::{Answer, Call, Effect, Known};
 use crate::domain::ids::AssignmentName;
 use crate::domain::plan::Step;
+use crate::domain::preview::{Change, PlannedEffect};
 use crate::domain::target::Target;
 use crate::store::{Closing, TouchedEffect};
 
@@ -18,6 +19,8 @@ use crate::store::{Closing, TouchedEffect};
 pub(super) struct Progress {
     pub(super) target: Target,
     pub(super) touched: BTreeMap<AssignmentName, TouchedEffect>,
+    /// What was done, and what was found in place.
+    pub(super) done: Vec<PlannedEffect>,
     pub(super) failed: Vec<FailedStep>,
     pub(super) closings: Vec<Closing>,
     /// How many more calls of a kind ARM allows the subscription at once, by its latest answers.
@@ -37,6 +40,7 @@ impl Progress {
         Self {
             target,
             touched: BTreeMap::new(),
+            done: Vec::new(),
             failed: Vec::new(),
             closings: Vec::new(),
             remaining: Vec::new(),
@@ -109,5 +113,34 @@ impl Progress {
             let (failure, retry) = sorted(&self.target, step.at(), error, purpose, now);
             self.failed.push(failed(step, failure, retry));
         }
+    }
+}
+
+/// What a call did, from what was known before it and what is known after.
+pub(super) fn done(
+    step: &Step,
+    before: &Known,
+    after: &Effect,
+    answer: &Answer,
+) -> Option<PlannedEffect> {
+    let ours = |change| PlannedEffect {
+        name: step.name(),
+        at: step.at().clone(),
+        change,
+        managed: true,
+    };
+    match (answer, before) {
+        (Answer::Written(_), Known::Present) => Some(ours(Change::Update)),
+        (Answer::Written(_), _) => Some(ours(Change::Create)),
+        // A DELETE that meets it was of our own name, which was never used: theirs is left alone.
+        (Answer::Foreign(foreign), _)
+        | (Answer::Deleted | Answer::NotThere, Known::Foreign(foreign)) => {
+            Some(PlannedEffect::found(foreign.name, step.at().clone()))
+        }
+        (Answer::Deleted, _) => Some(ours(Change::Delete)),
+        (Answer::NotThere, Known::Present) if after.known == Known::Absent => {
+            Some(ours(Change::Delete))
+        }
+        _ => None,
     }
 }

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(super) use effect::{read_effects, write_effect};
+use effect::read_job_effects;
+pub(super) use effect::{read_effects, write_effect, write_job_effect};
 pub(super) use grant::{GrantBody, PrincipalBody, read_grant};
 
 use super::error::StoreError;
@@ -278,6 +279,7 @@ pub(super) fn read_job_targets(hash: &Hash, most: usize) -> Result<Vec<JobTarget
     let mut names: Vec<&str> = hash.numbered('s').map(|(target, _)| target).collect();
     names.sort_unstable();
     names.truncate(most);
+    let mut effects = read_job_effects(hash)?;
     let read = |target: &str| {
         let grants: Vec<String> = hash.json(&format!("g:{target}"))?;
         let grants: Result<BTreeSet<GrantId>, _> = grants.iter().map(|id| id.parse()).collect();
@@ -289,6 +291,7 @@ pub(super) fn read_job_targets(hash: &Hash, most: usize) -> Result<Vec<JobTarget
             next_attempt_time: hash.optional_time(&format!("n:{target}"))?,
             last_error: hash.failure(&format!("x:{target}"))?,
             grants: grants.map_err(|error| hash.unreadable(error))?,
+            effects: effects.remove(target).unwrap_or_default(),
         })
     };
     names.into_iter().map(read).collect()

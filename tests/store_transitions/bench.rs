@@ -313,7 +313,7 @@ impl Pass {
             grant_give_up: Duration::from_hours(24),
             cluster_gone: false,
         };
-        conclude(&self.claimed.target, &[], terms)
+        conclude(&self.claimed.target, &[], &[], terms)
     }
 
     pub async fn record(&self, bench: &Bench) -> Recorded {

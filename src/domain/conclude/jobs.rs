@@ -6,9 +6,40 @@ use super::{FailedStep, JobChange, Outcome, is_as_wished};
 use crate::domain::access::RoleAtScope;
 use crate::domain::effect::Known;
 use crate::domain::grant::{Ending, Grant, GrantState};
-use crate::domain::ids::GrantId;
-use crate::domain::job::{JobKind, JobState, WaitingJob};
+use crate::domain::ids::{GrantId, RoleDefinitionId};
+use crate::domain::job::{JobEffect, JobKind, JobState, WaitingJob};
+use crate::domain::preview::PlannedEffect;
+use crate::domain::role::BuiltInRole;
 use crate::domain::target::{Target, Wish};
+
+/// What was done that one of the job's grants calls for, or called for.
+pub(super) fn done_for(
+    job: &WaitingJob,
+    target: &Target,
+    done: &[PlannedEffect],
+) -> Vec<JobEffect> {
+    let role_name = |role: RoleDefinitionId| {
+        let mut own = target.grants.iter().map(|grant| &grant.access.role);
+        match (BuiltInRole::from_id(role), own.find(|own| own.id() == role)) {
+            (Some(built_in), _) => built_in.display_name().to_owned(),
+            (None, Some(own)) => own.display_name().to_owned(),
+            (None, None) => role.to_string(),
+        }
+    };
+    let places: BTreeSet<RoleAtScope> = target
+        .grants
+        .iter()
+        .filter(|grant| job.grants.contains(&grant.id))
+        .flat_map(Grant::calls_for)
+        .collect();
+    let for_job = done.iter().filter(|done| places.contains(&done.at));
+    for_job
+        .map(|effect| JobEffect {
+            role_name: role_name(effect.at.role),
+            effect: effect.clone(),
+        })
+        .collect()
+}
 
 /// What a pass means for one of the jobs that wait for its target.
 pub(super) fn job_change(
@@ -23,6 +54,7 @@ pub(super) fn job_change(
         to,
         error,
         grants: job.grants.clone(),
+        effects: Vec::new(),
     };
     // A grant that the target no longer has ended in an earlier pass.
     let gone = Outcome {

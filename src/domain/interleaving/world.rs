@@ -370,7 +370,7 @@ impl World {
             grant_give_up: Duration::from_secs(100),
             cluster_gone: false,
         };
-        let conclusion = conclude(&worker.target, &worker.failed, terms);
+        let conclusion = conclude(&worker.target, &[], &worker.failed, terms);
         let moved = self.stored.generation != worker.target.generation;
         self.apply(&conclusion, moved);
         self.lease = None;

@@ -88,6 +88,7 @@ fn a_job(state: JobState, targets: usize) -> Job {
         next_attempt_time: None,
         last_error: None,
         grants: BTreeSet::from([a_grant().id]),
+        effects: Vec::new(),
     };
     Job {
         id: a_grant().job,

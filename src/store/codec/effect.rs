@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Hash, write_json};
+use super::{Hash, word_of, write_json};
 use crate::domain::access::RoleAtScope;
 use crate::domain::effect::{Call, Effect, Foreign, Known};
-use crate::domain::ids::{AssignmentName, Scope};
+use crate::domain::ids::{AssignmentName, RoleDefinitionId, Scope};
+use crate::domain::job::JobEffect;
 use crate::domain::ownership::Description;
+use crate::domain::preview::{Change, PlannedEffect};
 use crate::store::StoreError;
 
 /// What scripts never look into of an effect; its intent, deadline and last PUT are fields beside it.
@@ -111,4 +113,74 @@ fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreErro
         written: body.written.as_deref().and_then(Description::parse),
         changed: Timestamp::from_millisecond(body.changed).map_err(|error| bad(&error))?,
     })
+}
+
+/// What was done to an effect for a job.
+#[derive(Serialize, Deserialize)]
+struct JobEffectBody {
+    role: String,
+    role_name: String,
+    scope: String,
+    change: String,
+    managed: bool,
+}
+
+const CHANGES: [(&str, Change); 4] = [
+    ("create", Change::Create),
+    ("update", Change::Update),
+    ("delete", Change::Delete),
+    ("keep", Change::Keep),
+];
+
+pub(in crate::store) fn write_job_effect(done: &JobEffect) -> String {
+    let PlannedEffect {
+        name: _,
+        at,
+        change,
+        managed,
+    } = &done.effect;
+    write_json(&JobEffectBody {
+        role: at.role.to_string(),
+        role_name: done.role_name.clone(),
+        scope: at.scope.to_string(),
+        change: word_of(&CHANGES, change).to_owned(),
+        managed: *managed,
+    })
+}
+
+/// What was done for a job, by target, in the order of the assignments' names.
+pub(super) fn read_job_effects(
+    hash: &Hash,
+) -> Result<BTreeMap<String, Vec<JobEffect>>, StoreError> {
+    let mut by_target: BTreeMap<String, Vec<JobEffect>> = BTreeMap::new();
+    for (field, value) in hash.numbered('f') {
+        let (name, target) = field
+            .split_once(':')
+            .ok_or_else(|| hash.unreadable(format!("f:{field} names no target")))?;
+        let body: JobEffectBody = hash.decode(field, value)?;
+        let change = CHANGES.iter().find(|(word, _)| *word == body.change);
+        let effect = PlannedEffect {
+            name: AssignmentName::parse(name).map_err(|error| hash.unreadable(error))?,
+            at: RoleAtScope {
+                role: RoleDefinitionId::parse(&body.role)
+                    .map_err(|error| hash.unreadable(error))?,
+                scope: Scope::parse(&body.scope).map_err(|error| hash.unreadable(error))?,
+            },
+            change: change
+                .ok_or_else(|| hash.unreadable(format!("{field}: change is {:?}", body.change)))?
+                .1,
+            managed: body.managed,
+        };
+        by_target
+            .entry(target.to_owned())
+            .or_default()
+            .push(JobEffect {
+                effect,
+                role_name: body.role_name,
+            });
+    }
+    for effects in by_target.values_mut() {
+        effects.sort_by_key(|done| done.effect.name);
+    }
+    Ok(by_target)
 }

@@ -4,12 +4,14 @@ use serde::Serialize;
 
 use super::super::codec::{
     call_word, grant_state_words, job_state_word, time_millis, write_effect, write_failure,
+    write_job_effect,
 };
 use super::{PassRecord, TouchedEffect};
 use crate::config::LaneBudget;
 use crate::domain::conclude::Conclusion;
 use crate::domain::effect::Call;
 use crate::domain::grant::GrantState;
+use crate::domain::job::JobEffect;
 
 #[derive(Serialize)]
 pub(super) struct Budget {
@@ -139,6 +141,13 @@ pub(super) struct JobRow {
     pub(super) is_final: bool,
     pub(super) error: String,
     pub(super) grants: Vec<String>,
+    pub(super) effects: Vec<JobEffectRow>,
+}
+
+#[derive(Serialize)]
+pub(super) struct JobEffectRow {
+    pub(super) name: String,
+    pub(super) body: String,
 }
 
 #[derive(Serialize)]
@@ -200,6 +209,13 @@ pub(super) fn grant_rows<'a>(pass: &'a PassRecord<'_>) -> Vec<GrantRow<'a>> {
     others.into_iter().chain(ended).map(row).collect()
 }
 
+fn job_effect_row(done: &JobEffect) -> JobEffectRow {
+    JobEffectRow {
+        name: done.effect.name.to_string(),
+        body: write_job_effect(done),
+    }
+}
+
 pub(super) fn job_rows(conclusion: &Conclusion) -> Vec<JobRow> {
     conclusion
         .jobs
@@ -210,6 +226,7 @@ pub(super) fn job_rows(conclusion: &Conclusion) -> Vec<JobRow> {
             is_final: change.to.is_final(),
             error: write_failure(change.error.as_ref()),
             grants: change.grants.iter().map(ToString::to_string).collect(),
+            effects: change.effects.iter().map(job_effect_row).collect(),
         })
         .collect()
 }

@@ -6,7 +6,7 @@
 --     effects that the pass intended to touch; `sent`: its call was begun (else the intent is withdrawn), `answered`: a
 --     definite answer came, `landed`: a PUT of this pass took effect,
 --   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
---   jobs [{id, to, final, error, grants [ids]}], forget [names],
+--   jobs [{id, to, final, error, grants [ids], effects [{name, body}] (done for it)}], forget [names],
 --   gone (with the cluster: they are forgotten whatever is open), moved (wishes change by this record),
 --   waits and delay (not to be looked at for so many ms, unless a wish wants it), again (steps are left that nothing
 --     stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
@@ -116,6 +116,11 @@ for _, change in ipairs(a.grants) do
 end
 
 for _, change in ipairs(a.jobs) do
+  if redis.call('HEXISTS', key, 'j:' .. change.id) == 1 then
+    for _, effect in ipairs(change.effects) do
+      redis.call('HSET', targets_key(change.id), 'f:' .. effect.name .. ':' .. a.target, effect.body)
+    end
+  end
   local rests = true
   for _, grant in ipairs(change.grants) do rests = rests and not skipped[grant] end
   if rests and change.final then
