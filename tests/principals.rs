@@ -304,8 +304,18 @@ async fn a_selector_takes_each_way_and_believes_an_object_id() {
     let refusal = Refusal::of(&nobody.expect_err("nobody"));
     assert_eq!(refusal.kind(), (Code::NotFound, "PRINCIPAL_NOT_FOUND"));
 
+    // A broker that remembers nothing of whom another looked up answers a replay without asking.
+    let other = world.broker(&Timing::default()).await;
+    let of_nobodys = RevokeRequest {
+        selector: Some(of(by_name("alice@contoso.example"))),
+        ..revocation("")
+    };
+    let matched = client.revoke(of_nobodys.clone()).await.expect("accepted");
     world.emulator.delete_principal(leaver).expect("gone");
     graph_is_down(&world, &FaultEffect::CutBeforeCommit);
+    let again = other.client().revoke(of_nobodys).await.expect("a replay");
+    assert_eq!(again.into_inner().job, matched.into_inner().job);
+
     let by_selector = RevokeRequest {
         selector: Some(of(by_id(leaver))),
         ..revocation("")
