@@ -60,6 +60,11 @@ fmt: $(TOOLS)/buf ## Format code and contract
 	cargo fmt --all
 	buf format --write
 
+# Pages that are made from code. A test fails where one is not what the code says.
+.PHONY: pages
+pages: ## Write docs/azure-errors.md anew from its table
+	WRITE_PAGES=1 cargo test $(CARGO_LOCKED) --lib --quiet the_page_of_azure_s_errors_is_the_table
+
 .PHONY: build
 build: system ## Build the release binary, without dev mode
 	cargo build $(CARGO_LOCKED) --release --no-default-features --package aks-access-broker
