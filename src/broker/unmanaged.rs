@@ -45,26 +45,45 @@ impl Unmanaged {
         }
     }
 
-    /// As it was at most a moment ago; `fresh`: as it is now. Concurrent misses make one call.
+    /// As it was at most a moment ago. Concurrent misses make one call, which goes on when nobody waits for
+    /// it any more: a list that takes long is there for the next who asks.
     async fn at(
         &self,
         cluster: &ClusterId,
         instance: InstanceId,
-        fresh: bool,
     ) -> Result<Arc<Vec<RoleAssignment>>, Arc<AzureError>> {
-        if fresh {
-            self.known.invalidate(cluster).await;
+        if let Some(known) = self.known.get(cluster).await {
+            return Ok(known);
         }
-        let read = async {
-            let place = Place::Scope(Scope::Cluster(cluster.clone()));
-            let all = self
-                .azure
-                .role_assignments(&place, Filter::All, Uuid::new_v4())
-                .await?;
-            let others = all.into_iter().filter(|found| !is_ours(found, instance));
-            Ok(Arc::new(others.collect()))
-        };
-        self.known.try_get_with_by_ref(cluster, read).await
+        let (this, cluster) = (self.clone(), cluster.clone());
+        let read = tokio::spawn(async move {
+            let read = async {
+                let list = this.listed(&cluster, Filter::All, instance).await?;
+                Ok(Arc::new(list))
+            };
+            this.known.try_get_with_by_ref(&cluster, read).await
+        });
+        match read.await {
+            Ok(read) => read,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    async fn listed(
+        &self,
+        cluster: &ClusterId,
+        filter: Filter,
+        instance: InstanceId,
+    ) -> Result<Vec<RoleAssignment>, AzureError> {
+        let place = Place::Scope(Scope::Cluster(cluster.clone()));
+        let all = self
+            .azure
+            .role_assignments(&place, filter, Uuid::new_v4())
+            .await?;
+        Ok(all
+            .into_iter()
+            .filter(|found| !is_ours(found, instance))
+            .collect())
     }
 }
 
@@ -74,48 +93,73 @@ fn is_ours(found: &RoleAssignment, instance: InstanceId) -> bool {
 }
 
 impl Broker {
-    /// What is worth knowing beside a grant: how its cluster is set up, and who else has assigned the same.
-    /// What cannot be read in good time is no reason to fail: then that is what is said.
+    /// What is worth knowing beside a grant: how its cluster is set up, and who else has assigned the same,
+    /// as it was at most a moment ago. What cannot be read in good time is no reason to fail: then that is
+    /// what is said.
     pub(super) async fn findings_beside(&self, grant: &Grant) -> Vec<Finding> {
-        self.findings_read(grant, false).await.0
+        let cluster = &grant.target.cluster;
+        let read = async {
+            let instance = self
+                .store
+                .instance()
+                .await
+                .map_err(|error| error.to_string())?;
+            let others = self.unmanaged.at(cluster, instance).await;
+            others
+                .map(|others| of_the_same(grant, &others))
+                .map_err(|error| error.to_string())
+        };
+        self.findings_of(grant, read).await.0
     }
 
-    /// The same, from what Azure says now, and what others assigned that gives the same.
+    /// The same, from what Azure says now; and the assignments that it tells of.
     pub(super) async fn fresh_findings_beside(
         &self,
         grant: &Grant,
     ) -> (Vec<Finding>, Vec<RoleAssignment>) {
-        self.findings_read(grant, true).await
-    }
-
-    async fn findings_read(
-        &self,
-        grant: &Grant,
-        fresh: bool,
-    ) -> (Vec<Finding>, Vec<RoleAssignment>) {
+        let of_principal = Filter::Principal(grant.target.principal);
         let read = async {
-            let cluster = self.clusters.get(&grant.target.cluster).await.ok()?;
-            let mut found = findings(&cluster);
-            let instance = self.store.instance().await.ok()?;
+            let instance = self
+                .store
+                .instance()
+                .await
+                .map_err(|error| error.to_string())?;
             let others = self
                 .unmanaged
-                .at(&grant.target.cluster, instance, fresh)
+                .listed(&grant.target.cluster, of_principal, instance)
                 .await;
-            let same = match others {
-                Ok(others) => of_the_same(grant, &others),
-                Err(error) => {
-                    tracing::warn!(cluster = %grant.target.cluster, %error, "what others assigned cannot be read");
-                    found.push(assignments_not_read(grant));
-                    Vec::new()
-                }
-            };
-            found.extend(same.iter().map(|other| finding(grant, other)));
-            Some((found, same))
+            others
+                .map(|others| of_the_same(grant, &others))
+                .map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(PATIENCE, read).await {
-            Ok(Some(read)) => read,
-            Ok(None) | Err(_) => (vec![assignments_not_read(grant)], Vec::new()),
-        }
+        self.findings_of(grant, read).await
+    }
+
+    async fn findings_of(
+        &self,
+        grant: &Grant,
+        others: impl Future<Output = Result<Vec<RoleAssignment>, String>>,
+    ) -> (Vec<Finding>, Vec<RoleAssignment>) {
+        let cluster = self.clusters.get(&grant.target.cluster);
+        let (cluster, others) = tokio::join!(
+            tokio::time::timeout(PATIENCE, cluster),
+            tokio::time::timeout(PATIENCE, others)
+        );
+        let mut found = match cluster {
+            Ok(Ok(cluster)) => findings(&cluster),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let problem = match others {
+            Ok(Ok(others)) => {
+                found.extend(others.iter().map(|other| finding(grant, other)));
+                return (found, others);
+            }
+            Ok(Err(problem)) => problem,
+            Err(_) => "it takes too long".to_owned(),
+        };
+        tracing::warn!(cluster = %grant.target.cluster, problem, "what others assigned cannot be read");
+        found.push(assignments_not_read(grant));
+        (found, Vec::new())
     }
 }
 
