@@ -375,7 +375,10 @@ async fn i5_a_revocation_of_many_is_over_when_the_last_of_them_is_gone() {
     while let Some(response) = told.message().await.unwrap() {
         let now = response.job.unwrap();
         assert!(now.finish_time.is_none(), "Alice's cannot be gone: {now:?}");
-        if now.completed_targets == 24 {
+        // Where only hers is left, the job waits as she does.
+        if now.completed_targets == 24 && now.state() == job::State::Retrying {
+            assert_eq!(now.last_error.unwrap().reason, "SCOPE_LOCKED");
+            assert!(now.next_attempt_time.is_some());
             break;
         }
     }

@@ -98,11 +98,8 @@ for field in pairs(record) do
   if job then
     redis.call('HINCRBY', job_key(job), 'attempts', 1)
     redis.call('HINCRBY', targets_key(job), 'a:' .. target, 1)
-    redis.call('HSET', targets_key(job), 's:' .. target, 'RUNNING')
-    redis.call('HDEL', targets_key(job), 'n:' .. target)
-    redis.call('HSET', job_key(job), 'state', 'RUNNING')
-    redis.call('HDEL', job_key(job), 'next')
-    job_changed(job)
+    job_target_is(job, target, 'RUNNING', nil)
+    job_goes_on(job)
   end
 end
 return loaded(target, record)

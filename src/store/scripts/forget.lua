@@ -13,7 +13,7 @@ for _, member in ipairs(forgotten) do
     redis.call('ZREM', kind == 'grant' and grant_list('past', name) or job_list(name), id)
   end
   redis.call('DEL', key)
-  if kind == 'job' then redis.call('DEL', targets_key(id), todo_key(id), requests_key(id)) end
+  if kind == 'job' then redis.call('DEL', targets_key(id), todo_key(id), requests_key(id), retries_key(id)) end
   redis.call('ZREM', P .. 'retired', member)
 end
 return #forgotten

@@ -23,6 +23,7 @@ local function grant_key(grant) return P .. 'grant:' .. grant end
 local function job_key(job) return P .. 'job:' .. job end
 local function todo_key(job) return P .. 'job:' .. job .. ':todo' end
 local function requests_key(job) return P .. 'job:' .. job .. ':requests' end
+local function retries_key(job) return P .. 'job:' .. job .. ':retries' end
 local function targets_key(job) return P .. 'job:' .. job .. ':targets' end
 local function ready_key(subscription, bucket) return P .. 'ready:' .. subscription .. ':' .. bucket end
 local function lane_key(subscription) return P .. 'lane:' .. subscription end
@@ -158,7 +159,7 @@ local function make_job(job, body, kind, targets, waits_as, over)
   local key = job_key(job)
   local state = over and 'SUCCEEDED' or 'QUEUED'
   redis.call('HSET', key, 'v', 1, 'body', body, 'kind', kind, 'state', state, 'created', now, 'attempts', 0,
-    'total', #targets, 'done', over and #targets or 0, 'version', 0)
+    'total', #targets, 'done', over and #targets or 0, 'of:' .. state, #targets, 'version', 0)
   local lists, principals, clusters = { 'all' }, 0, 0
   local listed = {}
   for _, row in ipairs(targets) do
@@ -214,24 +215,53 @@ local function remember_request(job, grant, over)
   end
 end
 
+-- Where a job stands on one of its targets, and when (ms) that is tried again.
+local function job_target_is(job, target, state, again_at)
+  local key, targets = job_key(job), targets_key(job)
+  redis.call('HINCRBY', key, 'of:' .. redis.call('HGET', targets, 's:' .. target), -1)
+  redis.call('HINCRBY', key, 'of:' .. state, 1)
+  redis.call('HSET', targets, 's:' .. target, state)
+  if again_at then
+    redis.call('HSET', targets, 'n:' .. target, again_at)
+    redis.call('ZADD', retries_key(job), again_at, target)
+  else
+    redis.call('HDEL', targets, 'n:' .. target)
+    redis.call('ZREM', retries_key(job), target)
+  end
+end
+
+-- Where a job stands that a worker has begun: waiting to try again when it does so on every target that is left to it,
+-- and until the soonest of them.
+local function job_goes_on(job)
+  local key = job_key(job)
+  local of = redis.call('HMGET', key, 'of:QUEUED', 'of:RUNNING', 'of:RETRYING')
+  local soonest = redis.call('ZRANGE', retries_key(job), 0, 0, 'WITHSCORES')[2]
+  if number(of[1]) + number(of[2]) == 0 and number(of[3]) > 0 then
+    redis.call('HSET', key, 'state', 'RETRYING', 'next', soonest)
+  else
+    redis.call('HSET', key, 'state', 'RUNNING')
+    redis.call('HDEL', key, 'next')
+  end
+  job_changed(job)
+end
+
 -- Ends what a job had to do on one target; the job is over when no target is left.
 local function finish_job_target(job, target, state, failure)
   redis.call('HDEL', target_key(target), 'j:' .. job)
   if redis.call('SREM', todo_key(job), target) == 0 then return end
-  redis.call('HSET', targets_key(job), 's:' .. target, state, 'x:' .. target, failure)
-  redis.call('HDEL', targets_key(job), 'n:' .. target)
+  job_target_is(job, target, state, nil)
+  redis.call('HSET', targets_key(job), 'x:' .. target, failure)
   local key = job_key(job)
   redis.call('HINCRBY', key, 'done', 1)
-  if state ~= 'SUCCEEDED' then redis.call('HINCRBY', key, state, 1) end
   if failure ~= '' then redis.call('HSET', key, 'error', failure) end
   if redis.call('SCARD', todo_key(job)) > 0 then
-    job_changed(job)
+    job_goes_on(job)
     return
   end
   local record = fields(redis.call('HGETALL', key))
   local final = 'SUCCEEDED'
-  if number(record.SUPERSEDED) > 0 then final = 'SUPERSEDED' end
-  if number(record.FAILED) > 0 then final = 'FAILED' end
+  if number(record['of:SUPERSEDED']) > 0 then final = 'SUPERSEDED' end
+  if number(record['of:FAILED']) > 0 then final = 'FAILED' end
   finish_job(job, final)
   for _, request in ipairs(redis.call('SMEMBERS', requests_key(job))) do
     redis.call('PEXPIRE', request, a.request_life)

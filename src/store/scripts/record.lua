@@ -126,17 +126,12 @@ for _, change in ipairs(a.jobs) do
   if rests and change.final then
     finish_job_target(change.id, a.target, change.to, change.error)
   elseif rests and redis.call('HEXISTS', key, 'j:' .. change.id) == 1 then
-    redis.call('HSET', job_key(change.id), 'state', change.to)
-    redis.call('HSET', targets_key(change.id), 's:' .. a.target, change.to)
     if change.error ~= '' then
       redis.call('HSET', job_key(change.id), 'error', change.error)
       redis.call('HSET', targets_key(change.id), 'x:' .. a.target, change.error)
     end
-    if change.to == 'RETRYING' then
-      redis.call('HSET', job_key(change.id), 'next', now + a.delay)
-      redis.call('HSET', targets_key(change.id), 'n:' .. a.target, now + a.delay)
-    end
-    job_changed(change.id)
+    job_target_is(change.id, a.target, change.to, change.to == 'RETRYING' and now + a.delay or nil)
+    job_goes_on(change.id)
   end
 end
 for _, event in ipairs(a.audit_events) do audit(event) end
