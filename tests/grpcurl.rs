@@ -166,8 +166,27 @@ fn the_lines_of_the_readme_do_what_it_says() {
     assert_eq!(text(granted, "/grant/state"), "STATE_PENDING");
     let revoked = printed
         .iter()
-        .find(|message| message.get("matchedGrants").is_some())
+        .find(|message| message.get("matchedGrants").is_some() && message.get("job").is_some())
         .unwrap();
+    let listed = printed
+        .iter()
+        .find_map(|message| message.get("grants")?.as_array());
+    assert_eq!(listed.unwrap().len(), 1, "{printed:#?}");
+    let planned = printed
+        .iter()
+        .find_map(|message| message.get("plannedEffects")?.as_array());
+    let changes = planned
+        .unwrap()
+        .iter()
+        .map(|effect| text(effect, "/change"));
+    assert_eq!(
+        changes.collect::<Vec<_>>(),
+        ["CHANGE_DELETE", "CHANGE_DELETE"]
+    );
+    let extended = printed
+        .iter()
+        .any(|message| message.pointer("/job/kind").and_then(Value::as_str) == Some("KIND_EXTEND"));
+    assert!(extended, "{printed:#?}");
     for accepted in [granted, revoked] {
         let id = text(accepted, "/job/jobId");
         let is_of_job =
