@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// A failure of the store.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// Redis cannot be reached, or did not answer in time. A change may have been made all the same;
     /// sending it again with the same ids changes nothing twice.

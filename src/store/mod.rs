@@ -25,10 +25,8 @@ pub use lists::{Found, JobSelector, Lives};
 pub use pass::{Begun, ClaimTerms, Claimed, Closing, PassRecord, Recorded, TouchedEffect};
 pub use read::TargetRecord;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use tokio::sync::OnceCell;
 
 use crate::config;
 use crate::domain::ids::InstanceId;
@@ -49,7 +47,7 @@ pub struct Store {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     retention: Duration,
-    instance: Arc<OnceCell<InstanceId>>,
+    instance: Arc<OnceLock<InstanceId>>,
 }
 
 impl Store {
@@ -74,10 +72,12 @@ impl Store {
     /// [`StoreError::NotDurable`] where this Redis can forget or evict what was accepted;
     /// [`StoreError::Unavailable`] where it cannot be reached.
     pub async fn instance(&self) -> Result<InstanceId, StoreError> {
-        self.instance
-            .get_or_try_init(|| read::instance(self))
-            .await
-            .copied()
+        if let Some(instance) = self.instance.get() {
+            return Ok(*instance);
+        }
+        // Many at once all read the same, and none waits for another's failure.
+        let instance = read::instance(self).await?;
+        Ok(*self.instance.get_or_init(|| instance))
     }
 
     fn key(&self, name: &str) -> String {
