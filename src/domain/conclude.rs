@@ -54,8 +54,6 @@ pub struct Conclusion {
     pub jobs: Vec<JobChange>,
     /// Effects that tell nothing any more.
     pub forget: Vec<AssignmentName>,
-    /// Whether they went with their cluster: then nothing that is open can bring them back.
-    pub cluster_gone: bool,
     /// Whether a grant failed: its taking back is a new wish.
     pub wishes_changed: bool,
 }
@@ -100,7 +98,8 @@ pub struct Terms {
     pub time: PassTime,
     /// How long a grant is tried before it fails.
     pub grant_give_up: Duration,
-    /// The cluster is gone, and everything on it.
+    /// The cluster is gone, and everything on it: the effects say so already
+    /// ([`Effect::went_with_its_cluster`]).
     pub cluster_gone: bool,
 }
 
@@ -121,10 +120,7 @@ pub fn conclude(
     terms: Terms,
 ) -> Conclusion {
     let wishes = target.wishes();
-    let mut conclusion = Conclusion {
-        cluster_gone: terms.cluster_gone,
-        ..Conclusion::default()
-    };
+    let mut conclusion = Conclusion::default();
     let mut after: BTreeMap<GrantId, Outcome> = BTreeMap::new();
     let changes = if terms.cluster_gone {
         target
@@ -160,8 +156,13 @@ pub fn conclude(
         .effects
         .values()
         .filter(|effect| {
-            terms.cluster_gone
-                || (effect.is_forgettable(terms.time) && !wishes.contains_key(&effect.at))
+            // A cluster takes all with it, whatever reads trail. What may still come stays until it cannot: by
+            // its id, it would meet another cluster that is made there meanwhile.
+            if terms.cluster_gone {
+                effect.is_gone_and_settled()
+            } else {
+                effect.is_forgettable(terms.time) && !wishes.contains_key(&effect.at)
+            }
         })
         .map(|effect| effect.name)
         .collect();

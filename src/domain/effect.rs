@@ -174,6 +174,12 @@ impl Effect {
         }
     }
 
+    /// The cluster is gone, in a pass of `time`, and the effect with it: a definite answer. It does not clear a
+    /// deadline before its time: a call that is still under way may meet another cluster, made under the same id.
+    pub fn went_with_its_cluster(&mut self, time: PassTime) {
+        self.settle(Known::Absent, time);
+    }
+
     fn settle(&mut self, known: Known, time: PassTime) {
         if self.known != known {
             self.changed = time.now;

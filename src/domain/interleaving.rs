@@ -1,8 +1,9 @@
-//! Crashes, late commits, lagging answers, refused names and new wishes in every order that proptest
-//! can think of, against a model of Azure and of the store: the end must be exact (I2), and what was
+//! Crashes, late commits, lagging answers, refused names, clusters that go and come again, and new wishes in every
+//! order that proptest can think of, against a model of Azure and of the store: the end must be exact (I2), and what was
 //! said to be over must stay over (I5).
 
 mod azure;
+mod clusters;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +83,9 @@ enum Action {
         conditional: bool,
     },
     StrangerLeaves,
+    ClusterGoes,
+    /// Another cluster is made under the same id, where none stands.
+    ClusterIsMadeAgain,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -128,6 +132,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..3_u8, any::<bool>())
             .prop_map(|(access, conditional)| Action::Stranger { access, conditional }),
         1 => Just(Action::StrangerLeaves),
+        1 => Just(Action::ClusterGoes),
+        2 => Just(Action::ClusterIsMadeAgain),
     ]
 }
 
@@ -230,6 +236,8 @@ impl World {
                 }
             }
             Action::StrangerLeaves => self.azure.strangers.clear(),
+            Action::ClusterGoes => self.azure.lose_cluster(),
+            Action::ClusterIsMadeAgain => self.make_the_cluster_again(),
         }
     }
 
@@ -243,6 +251,7 @@ impl World {
     /// Lets everything come to rest in good weather.
     fn settle(&mut self) {
         self.die(1);
+        self.notice_the_cluster();
         for _ in 0..60 {
             self.record(0);
             self.advance(4);

@@ -316,8 +316,11 @@ impl Reconciler {
         progress.closings.extend(applied.closing);
     }
 
-    async fn record(&self, progress: Progress, lease: &Lease) -> Result<(), StoreError> {
+    async fn record(&self, mut progress: Progress, lease: &Lease) -> Result<(), StoreError> {
         let time = self.pass_time(lease);
+        if progress.cluster_gone {
+            progress.all_went_with_the_cluster(time);
+        }
         let terms = Terms {
             time,
             grant_give_up: self.settings.grant_give_up,
@@ -338,7 +341,7 @@ impl Reconciler {
             } else {
                 progress.budget_wait
             },
-            again: progress.unfinished,
+            again: progress.unfinished && !progress.cluster_gone,
             reset_backoff: !failed,
             next_call: next_call(&progress.target),
             closings: &progress.closings,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::apply::{failed, sorted};
 use crate::azure::{AzureError, Purpose};
 use crate::domain::conclude::FailedStep;
-use crate::domain::effect::{Answer, Call, Effect, Known};
+use crate::domain::effect::{Answer, Call, Effect, Known, PassTime};
 use crate::domain::ids::AssignmentName;
 use crate::domain::plan::Step;
 use crate::domain::preview::{Change, PlannedEffect};
@@ -104,6 +104,27 @@ impl Progress {
             .entry(fresh.name)
             .and_modify(|touched| touched.effect = found.effect.clone())
             .or_insert(found);
+    }
+
+    /// The cluster is gone, and whatever is known of effects there goes by that.
+    pub(super) fn all_went_with_the_cluster(&mut self, time: PassTime) {
+        for effect in self.target.effects.values_mut() {
+            effect.went_with_its_cluster(time);
+            let answered = TouchedEffect {
+                effect: effect.clone(),
+                call: Call::Delete,
+                sent: false,
+                answered: true,
+                landed: false,
+            };
+            self.touched
+                .entry(effect.name)
+                .and_modify(|touched| {
+                    touched.effect = effect.clone();
+                    touched.answered = true;
+                })
+                .or_insert(answered);
+        }
     }
 
     /// None of `steps` could be begun, because of `error`.

@@ -302,7 +302,6 @@ impl Store {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            gone: pass.conclusion.cluster_gone,
             moved: pass.conclusion.wishes_changed,
             waits: pass.wait.is_some(),
             delay: pass.wait.map_or(0, millis),

@@ -42,7 +42,7 @@ fn word(does: Disposition) -> (String, &'static str) {
     let (word, meaning) = match does {
         Disposition::Retry { slow: false } => (
             "soon",
-            "It is tried again after `reconciler.backoff_initial`, then later each time, up to `reconciler.backoff_max`.",
+            "It is tried again after `reconciler.backoff_initial`, then ever later, up to `reconciler.backoff_max`.",
         ),
         Disposition::Retry { slow: true } => (
             "slowly",

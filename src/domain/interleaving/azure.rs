@@ -13,8 +13,9 @@ fn is_refused(name: AssignmentName) -> bool {
     name.guid().as_u128().is_multiple_of(4)
 }
 
-#[derive(Default)]
 pub(super) struct Azure {
+    /// Which cluster stands under the id, if any does.
+    pub(super) cluster: Option<u64>,
     pub(super) ours: BTreeMap<AssignmentName, (RoleAtScope, Description)>,
     pub(super) put_at: BTreeMap<AssignmentName, i64>,
     pub(super) strangers: BTreeMap<RoleAtScope, Foreign>,
@@ -22,7 +23,28 @@ pub(super) struct Azure {
 }
 
 impl Azure {
+    pub(super) fn new() -> Self {
+        Self {
+            cluster: Some(0),
+            ours: BTreeMap::new(),
+            put_at: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            late: Vec::new(),
+        }
+    }
+
+    /// The cluster goes, and everything on it. What is under way still comes, to whatever stands there then.
+    pub(super) fn lose_cluster(&mut self) {
+        self.cluster = None;
+        self.ours.clear();
+        self.put_at.clear();
+        self.strangers.clear();
+    }
+
     pub(super) fn commit(&mut self, step: &Step, now: i64) -> Answer {
+        if self.cluster.is_none() {
+            return Answer::Refused;
+        }
         match step {
             Step::Put {
                 name,

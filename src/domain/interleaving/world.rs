@@ -32,12 +32,16 @@ pub(super) struct Worker {
     pub(super) unsent: BTreeSet<AssignmentName>,
     pub(super) definite: BTreeSet<AssignmentName>,
     pub(super) failed: Vec<FailedStep>,
+    /// When it read the cluster, after a call that was refused, and there was none.
+    pub(super) read_as_gone: Option<i64>,
 }
 
 pub(super) struct World {
     pub(super) now: i64,
     pub(super) azure: Azure,
     pub(super) stored: Target,
+    /// Which cluster the last grant was accepted for.
+    pub(super) cluster: u64,
     pub(super) open: BTreeMap<AssignmentName, (Call, u64)>,
     pub(super) lease: Option<(u64, i64)>,
     pub(super) all: Vec<Grant>,
@@ -53,7 +57,7 @@ impl World {
     pub(super) fn new() -> Self {
         Self {
             now: 0,
-            azure: Azure::default(),
+            azure: Azure::new(),
             stored: Target {
                 id: target_id(),
                 generation: 0,
@@ -62,6 +66,7 @@ impl World {
                 jobs: Vec::new(),
                 attempts: 0,
             },
+            cluster: 0,
             open: BTreeMap::new(),
             lease: None,
             all: Vec::new(),
@@ -88,6 +93,7 @@ impl World {
     }
 
     pub(super) fn grant(&mut self, which: u8, ttl: Option<i64>) {
+        self.meet_the_cluster();
         let id = GrantId::new(self.id());
         let job = self.job(JobKind::Grant, id);
         self.stored.grants.push(Grant {
@@ -184,6 +190,7 @@ impl World {
             unsent: BTreeSet::new(),
             definite: BTreeSet::new(),
             failed: Vec::new(),
+            read_as_gone: None,
         });
     }
 
@@ -280,6 +287,10 @@ impl World {
         let time = self.pass_time(&worker);
         if answer == Answer::Refused {
             worker.failed.push(failed(&step));
+            if self.azure.cluster.is_none() {
+                worker.read_as_gone = Some(self.now);
+                worker.steps.clear();
+            }
         }
         if !matches!(
             answer,
@@ -353,6 +364,10 @@ impl World {
             self.report(&worker);
             return;
         }
+        let cluster_gone = worker.read_as_gone.is_some();
+        if cluster_gone {
+            self.take_all_for_gone(&mut worker);
+        }
         for name in worker.touched.keys() {
             let mut effect = worker.target.effects[name].clone();
             let stored = self.stored.effects[name].deadline;
@@ -368,15 +383,15 @@ impl World {
         let terms = Terms {
             time: self.pass_time(&worker),
             grant_give_up: Duration::from_secs(100),
-            cluster_gone: false,
+            cluster_gone,
         };
         let conclusion = conclude(&worker.target, &[], &worker.failed, terms);
         let moved = self.stored.generation != worker.target.generation;
-        self.apply(&conclusion, moved);
+        self.apply(&conclusion, moved, cluster_gone);
         self.lease = None;
     }
 
-    pub(super) fn apply(&mut self, conclusion: &Conclusion, moved: bool) {
+    pub(super) fn apply(&mut self, conclusion: &Conclusion, moved: bool, cluster_gone: bool) {
         let mut skipped = BTreeSet::new();
         for change in &conclusion.grants {
             let unsettled = change.settled.iter().any(|name| {
@@ -404,7 +419,10 @@ impl World {
             if matches!(change.to, GrantState::Ended(_)) {
                 let ended = grant.clone();
                 self.stored.grants.retain(|grant| grant.id != ended.id);
-                self.nothing_is_left_of(&ended);
+                // What may still come meets no cluster, or another one: there it is looked after, and nobody waits.
+                if !cluster_gone {
+                    self.nothing_is_left_of(&ended);
+                }
                 self.all.push(ended);
             }
         }
@@ -469,7 +487,7 @@ impl World {
 }
 
 /// Nobody will hear the answer to a call that may have been sent: the same as if none had come.
-fn lose(effect: &mut Effect, call: Call, until: Timestamp) {
+pub(super) fn lose(effect: &mut Effect, call: Call, until: Timestamp) {
     let time = PassTime {
         claimed: until,
         now: until,

@@ -92,7 +92,6 @@ pub(super) struct RecordArgument<'a> {
     pub(super) grants: Vec<GrantRow<'a>>,
     pub(super) jobs: Vec<JobRow>,
     pub(super) forget: Vec<String>,
-    pub(super) gone: bool,
     pub(super) moved: bool,
     pub(super) waits: bool,
     pub(super) delay: u64,

@@ -7,7 +7,7 @@
 --     definite answer came, `landed`: a PUT of this pass took effect,
 --   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
 --   jobs [{id, to, final, error, grants [ids], effects [{name, body}] (done for it)}], forget [names],
---   gone (with the cluster: they are forgotten whatever is open), moved (wishes change by this record),
+--   moved (wishes change by this record),
 --   waits and delay (not to be looked at for so many ms, unless a wish wants it), again (steps are left that nothing
 --     stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
 --   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], settle (ms), lag (ms), audit_events [..],
@@ -139,7 +139,7 @@ for _, event in ipairs(a.audit_events) do audit(event) end
 -- A worker that came late may have reported on an effect since claim: that is not forgotten.
 for _, name in ipairs(a.forget) do
   local open = redis.call('HMGET', key, 'd:' .. name, 'i:' .. name)
-  if a.gone or not (open[1] or open[2]) then
+  if not (open[1] or open[2]) then
     redis.call('HDEL', key, 'e:' .. name, 'd:' .. name, 'p:' .. name, 'i:' .. name)
   end
 end
