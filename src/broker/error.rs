@@ -111,9 +111,36 @@ pub enum BrokerError {
         "there is no job {0}: it never was, or it was over longer ago than finished jobs are kept"
     )]
     JobNotFound(JobId),
-    /// What is kept cannot be read or changed.
-    #[error(transparent)]
+    /// What is kept cannot be read or changed. What the store itself says names its keys and its settings: that
+    /// is for its operator, and [`for_the_operator`](Self::for_the_operator) says it.
+    #[error("{}", to_callers(.0))]
     Store(#[from] StoreError),
+}
+
+/// What a caller learns of trouble with the store: the reason, and what to do.
+const fn to_callers(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable(_) => {
+            "the broker's store cannot be reached, or did not answer in time. What was asked for may have been \
+             accepted: send the same request again, with the same request_id, and it takes effect once"
+        }
+        StoreError::Full(_) => {
+            "the broker's store is full: nothing that gives access is accepted until it has room, revocations are. Send \
+             the same request again later; if it stays so, tell the broker's operator"
+        }
+        StoreError::NotDurable { .. } => {
+            "the broker's store could forget what is given to it, so nothing is. The broker's operator has to put that \
+             right, and finds in its log how; then send the same request again"
+        }
+        StoreError::Unreadable { .. } => {
+            "what the broker has stored of this is damaged, or in the format of a newer broker. Tell the broker's \
+             operator, who finds in its log what it is"
+        }
+        StoreError::Refused(_) | StoreError::Misconfigured(_) => {
+            "the broker is not let at its store. The broker's operator has to put that right, and finds in its log why; \
+             then send the same request again"
+        }
+    }
 }
 
 impl BrokerError {
@@ -137,6 +164,18 @@ impl BrokerError {
             Self::Store(StoreError::Full(_)) => Reason::StoreFull,
             Self::Store(StoreError::Unreadable { .. }) => Reason::StoreUnreadable,
             Self::Store(_) => Reason::StoreUnavailable,
+        }
+    }
+
+    /// What the operator has to see to, in words that callers do not get; `None` where it is the caller's to see
+    /// to, or passes by itself.
+    #[must_use]
+    pub fn for_the_operator(&self) -> Option<String> {
+        match self {
+            // Whoever carries things out says so all the time, once for all callers.
+            Self::Store(StoreError::Unavailable(_)) => None,
+            Self::Store(error) => Some(error.to_string()),
+            _ => None,
         }
     }
 

@@ -77,9 +77,13 @@ pub(super) fn of(error: &BrokerError) -> Status {
             description: error.to_string(),
         }]);
     }
-    // What a caller has to see to is the caller's; this is the operator's.
-    if error.reason().code() == i32::from(Code::Internal) {
-        tracing::error!(%error, reason = error.reason().as_str(), "a call failed for a reason of the broker's own");
+    if let Some(problem) = error.for_the_operator() {
+        let reason = error.reason().as_str();
+        tracing::error!(
+            problem,
+            reason,
+            "a call failed for a reason of the broker's own"
+        );
     }
     Refusal {
         metadata: error.metadata(),

@@ -59,6 +59,10 @@ impl StoreError {
             _ if matches!(error.code(), Some("MISCONF" | "BUSY" | "NOREPLICAS")) => {
                 Self::Unavailable(error)
             }
+            _ if error.code() == Some("WRONGTYPE") => Self::Unreadable {
+                key: "that Redis does not name".to_owned(),
+                problem: error.to_string(),
+            },
             _ if error.is_unrecoverable_error() || error.is_timeout() => Self::Unavailable(error),
             _ => Self::Refused(error),
         }

@@ -31,15 +31,36 @@ impl BrokerProcess {
     /// Starts one by a command of one's own, and waits until its health says that it serves.
     pub async fn start_as(command: Command) -> Self {
         let broker = Self::start_unready_as(command).await;
+        broker.until_serving().await;
+        broker
+    }
+
+    /// Waits until its health says that it serves.
+    pub async fn until_serving(&self) {
         let request = HealthCheckRequest::default();
-        let mut health = HealthClient::new(broker.channel.clone());
+        let mut health = HealthClient::new(self.channel.clone());
         let mut states = health.watch(request).await.expect("health").into_inner();
         while let Some(state) = states.message().await.expect("health goes on") {
             if state.status() == ServingStatus::Serving {
-                return broker;
+                return;
             }
         }
         panic!("health ended before the broker served");
+    }
+
+    /// What its health says now.
+    pub async fn is_serving(&self) -> bool {
+        let mut health = HealthClient::new(self.channel.clone());
+        let told = health.check(HealthCheckRequest::default()).await;
+        told.expect("health").into_inner().status() == ServingStatus::Serving
+    }
+
+    /// Starts one whose log is written to a file, and waits until it serves.
+    pub async fn start_with_log(config: &Path, log: &Path) -> Self {
+        let log = std::fs::File::create(log).expect("the log's file");
+        let mut command = Self::command(config);
+        command.stderr(log);
+        Self::start_as(command).await
     }
 
     /// Starts one, and waits until it listens.

@@ -13,6 +13,7 @@
 
 pub mod ask;
 pub mod broker;
+pub mod every_rpc;
 pub mod proxy;
 pub mod redis;
 pub mod refusal;
@@ -138,6 +139,15 @@ impl World {
             .path()
             .join(format!("broker-{}.yaml", Uuid::new_v4()));
         fs::write(&path, text).expect("the configuration's file");
+        path
+    }
+
+    /// The same for a broker that reaches both as they are, with further lines of the section `server`.
+    pub fn config_with(&self, timing: &Timing, server: &[&str]) -> PathBuf {
+        let path = self.config(timing, &self.redis.url(), &self.emulator.urls().arm);
+        let text = fs::read_to_string(&path).expect("the configuration's file");
+        let section = format!("server:\n  {}\n", server.join("\n  "));
+        fs::write(&path, text.replacen("server:\n", &section, 1)).expect("the file");
         path
     }
 

@@ -49,6 +49,30 @@ impl RedisServer {
         self.child.kill().await.expect("Redis was running");
     }
 
+    /// Sends it a signal by name: with `STOP` it takes connections and answers nothing, until `CONT`.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("Redis runs");
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(pid.to_string())
+            .status();
+        assert!(
+            sent.await.expect("kill").success(),
+            "no Redis to send {name} to"
+        );
+    }
+
+    /// Sends it a command, in words between blanks.
+    pub async fn tell(&self, command: &str) {
+        let mut words = command.split(' ');
+        let mut sent = ::redis::cmd(words.next().expect("a command"));
+        sent.arg(words.collect::<Vec<_>>());
+        let mut connection = self.connection().await;
+        sent.exec_async(&mut connection)
+            .await
+            .expect("Redis does it");
+    }
+
     /// Starts it again on the same port with the same data.
     pub async fn start_again(&mut self) {
         let child = run(&self.dir, self.port, &[]).await;
