@@ -1,9 +1,10 @@
 //! Following what was accepted: jobs, as they are and as they change, and grants.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
 use futures::Stream;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Broker, BrokerError};
@@ -11,10 +12,12 @@ use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::Grant;
 use crate::domain::ids::{GrantId, JobId};
 use crate::domain::job::Job;
-use crate::store::{Accepted, Change, RequestKey};
+use crate::store::{Accepted, Change, RequestKey, StoreError};
 
 /// A watcher looks again after so long even if nothing was told: a change is never missed for good.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// The same while the store is away.
+const LOOK_FOR_THE_STORE: Duration = Duration::from_secs(1);
 
 /// A grant, and those of its effects that are in place.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,7 +56,8 @@ impl Broker {
             .ok_or(BrokerError::JobNotFound(id))
     }
 
-    /// One job, then what it becomes, until it is over. May skip a state, never the last.
+    /// One job, then what it becomes, until it is over. May skip a state, never the last. Once it has told
+    /// something, it waits for a store that is away as long as a call may take, and then goes on.
     pub fn watch_job(
         &self,
         id: JobId,
@@ -63,28 +67,31 @@ impl Broker {
             // Subscribed before the first look: what changes in between is told.
             let mut changes = broker.changes.subscribe();
             let mut newest = None;
+            let mut away_since = None;
             loop {
-                let job = broker.job(id).await?;
+                let job = match broker.job(id).await {
+                    Ok(job) => job,
+                    Err(error @ BrokerError::Store(StoreError::Unavailable(_))) if newest.is_some() => {
+                        let since: &mut Instant = away_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= broker.patience {
+                            Err(error)?;
+                        }
+                        change_of(id, &mut changes, LOOK_FOR_THE_STORE).await;
+                        continue;
+                    }
+                    Err(error) => Err(error)?,
+                };
+                away_since = None;
                 let over = job.state.is_final();
-                if newest.is_none_or(|version| job.version > version) {
+                // A store that fell behind in a failover may have come to the end by fewer versions.
+                if over || newest.is_none_or(|version| job.version > version) {
                     newest = Some(job.version);
                     yield job;
                 }
                 if over {
                     return;
                 }
-                let told = async {
-                    loop {
-                        match changes.recv().await {
-                            Ok(Change::Job(other)) if other != id => {}
-                            Ok(Change::Job(_) | Change::Missed) | Err(RecvError::Lagged(_)) => return,
-                            // The stream's reader has ended with the process; the server ends this watch.
-                            Err(RecvError::Closed) => std::future::pending().await,
-                        }
-                    }
-                };
-                // A time-out looks again as well.
-                let _ = tokio::time::timeout(LOOK_AGAIN, told).await;
+                change_of(id, &mut changes, LOOK_AGAIN).await;
             }
         }
     }
@@ -136,4 +143,20 @@ impl Broker {
             }
         }
     }
+}
+
+/// Waits until a job may have changed, but no longer than `most`.
+async fn change_of(id: JobId, changes: &mut Receiver<Change>, most: Duration) {
+    let told = async {
+        loop {
+            match changes.recv().await {
+                Ok(Change::Job(other)) if other != id => {}
+                Ok(Change::Job(_) | Change::Missed) | Err(RecvError::Lagged(_)) => return,
+                // The stream's reader has ended with the process; the server ends this watch.
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
+    // A time-out looks again as well.
+    let _ = tokio::time::timeout(most, told).await;
 }

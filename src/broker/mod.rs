@@ -57,6 +57,7 @@ pub struct Broker {
     unmanaged: Unmanaged,
     lag: SignedDuration,
     changes: Changes,
+    patience: Duration,
     work: Arc<Notify>,
 }
 
@@ -69,6 +70,8 @@ pub struct BrokerSettings {
     pub known_for: Duration,
     /// The longest that Azure's reads may trail its writes.
     pub lag: Duration,
+    /// How long a watcher waits for a store that has gone away.
+    pub patience: Duration,
 }
 
 impl Broker {
@@ -94,6 +97,7 @@ impl Broker {
             roles,
             principals,
             changes,
+            patience: settings.patience,
             work,
         }
     }

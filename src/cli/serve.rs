@@ -89,6 +89,7 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
             subscriptions: config.azure.subscriptions.iter().copied().collect(),
             known_for: config.reconciler.cluster_cache,
             lag: config.reconciler.lag,
+            patience: config.server.max_deadline,
         },
     );
     let (ready, is_ready) = watch::channel(false);

@@ -18,7 +18,8 @@ pub struct Server {
     pub max_in_flight: usize,
     /// How many streams (`WatchJob`) may be open at once. They are not counted among the calls.
     pub max_streams: usize,
-    /// How long a call may take where the caller sets no shorter deadline. Streams are exempt.
+    /// How long a call may take where the caller sets no shorter deadline. A stream may be open for longer,
+    /// and waits so long for a Redis that has gone away.
     #[serde(with = "humantime_serde")]
     pub max_deadline: Duration,
     /// How long what is under way, calls of callers and calls to Azure, may still take once the broker was
