@@ -134,6 +134,18 @@ impl Bench {
         new
     }
 
+    /// A grant in another subscription, the `lane`th.
+    pub async fn grant_in(&self, lane: u64, principal: u128) -> NewGrant {
+        let mut new = reader(principal);
+        let subscription = Uuid::from_u128(u128::from(lane) + 1).to_string();
+        let cluster = new.target.cluster.to_string();
+        let cluster = cluster.replace(SUBSCRIPTION, &subscription);
+        new.target.cluster = ClusterId::parse(&cluster).unwrap();
+        let accepted = self.store.accept_grant(&new).await.unwrap();
+        assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
+        new
+    }
+
     pub async fn revoke(&self, grant: GrantId) -> NewRevocation {
         let new = revocation(grant);
         let accepted = self.store.accept_revocation(&new).await.unwrap();

@@ -1,5 +1,6 @@
 //! Which queue a target waits in, and what a lane lets through.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -62,6 +63,38 @@ async fn a_closed_lane_lets_no_call_through_that_was_claimed_before() {
         panic!("Azure said to wait");
     };
     assert!(wait > Duration::from_secs(50), "{wait:?}");
+}
+
+/// However many subscriptions there are: grants and revocations each begin with every one of them in turn.
+#[tokio::test]
+async fn lanes_take_turns_however_many_there_are() {
+    for lanes in 1..=9_u64 {
+        let bench = Bench::start().await;
+        for lane in 0..lanes {
+            for n in 0..u128::from(lanes) {
+                let granted = bench.grant_in(lane, 2 * n).await;
+                bench.revoke(granted.grant).await;
+                bench.grant_in(lane, 2 * n + 1).await;
+            }
+        }
+        let is_for_grants = |turn: &u64| turn % 8 == 7;
+        let (grants, revocations): (Vec<u64>, Vec<u64>) = (0..8 * lanes).partition(is_for_grants);
+        for turns in [&grants[..], &revocations[..usize::try_from(lanes).unwrap()]] {
+            let mut seen = BTreeSet::new();
+            for turn in turns {
+                let mut terms = terms();
+                terms.turn = *turn;
+                let pass = bench.pass_on(&terms).await.expect("a target is ready");
+                let target = pass.claimed.target.id;
+                seen.insert(target.cluster.subscription());
+            }
+            assert_eq!(
+                seen.len(),
+                turns.len(),
+                "of {lanes} lanes, at turns {turns:?}"
+            );
+        }
+    }
 }
 
 /// A failover may bring a clock that is behind: what a lane was lent before it came does not starve it.

@@ -52,10 +52,12 @@ end
 
 local lanes = redis.call('SMEMBERS', P .. 'lanes')
 table.sort(lanes)
--- Revocations go first where they compete, and one claim in eight goes to a grant; each eighth begins with another
--- lane, however many there are.
-local first = a.turn + math.floor(a.turn / 8)
-local order = a.turn % 8 == 7 and { 'writes', 'deletes' } or { 'deletes', 'writes' }
+-- Revocations go first where they compete, and one claim in eight goes to a grant. The two are counted apart, and each
+-- begins with another lane than its last: counted together, of three lanes the same would come first at every eighth.
+local eighths = math.floor(a.turn / 8)
+local is_for_grants = a.turn % 8 == 7
+local first = is_for_grants and eighths or a.turn - eighths
+local order = is_for_grants and { 'writes', 'deletes' } or { 'deletes', 'writes' }
 local target = nil
 for _, bucket in ipairs(order) do
   for i = 1, #lanes do
