@@ -57,6 +57,8 @@ const HELD: Timing = Timing {
     settle_time: Duration::from_secs(5),
     lag: Duration::from_secs(1),
     writes: (200, 10),
+    deletes: (200, 10),
+    workers: 32,
 };
 
 async fn granted(client: &mut Client, cluster: &str) -> String {

@@ -17,6 +17,7 @@ pub mod every_rpc;
 pub mod proxy;
 pub mod redis;
 pub mod refusal;
+pub mod replicas;
 pub mod stream;
 pub mod weather;
 
@@ -27,10 +28,15 @@ use std::time::Duration;
 
 use azure_emulator::{Emulator, Operation, Options, Settings};
 use tempfile::TempDir;
-use uuid::Uuid;
+use uuid::{Uuid, uuid};
 
 use broker::BrokerProcess;
 use redis::RedisServer;
+
+/// The client id of the world's own `access-broker`.
+const ACCESS_BROKER: Uuid = uuid!("40000000-0000-4000-8000-000000000001");
+/// What every broker signs in with.
+const SECRET: &str = "access-broker-secret";
 
 /// Everything that a broker stands on.
 pub struct World {
@@ -55,6 +61,10 @@ pub struct Timing {
     pub lag: Duration,
     /// How many PUTs a subscription is sent at once, and how many more each second.
     pub writes: (u32, u32),
+    /// How many DELETEs.
+    pub deletes: (u32, u32),
+    /// How many targets are worked on at once.
+    pub workers: usize,
 }
 
 impl Default for Timing {
@@ -65,6 +75,8 @@ impl Default for Timing {
             settle_time: Duration::from_secs(2),
             lag: Duration::from_secs(1),
             writes: (200, 10),
+            deletes: (200, 10),
+            workers: 32,
         }
     }
 }
@@ -85,7 +97,7 @@ impl World {
         };
         let emulator = Emulator::start(options).await.expect("an emulator");
         fs::write(dir.path().join("ca.pem"), emulator.ca_pem()).expect("the CA's file");
-        fs::write(dir.path().join("secret"), "access-broker-secret").expect("the secret's file");
+        fs::write(dir.path().join("secret"), SECRET).expect("the secret's file");
         let redis = RedisServer::start(&dir.path().join("redis"), &[]).await;
         Self {
             emulator,
@@ -102,6 +114,11 @@ impl World {
 
     /// Writes a configuration for a broker that reaches Redis and ARM there.
     pub fn config(&self, timing: &Timing, redis: &str, arm: &str) -> PathBuf {
+        self.config_as(ACCESS_BROKER, timing, redis, arm)
+    }
+
+    /// Writes a configuration for a broker that signs in as `client`.
+    pub fn config_as(&self, client: Uuid, timing: &Timing, redis: &str, arm: &str) -> PathBuf {
         let world = self.emulator.world();
         let urls = self.emulator.urls();
         let subscriptions: Vec<String> = world
@@ -109,6 +126,9 @@ impl World {
             .iter()
             .map(|subscription| subscription.id.to_string())
             .collect();
+        let bucket = |(capacity, per_second): (u32, u32)| {
+            format!("{{capacity: {capacity}, per_second: {per_second}}}")
+        };
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
         let text = format!(
             "server:\n  listen: 127.0.0.1:0\n  allow_unauthenticated_callers: true\n\
@@ -118,21 +138,21 @@ impl World {
              client_id: {client}\n      client_secret_file: {dir}/secret\n  endpoints:\n    arm: {arm}\n    \
              entra: {entra}\n    graph: {graph}\n\
              reconciler:\n  allow_short_times: true\n  lease: {lease}\n  settle_time: {settle}\n  lag: {lag}\n  \
-             backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n  lane:\n    \
-             writes: {{capacity: {writes}, per_second: {refill}}}\n",
+             workers: {workers}\n  backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n  lane:\n    \
+             writes: {writes}\n    deletes: {deletes}\n",
             tenant = world.tenant,
             subscriptions = subscriptions.join(", "),
             dir = self.dir.path().display(),
             call = millis(timing.call_timeout),
             connect = millis(timing.call_timeout / 2),
-            client = "40000000-0000-4000-8000-000000000001",
             entra = urls.entra,
             graph = urls.graph,
             lease = millis(timing.lease),
             settle = millis(timing.settle_time),
             lag = millis(timing.lag),
-            writes = timing.writes.0,
-            refill = timing.writes.1,
+            writes = bucket(timing.writes),
+            deletes = bucket(timing.deletes),
+            workers = timing.workers,
         );
         let path = self
             .dir

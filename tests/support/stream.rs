@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aks_access_broker::grpc::proto::{AzureRole, GrantRequest, RevokeRequest};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -41,6 +41,14 @@ const ROLES: [(AzureRole, Uuid); 3] = [
         uuid!("3498e952-d568-435e-9b2c-8d77e338d7f7"),
     ),
 ];
+/// The namespaces that it asks for.
+pub const NAMESPACES: [&str; 2] = ["team-a", "team-b"];
+
+/// Every role that carries out what it asks for.
+pub fn roles() -> Vec<Uuid> {
+    let asked_for = ROLES.iter().map(|(_, role)| *role);
+    asked_for.chain([CLUSTER_USER]).collect()
+}
 
 /// A live wish, as its caller knows it.
 #[derive(Clone, Debug)]
@@ -82,24 +90,15 @@ impl Caller {
     }
 
     fn draw(&mut self) -> Ask {
-        let known: Vec<String> = {
-            let account = self.account.lock().unwrap();
-            account
-                .permanent
-                .keys()
-                .chain(&account.ending)
-                .cloned()
-                .collect()
-        };
-        if !known.is_empty() && self.random.random_bool(0.4) {
-            let which = self.random.random_range(0..known.len());
-            return Ask::Revoke(revocation(&known[which]));
+        if self.random.random_bool(0.4)
+            && let Some(grant) = self.draw_grant()
+        {
+            return Ask::Revoke(revocation(&grant));
         }
         let (principal, cluster) =
             self.targets[self.random.random_range(0..self.targets.len())].clone();
         let (role, role_id) = ROLES[self.random.random_range(0..ROLES.len())];
-        let namespaces: &[&str] =
-            [&[][..], &["team-a"][..], &["team-a", "team-b"][..]][self.random.random_range(0..3)];
+        let namespaces: &[&str] = &NAMESPACES[..self.random.random_range(0..=NAMESPACES.len())];
         let wish = Wish {
             principal,
             cluster: cluster.to_lowercase(),
@@ -114,6 +113,17 @@ impl Caller {
             permanent(principal, &cluster, access)
         };
         Ask::Grant(request, wish)
+    }
+
+    /// One to revoke: mostly a permanent one, so that in the long run about as many go as come, and now and then one
+    /// that ends by itself or has ended.
+    fn draw_grant(&mut self) -> Option<String> {
+        let account = self.account.lock().unwrap();
+        if self.random.random_bool(0.65) {
+            let permanent = account.permanent.keys();
+            return permanent.choose(&mut self.random).cloned();
+        }
+        account.ending.choose(&mut self.random).cloned()
     }
 
     /// Sends a request, with the same id, until a broker has accepted it.
@@ -171,6 +181,7 @@ impl Caller {
 
 /// The stream of requests, until it is told to end.
 pub struct Stream {
+    targets: Arc<Vec<(Uuid, String)>>,
     account: Arc<Mutex<Account>>,
     brokers: watch::Sender<Vec<Client>>,
     stop: watch::Sender<bool>,
@@ -206,6 +217,7 @@ impl Stream {
             .map(|n| tokio::spawn(caller(n).ask_until(stopped.clone())))
             .collect();
         Self {
+            targets,
             account,
             brokers,
             stop,
@@ -216,6 +228,16 @@ impl Stream {
     /// Where callers send from now on.
     pub fn send_to(&self, brokers: Vec<Client>) {
         self.brokers.send_replace(brokers);
+    }
+
+    /// The `n`th of them has started again: callers reach it there from now on.
+    pub fn send_to_anew(&self, n: usize, broker: Client) {
+        self.brokers.send_modify(|brokers| brokers[n] = broker);
+    }
+
+    /// Whom and what it is about: principals, each with a cluster.
+    pub fn targets(&self) -> &[(Uuid, String)] {
+        &self.targets
     }
 
     /// How many requests have been accepted.
