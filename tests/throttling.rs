@@ -8,11 +8,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{AzureRole, job};
-use azure_emulator::{Fault, FaultEffect, Operation, Settings};
+use azure_emulator::{Call, Fault, FaultEffect, Operation, Settings};
+use jiff::Timestamp;
 use support::ask::{access, permanent};
+use support::replicas::Replica;
 use support::{Timing, World, ask};
 use uuid::{Uuid, uuid};
 
@@ -58,15 +61,10 @@ async fn i5_a_revocation_does_not_wait_for_the_writes_that_its_target_needs_as_w
     let writer = access(AzureRole::RbacWriter, &["team-a"]);
     let (first, _) = ask::grant(&mut client, permanent(ALICE, &cluster, reader.clone())).await;
 
-    let throttled = FaultEffect::Status {
-        status: 429,
-        code: "TooManyRequests".to_owned(),
-        message: "wait".to_owned(),
-        retry_after: Some("600".to_owned()),
-    };
-    world
-        .emulator
-        .add_fault(Fault::once(Operation::RoleAssignmentWrite, throttled));
+    world.emulator.add_fault(Fault::once(
+        Operation::RoleAssignmentWrite,
+        told_to_wait("600"),
+    ));
     let bobs = permanent(BOB, &cluster, reader);
     let bobs = client.grant(bobs).await.expect("accepted").into_inner();
     let bobs = bobs.job.expect("a job").job_id;
@@ -130,4 +128,108 @@ async fn a_large_grant_gets_its_share_of_a_small_budget() {
         21 + 2 * 20,
         "no call is made twice"
     );
+}
+
+/// Each call is received after it was taken out of the budget, so by no moment may more have come than the budget had
+/// given out: what it holds at once, and what came back since before the first.
+#[tokio::test]
+async fn three_replicas_together_keep_to_one_budget() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let timing = Timing {
+        writes: (5, 20),
+        ..Timing::default()
+    };
+    let replicas = Replica::three(&world, &timing).await;
+    let reader = access(AzureRole::RbacReader, &[]);
+    let begun = Timestamp::now();
+    // At least 60 writes, and until every replica has had its part.
+    let mut had_a_part = BTreeSet::new();
+    let mut jobs = Vec::new();
+    while jobs.len() < 30 || had_a_part.len() < replicas.len() {
+        let before = jobs.len();
+        for replica in replicas.iter().cycle().take(15) {
+            let request = permanent(Uuid::new_v4(), &cluster, reader.clone());
+            let accepted = replica.client().grant(request).await.expect("accepted");
+            jobs.push(accepted.into_inner().job.expect("a job").job_id);
+        }
+        for job in &jobs[before..] {
+            let job = ask::over(&mut replicas[0].client(), job).await;
+            assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+        }
+        had_a_part = writes(&world)
+            .iter()
+            .filter_map(|call| call.principal)
+            .collect();
+    }
+
+    let writes = writes(&world);
+    assert_eq!(writes.len(), 2 * jobs.len());
+    for (n, write) in (1_u32..).zip(&writes) {
+        let since = write.received.wall.duration_since(begun);
+        let given_out = 5.0 + 20.0 * since.as_secs_f64();
+        assert!(
+            f64::from(n) <= given_out,
+            "{n} writes within {since:?}, where the budget allows {given_out:.2}"
+        );
+    }
+}
+
+/// A replica is told to wait and dies; the others have not been told by Azure, and wait.
+#[tokio::test]
+async fn a_lane_that_one_replica_was_told_to_close_is_closed_for_all() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let mut replicas: Vec<_> = Replica::three(&world, &Timing::default()).await.into();
+    let reader = access(AzureRole::RbacReader, &[]);
+    world.emulator.add_fault(Fault::once(
+        Operation::RoleAssignmentWrite,
+        told_to_wait("3"),
+    ));
+    let first = permanent(ALICE, &cluster, reader.clone());
+    let mut client = replicas[0].client();
+    let first = client.grant(first).await.expect("accepted").into_inner();
+    let mut jobs = vec![first.job.expect("a job").job_id];
+    ask::until(&mut client, &jobs[0], job::State::Retrying).await;
+    let told = writes(&world).pop().expect("a write");
+    let told_to = replicas
+        .iter()
+        .position(|replica| Some(replica.principal) == told.principal)
+        .expect("one of the three");
+    replicas.swap_remove(told_to).process.kill().await;
+
+    for replica in replicas.iter().cycle().take(6) {
+        let request = permanent(Uuid::new_v4(), &cluster, reader.clone());
+        let accepted = replica.client().grant(request).await.expect("accepted");
+        jobs.push(accepted.into_inner().job.expect("a job").job_id);
+    }
+    for job in &jobs {
+        let job = ask::over(&mut replicas[0].client(), job).await;
+        assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
+    }
+    let open_again = told.closed.expect("an answer").wall + Duration::from_secs(3);
+    let writes = writes(&world);
+    assert_eq!(writes.len(), 1 + 2 * jobs.len());
+    for write in &writes[1..] {
+        assert!(
+            write.received.wall >= open_again,
+            "{write:?} came before {open_again}"
+        );
+    }
+}
+
+/// The PUTs so far.
+fn writes(world: &World) -> Vec<Call> {
+    let mut calls = world.emulator.calls();
+    calls.retain(|call| call.operation == Operation::RoleAssignmentWrite);
+    calls
+}
+
+fn told_to_wait(seconds: &str) -> FaultEffect {
+    FaultEffect::Status {
+        status: 429,
+        code: "TooManyRequests".to_owned(),
+        message: "wait".to_owned(),
+        retry_after: Some(seconds.to_owned()),
+    }
 }
