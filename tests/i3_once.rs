@@ -98,12 +98,12 @@ async fn i3_a_request_that_is_sent_twice_takes_effect_once() {
 }
 
 #[tokio::test]
-async fn i3_a_request_that_is_sent_twenty_times_at_once_to_two_brokers_takes_effect_once() {
+async fn i3_a_request_that_is_sent_thirty_times_at_once_to_three_brokers_takes_effect_once() {
     let world = World::start().await;
     let timing = Timing::default();
-    let brokers = [world.broker(&timing).await, world.broker(&timing).await];
+    let brokers = join_all((0..3).map(|_| world.broker(&timing))).await;
     let request = reader(&world);
-    let answers = join_all((0..20).map(|n| send(brokers[n % 2].client(), request.clone()))).await;
+    let answers = join_all((0..30).map(|n| send(brokers[n % 3].client(), request.clone()))).await;
     let told: BTreeSet<_> = answers.iter().map(ids).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     let job = ask::over(&mut brokers[1].client(), &ids(&answers[0]).1).await;
@@ -114,8 +114,8 @@ async fn i3_a_request_that_is_sent_twenty_times_at_once_to_two_brokers_takes_eff
 
     let grant = ids(&answers[0]).0;
     let request = revocation(&grant);
-    let answers = join_all((0..20).map(|n| {
-        let (mut client, request) = (brokers[n % 2].client(), request.clone());
+    let answers = join_all((0..30).map(|n| {
+        let (mut client, request) = (brokers[n % 3].client(), request.clone());
         async move { client.revoke(request).await.expect("accepted").into_inner() }
     }))
     .await;
@@ -129,6 +129,66 @@ async fn i3_a_request_that_is_sent_twenty_times_at_once_to_two_brokers_takes_eff
     assert_eq!(kept(&world).await, (1, 2));
     assert_eq!(world.count(Operation::RoleAssignmentDelete), 3);
     assert_eq!(world.truth(), BTreeSet::new());
+}
+
+/// Whichever of them is first: the others are refused, name its job, and leave nothing behind.
+#[tokio::test]
+async fn i3_of_different_requests_under_one_id_at_once_to_three_brokers_one_takes_effect() {
+    let world = World::start().await;
+    let timing = Timing::default();
+    let brokers = join_all((0..3).map(|_| world.broker(&timing))).await;
+    let mut stand = BTreeSet::new();
+    for round in 0..6 {
+        let request_id = Uuid::new_v4().to_string();
+        let one_of = |n: usize| GrantRequest {
+            request_id: request_id.clone(),
+            ..permanent(
+                Uuid::from_u128(n as u128 + 1),
+                &world.cluster("aks-production"),
+                access(AzureRole::RbacReader, &[&format!("team-{round}")]),
+            )
+        };
+        // Each of six requests twice, to two brokers.
+        let answers = join_all((0..12).map(|n| {
+            let (mut client, request) = (brokers[(n + round) % 3].client(), one_of(n % 6));
+            async move { (n % 6, client.grant(request).await) }
+        }))
+        .await;
+        let won: BTreeSet<_> = answers
+            .iter()
+            .filter_map(|(n, answer)| Some((*n, ids(answer.as_ref().ok()?.get_ref()))))
+            .collect();
+        assert_eq!(won.len(), 1, "{won:?}");
+        let (winner, (_, job)) = won.first().expect("one");
+        for (n, answer) in answers {
+            match answer {
+                Ok(_) => {}
+                Err(status) if n != *winner => {
+                    reused(
+                        &Refusal::of(&status),
+                        &request_id,
+                        job,
+                        &format!("request {n}"),
+                    );
+                }
+                Err(status) => panic!("the winner was refused: {status:?}"),
+            }
+        }
+        ask::over(&mut brokers[0].client(), job).await;
+        stand.insert((*winner, round));
+    }
+    world.at_rest().await;
+    assert_eq!(kept(&world).await, (6, 6));
+    let of_namespaces: BTreeSet<_> = world
+        .truth()
+        .into_iter()
+        .filter_map(|stands| {
+            let (_, namespace) = stands.scope.split_once("/namespaces/team-")?;
+            let principal = usize::try_from(stands.principal.as_u128()).ok()?;
+            Some((principal - 1, namespace.parse().ok()?))
+        })
+        .collect();
+    assert_eq!(of_namespaces, stand);
 }
 
 /// What means the same is the same request: the case of an id, the order of namespaces, the name of a role.
