@@ -10,7 +10,9 @@ use uuid::Uuid;
 use crate::core::Core;
 use crate::scope::{InvalidScope, Scope};
 use crate::state::{Record, RoleAssignment, with_resource_uid};
-use crate::world::{Cluster, CustomRole, Lock, NewRoleAssignment, Principal};
+use crate::world::{
+    Cluster, CustomRole, DenyAssignment, EVERYONE, Fleet, Lock, NewRoleAssignment, Principal,
+};
 
 /// Who makes the role assignments that are made round the broker: nobody in the directory.
 pub const SOMEBODY_ELSE: Uuid = Uuid::from_u128(0x5000_0000_0000_4000_8000_0000_0000_0001);
@@ -33,6 +35,9 @@ pub enum ChangeError {
     /// The name is taken by another assignment, or the same one is there under another name.
     #[error("role assignment '{0}' is in the way")]
     Conflict(Uuid),
+    /// A cluster is in one fleet at most: the cluster, and the fleet that it is in.
+    #[error("'{0}' is in fleet '{1}' already")]
+    InAnotherFleet(Scope, Scope),
     /// The change could not be written down.
     #[error("state directory: {0}")]
     State(#[from] io::Error),
@@ -67,14 +72,75 @@ impl Core {
         if store.state.cluster(id.key()).is_none() {
             return Ok(false);
         }
-        let assignments = store
-            .state
-            .names_within(id.key())
-            .into_iter()
-            .map(Record::RoleAssignmentDeleted);
-        let records = assignments.chain([Record::ClusterDeleted(id)]).collect();
+        let mut records = store.state.deletions_within(id.key());
+        records.push(Record::ClusterDeleted(id));
         self.commit(&mut store, records, None, self.clock.now())?;
         Ok(true)
+    }
+
+    /// Makes a fleet, or changes the one with this id.
+    pub(crate) fn put_fleet(&self, fleet: Fleet) -> Result<(), ChangeError> {
+        let mut store = self.store();
+        let id = Scope::parse(fleet.id().as_str())?;
+        let subscription = Scope::parse(&format!("/subscriptions/{}", fleet.subscription))?;
+        store
+            .state
+            .exists(&subscription)
+            .map_err(|_| ChangeError::NoSuchScope(subscription))?;
+        for member in &fleet.members {
+            let cluster = &member.cluster;
+            if cluster.cluster_key() != Some(cluster.key()) {
+                return Err(ChangeError::NoSuchScope(cluster.clone()));
+            }
+            if let Some(other) = store.state.fleet_of(cluster).filter(|it| it.id() != id) {
+                return Err(ChangeError::InAnotherFleet(cluster.clone(), other.id()));
+            }
+        }
+        let records = vec![Record::Fleet(Box::new(fleet))];
+        Ok(self.commit(&mut store, records, None, self.clock.now())?)
+    }
+
+    /// Deletes a fleet with what is assigned at it and its namespaces; says whether there was one.
+    pub(crate) fn delete_fleet(&self, id: &str) -> Result<bool, ChangeError> {
+        let id = Scope::parse(id)?;
+        let mut store = self.store();
+        if store.state.fleet(id.key()).is_none() {
+            return Ok(false);
+        }
+        let mut records = store.state.deletions_within(id.key());
+        records.push(Record::FleetDeleted(id));
+        self.commit(&mut store, records, None, self.clock.now())?;
+        Ok(true)
+    }
+
+    /// Makes a deny assignment, or changes the one with this name; gives it back under its name.
+    pub(crate) fn put_deny_assignment(
+        &self,
+        deny: DenyAssignment,
+    ) -> Result<DenyAssignment, ChangeError> {
+        let deny = deny.named();
+        let mut store = self.store();
+        let state = &store.state;
+        state
+            .exists(&deny.scope)
+            .map_err(|_| ChangeError::NoSuchScope(deny.scope.clone()))?;
+        for id in deny.principals.iter().chain(&deny.exclude_principals) {
+            if *id != EVERYONE && state.principal(*id).is_none() {
+                return Err(ChangeError::NoSuchPrincipal(*id));
+            }
+        }
+        let records = vec![Record::DenyAssignment(Box::new(deny.clone()))];
+        self.commit(&mut store, records, None, self.clock.now())?;
+        Ok(deny)
+    }
+
+    /// Deletes a deny assignment; says whether there was one.
+    pub(crate) fn delete_deny_assignment(&self, name: Uuid) -> Result<bool, ChangeError> {
+        let known = self.store().state.deny_assignment(name).is_some();
+        if known {
+            self.change(vec![Record::DenyAssignmentDeleted(name)])?;
+        }
+        Ok(known)
     }
 
     /// Adds somebody, or changes whoever has this object id.

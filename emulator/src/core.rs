@@ -146,7 +146,14 @@ fn describe(store: &Store, record: &Record, call: Option<u64>, time: Moment) -> 
         ),
         Record::World(world) => change(ChangeKind::WorldPut, world.tenant.to_string()),
         Record::Cluster(cluster) => change(ChangeKind::WorldPut, cluster.id().to_string()),
-        Record::ClusterDeleted(id) => change(ChangeKind::WorldDeleted, id.to_string()),
+        Record::ClusterDeleted(id) | Record::FleetDeleted(id) => {
+            change(ChangeKind::WorldDeleted, id.to_string())
+        }
+        Record::Fleet(fleet) => change(ChangeKind::WorldPut, fleet.id().to_string()),
+        Record::DenyAssignment(deny) => {
+            change(ChangeKind::WorldPut, deny.name_or_derived().to_string())
+        }
+        Record::DenyAssignmentDeleted(name) => change(ChangeKind::WorldDeleted, name.to_string()),
         Record::Principal(principal) => change(ChangeKind::WorldPut, principal.id().to_string()),
         Record::PrincipalDeleted(id) => change(ChangeKind::WorldDeleted, id.to_string()),
         Record::CustomRole(role) => change(ChangeKind::WorldPut, role.id.to_string()),

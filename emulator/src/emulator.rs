@@ -22,7 +22,9 @@ use crate::settings::Settings;
 use crate::state::{RoleAssignment, Store};
 use crate::time::Clock;
 use crate::tls::Tls;
-use crate::world::{Cluster, CustomRole, Lock, NewRoleAssignment, Principal, World};
+use crate::world::{
+    Cluster, CustomRole, DenyAssignment, Fleet, Lock, NewRoleAssignment, Principal, World,
+};
 
 /// A running emulator. It stops when this is dropped; [`Emulator::shutdown`] also waits until it has.
 #[must_use = "the emulator stops when its handle is dropped"]
@@ -222,6 +224,39 @@ impl Emulator {
     /// [`ChangeError`] when `id` is no ARM id.
     pub fn delete_cluster(&self, id: &str) -> Result<bool, ChangeError> {
         self.core.delete_cluster(id)
+    }
+
+    /// Makes a fleet, or changes the one with this id.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when there is no such subscription, a member is no cluster's id, or it is in another
+    /// fleet.
+    pub fn put_fleet(&self, fleet: Fleet) -> Result<(), ChangeError> {
+        self.core.put_fleet(fleet)
+    }
+
+    /// Deletes a fleet, and what is assigned at it and its namespaces; says whether there was one.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when `id` is no ARM id.
+    pub fn delete_fleet(&self, id: &str) -> Result<bool, ChangeError> {
+        self.core.delete_fleet(id)
+    }
+
+    /// Makes a deny assignment, or changes the one with this name, and gives it back under its name.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when its scope or one of its principals does not exist.
+    pub fn put_deny_assignment(&self, deny: DenyAssignment) -> Result<DenyAssignment, ChangeError> {
+        self.core.put_deny_assignment(deny)
+    }
+
+    /// Deletes a deny assignment; says whether there was one.
+    ///
+    /// # Errors
+    /// [`ChangeError::State`] when the change cannot be written down.
+    pub fn delete_deny_assignment(&self, name: Uuid) -> Result<bool, ChangeError> {
+        self.core.delete_deny_assignment(name)
     }
 
     /// Adds somebody to the directory, or changes whoever has this object id. Somebody new is unknown to

@@ -33,6 +33,8 @@ operations! {
     RoleAssignmentRead = "roleAssignments/read",
     /// A page of role assignments.
     RoleAssignmentList = "roleAssignments/list",
+    /// A page of deny assignments.
+    DenyAssignmentList = "denyAssignments/list",
     /// GET of one role definition.
     RoleDefinitionRead = "roleDefinitions/read",
     /// A page of role definitions.
@@ -41,6 +43,10 @@ operations! {
     ManagedClusterRead = "managedClusters/read",
     /// A page of a subscription's managed clusters.
     ManagedClusterList = "managedClusters/list",
+    /// A page of a subscription's fleets.
+    FleetList = "fleets/list",
+    /// A page of a fleet's members.
+    FleetMemberList = "fleets/members/list",
     /// GET of one subscription.
     SubscriptionRead = "subscriptions/read",
     /// The subscriptions that the caller sees.

@@ -37,6 +37,7 @@ pub(crate) enum Level {
 pub struct InvalidScope(String);
 
 const CLUSTER_TYPE: &str = "microsoft.containerservice/managedclusters";
+const FLEET_TYPE: &str = "microsoft.containerservice/fleets";
 
 impl Scope {
     /// Reads an ARM id.
@@ -67,6 +68,18 @@ impl Scope {
         }
     }
 
+    /// A fleet's id. Whoever takes names from outside parses it once more.
+    pub(crate) fn of_fleet(subscription: Uuid, resource_group: &str, name: &str) -> Self {
+        let text = format!(
+            "/subscriptions/{subscription}/resourceGroups/{resource_group}/providers/Microsoft.ContainerService/fleets/{name}"
+        );
+        Self {
+            key: text.to_ascii_lowercase(),
+            text,
+            level: Level::Resource,
+        }
+    }
+
     /// The id as it was first written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -77,6 +90,12 @@ impl Scope {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The ARM id of a deny assignment here.
+    pub(crate) fn deny_assignment_id(&self, name: Uuid) -> String {
+        let here = self.text.trim_end_matches('/');
+        format!("{here}/providers/Microsoft.Authorization/denyAssignments/{name}")
     }
 
     /// The ARM id of a role assignment here.
@@ -108,9 +127,18 @@ impl Scope {
 
     /// The key of the managed cluster that this is, or that it lies in.
     pub(crate) fn cluster_key(&self) -> Option<&str> {
+        self.key_of_resource(CLUSTER_TYPE)
+    }
+
+    /// The key of the fleet that this is, or that it lies in.
+    pub(crate) fn fleet_key(&self) -> Option<&str> {
+        self.key_of_resource(FLEET_TYPE)
+    }
+
+    fn key_of_resource(&self, of_type: &str) -> Option<&str> {
         let mut segments = self.key.split('/').skip(6);
         let (namespace, kind) = (segments.next()?, segments.next()?);
-        if self.level != Level::Resource || format!("{namespace}/{kind}") != CLUSTER_TYPE {
+        if self.level != Level::Resource || format!("{namespace}/{kind}") != of_type {
             return None;
         }
         let end = self

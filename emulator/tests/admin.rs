@@ -242,6 +242,49 @@ async fn the_world_is_changed_from_outside() {
 }
 
 #[tokio::test]
+async fn fleets_and_deny_assignments_are_changed_from_outside() {
+    let azure = Azure::immediate().await;
+    azure
+        .emulator
+        .delete_fleet(&CLUSTER.replace("managedClusters/aks-production", "fleets/fleet-production"))
+        .expect("deleted");
+    let fleet = json!({
+        "subscription": PRODUCTION, "resource_group": "rg-new", "name": "fleet-new",
+        "members": [{"name": "new", "cluster": CLUSTER}],
+    });
+    let put = admin(&azure, Method::PUT, "/fleets", Some(fleet.clone())).await;
+    assert_eq!(put.status, StatusCode::NO_CONTENT);
+    let mut second = fleet;
+    second["name"] = json!("fleet-second");
+    let taken = admin(&azure, Method::PUT, "/fleets", Some(second)).await;
+    assert_eq!(taken.status, StatusCode::CONFLICT);
+    let id = CLUSTER
+        .replace("rg-production", "rg-new")
+        .replace("managedClusters/aks-production", "fleets/fleet-new");
+    let path = format!("/fleets?id={id}");
+    let gone = admin(&azure, Method::DELETE, &path, None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+
+    let deny = json!({
+        "scope": CLUSTER, "display_name": "Nobody deletes", "effect": "audit",
+        "permissions": [{"actions": ["*/delete"]}], "principals": [Uuid::nil()],
+    });
+    let made = admin(&azure, Method::PUT, "/deny-assignments", Some(deny))
+        .await
+        .json();
+    let all = admin(&azure, Method::GET, "/deny-assignments", None).await;
+    assert_eq!(all.json(), json!([made]));
+    let path = format!(
+        "/deny-assignments/{}",
+        made["name"].as_str().expect("a name")
+    );
+    for expected in [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND] {
+        let deleted = admin(&azure, Method::DELETE, &path, None).await;
+        assert_eq!(deleted.status, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_given_to_whoever_asks() {
     let azure = Azure::immediate().await;
     let wish = json!({"principal": BROKER, "resource": "https://management.azure.com"});

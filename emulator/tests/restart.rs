@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Stdio;
 
-use azure_emulator::{Cluster, CustomRole, Emulator, Options, Scope, Settings};
+use azure_emulator::{Cluster, CustomRole, DenyAssignment, Emulator, Options, Scope, Settings};
 use reqwest::StatusCode;
 use support::{
     ALICE, ARM, Azure, BROKER, CLUSTER, DEVELOPMENT, PRODUCTION, RBAC_READER, assignment, body,
@@ -48,6 +48,11 @@ async fn a_second_start_goes_on_where_the_first_ended() {
         "/subscriptions/{DEVELOPMENT}/resourceGroups/rg-legacy/providers/Microsoft.ContainerService/managedClusters/aks-no-entra"
     );
     first.emulator.delete_cluster(&legacy).expect("deleted");
+    let denied = DenyAssignment::for_everyone(cluster.id(), "Nobody deletes", &["*/delete"]);
+    let denied = first.emulator.put_deny_assignment(denied).expect("made");
+    let mut fleet = first.emulator.world().fleets.remove(0);
+    fleet.members.remove(0);
+    first.emulator.put_fleet(fleet.clone()).expect("changed");
     let (ca, token) = (
         first.emulator.ca_pem().to_owned(),
         first.emulator.token(guid(BROKER), ARM).expect("a token"),
@@ -61,6 +66,8 @@ async fn a_second_start_goes_on_where_the_first_ended() {
         "whoever trusted it goes on doing so"
     );
     assert_eq!(second.get(&assignment(CLUSTER, NAME)).await.json(), written);
+    assert_eq!(second.emulator.world().deny_assignments, [denied]);
+    assert_eq!(second.emulator.world().fleets, [fleet]);
     let url = format!(
         "{}{}",
         second.emulator.urls().arm,

@@ -28,7 +28,9 @@ impl AdminError {
         let status = match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Change(ChangeError::State(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Change(ChangeError::Conflict(_)) => StatusCode::CONFLICT,
+            Self::Change(ChangeError::Conflict(_) | ChangeError::InAnotherFleet(..)) => {
+                StatusCode::CONFLICT
+            }
             Self::Bad(_) | Self::Json(_) | Self::Token(_) | Self::Change(_) => {
                 StatusCode::BAD_REQUEST
             }

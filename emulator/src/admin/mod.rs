@@ -124,6 +124,19 @@ impl AdminCall {
             ("DELETE", ["role-assignments", name]) => deleted(core.delete_foreign(guid(name)?)?),
             ("PUT", ["clusters"]) => Ok(shown(&core.put_cluster(self.json()?)?)),
             ("DELETE", ["clusters"]) => deleted(core.delete_cluster(&self.parameter("id")?)?),
+            ("PUT", ["fleets"]) => core
+                .put_fleet(self.json()?)
+                .map(|()| done())
+                .map_err(Into::into),
+            ("DELETE", ["fleets"]) => deleted(core.delete_fleet(&self.parameter("id")?)?),
+            ("GET", ["deny-assignments"]) => {
+                let store = core.store();
+                Ok(shown(&store.state.deny_assignments().collect::<Vec<_>>()))
+            }
+            ("PUT", ["deny-assignments"]) => Ok(shown(&core.put_deny_assignment(self.json()?)?)),
+            ("DELETE", ["deny-assignments", name]) => {
+                deleted(core.delete_deny_assignment(guid(name)?)?)
+            }
             ("PUT", ["principals"]) => core
                 .add_principal(self.json()?)
                 .map(|()| done())

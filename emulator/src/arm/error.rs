@@ -11,7 +11,7 @@ use crate::message::Answer;
 use crate::scope::Scope;
 use crate::settings::RoleAssignmentExistsWording;
 use crate::state::RoleAssignment;
-use crate::world::{Lock, PrincipalType};
+use crate::world::{DenyAssignment, Lock, PrincipalType};
 
 /// An error of ARM or of a resource provider behind it.
 #[derive(Debug)]
@@ -70,6 +70,26 @@ impl ArmError {
              your credentials."
         );
         Self::new(StatusCode::FORBIDDEN, "AuthorizationFailed", message)
+    }
+
+    /// From general knowledge.
+    pub(super) fn denied(
+        client: &str,
+        caller: Uuid,
+        action: &str,
+        scope: &str,
+        by: &DenyAssignment,
+    ) -> Self {
+        let message = format!(
+            "The client '{client}' with object id '{caller}' has permission to perform action '{action}' on scope \
+             '{scope}'; however, the access is denied because of the deny assignment with name '{}' and Id '{}' at \
+             scope '{}'.",
+            by.display_name,
+            by.name_or_derived().simple(),
+            by.scope
+        );
+        let code = "DenyAssignmentAuthorizationFailed";
+        Self::new(StatusCode::FORBIDDEN, code, message)
     }
 
     /// From general knowledge.

@@ -65,6 +65,14 @@ const AUTHORIZATION_VERSIONS: [&str; 6] = [
     "2022-05-01-preview",
 ];
 
+/// The versions that serve deny assignments, from general knowledge; `denyAssignmentEffect` comes with the last
+/// [pim-and-deny-assignments.txt].
+const DENY_ASSIGNMENT_VERSIONS: [&str; 3] = [
+    "2018-07-01-preview",
+    "2022-04-01",
+    super::deny_assignments::WITH_EFFECT,
+];
+
 /// Other providers get a new version every few weeks; each from this one on will do.
 const OLDEST_VERSION: Date = jiff::civil::date(2016, 6, 1);
 
@@ -72,16 +80,17 @@ pub(super) fn check_api_version(request: &Request, target: &Target) -> Result<()
     let version = request
         .parameter("api-version")
         .ok_or_else(ArmError::missing_api_version)?;
-    let of_authorization = matches!(
-        target,
+    let of_authorization: Option<&[&str]> = match target {
         Target::RoleAssignment { .. }
-            | Target::RoleAssignments { .. }
-            | Target::RoleDefinition { .. }
-            | Target::RoleDefinitions { .. }
-    );
-    if of_authorization {
-        let known = AUTHORIZATION_VERSIONS.contains(&version);
-        let supported = AUTHORIZATION_VERSIONS.join(",");
+        | Target::RoleAssignments { .. }
+        | Target::RoleDefinition { .. }
+        | Target::RoleDefinitions { .. } => Some(&AUTHORIZATION_VERSIONS),
+        Target::DenyAssignments { .. } => Some(&DENY_ASSIGNMENT_VERSIONS),
+        _ => None,
+    };
+    if let Some(versions) = of_authorization {
+        let known = versions.contains(&version);
+        let supported = versions.join(",");
         return known
             .then_some(())
             .ok_or_else(|| ArmError::invalid_api_version(version, &supported));
@@ -105,12 +114,15 @@ fn action_of(operation: Operation) -> &'static str {
         Operation::RoleAssignmentRead | Operation::RoleAssignmentList => {
             "Microsoft.Authorization/roleAssignments/read"
         }
+        Operation::DenyAssignmentList => "Microsoft.Authorization/denyAssignments/read",
         Operation::RoleDefinitionRead | Operation::RoleDefinitionList => {
             "Microsoft.Authorization/roleDefinitions/read"
         }
         Operation::ManagedClusterRead | Operation::ManagedClusterList => {
             "Microsoft.ContainerService/managedClusters/read"
         }
+        Operation::FleetList => "Microsoft.ContainerService/fleets/read",
+        Operation::FleetMemberList => "Microsoft.ContainerService/fleets/members/read",
         Operation::ResourceGroupRead | Operation::ResourceGroupList => {
             "Microsoft.Resources/subscriptions/resourceGroups/read"
         }
@@ -146,6 +158,16 @@ pub(super) fn authorize(
                 claims.oid,
                 action,
                 &over,
+            ));
+        }
+        if let Some(deny) = store.state.denied(claims.oid, action, scope) {
+            let over = authorized_over(&request.method, target, scope);
+            return Err(ArmError::denied(
+                &claims.name_in_errors(),
+                claims.oid,
+                action,
+                &over,
+                deny,
             ));
         }
     }

@@ -1,9 +1,12 @@
-//! Azure Resource Manager: role assignments and definitions, managed clusters, and the tree they are in.
+//! Azure Resource Manager: role assignments and definitions, deny assignments, managed clusters, fleets, and
+//! the tree they are in.
 //!
 //! Every call passes the same gates, in ARM's order: token, address, api-version, budget, existence of the
 //! subscription, authorisation; then its own handler.
 
+mod deny_assignments;
 mod error;
+mod fleets;
 mod gate;
 mod managed_clusters;
 mod paging;
@@ -112,10 +115,13 @@ fn answer(
     match &target {
         Target::RoleAssignment { scope, name } => role_assignments::one(&call, scope, name),
         Target::RoleAssignments { scope } => role_assignments::list(&call, scope),
+        Target::DenyAssignments { scope } => deny_assignments::list(&call, scope),
         Target::RoleDefinition { scope, id } => role_definitions::one(&call, scope, id),
         Target::RoleDefinitions { scope } => role_definitions::list(&call, scope),
         Target::Cluster { id } => managed_clusters::one(&call, id),
         Target::Clusters { subscription } => managed_clusters::list(&call, subscription),
+        Target::Fleets { subscription } => fleets::list(&call, subscription),
+        Target::FleetMembers { fleet } => fleets::members(&call, fleet),
         Target::Subscription { id } => resources::subscription(&call, id),
         Target::Subscriptions => Ok(resources::subscriptions(&call)),
         Target::ResourceGroup { id } => resources::resource_group(&call, id),

@@ -14,10 +14,13 @@ use crate::scope::{Level, Scope};
 pub(super) enum Target {
     RoleAssignment { scope: Scope, name: String },
     RoleAssignments { scope: Scope },
+    DenyAssignments { scope: Scope },
     RoleDefinition { scope: Scope, id: String },
     RoleDefinitions { scope: Scope },
     Cluster { id: Scope },
     Clusters { subscription: Scope },
+    Fleets { subscription: Scope },
+    FleetMembers { fleet: Scope },
     Subscription { id: Scope },
     Subscriptions,
     ResourceGroup { id: Scope },
@@ -27,6 +30,7 @@ pub(super) enum Target {
 
 const AUTHORIZATION: &str = "/providers/microsoft.authorization/";
 const CLUSTERS: &str = "/providers/microsoft.containerservice/managedclusters";
+const FLEETS: &str = "/providers/microsoft.containerservice/fleets";
 
 /// Reads a path; [`None`] if it names nothing that is emulated.
 pub(super) fn parse(path: &str) -> Option<Target> {
@@ -41,15 +45,23 @@ pub(super) fn parse(path: &str) -> Option<Target> {
     if lower == "/subscriptions" {
         return Some(Target::Subscriptions);
     }
-    if let Some(above) = lower.strip_suffix(CLUSTERS) {
-        let subscription = Scope::parse(&path[..above.len()]).ok()?;
-        return (subscription.level() == Level::Subscription)
-            .then_some(Target::Clusters { subscription });
+    let above = |suffix| {
+        let above = lower.strip_suffix(suffix)?;
+        Scope::parse(&path[..above.len()]).ok()
+    };
+    let subscription_above =
+        |suffix| above(suffix).filter(|above| above.level() == Level::Subscription);
+    if let Some(subscription) = subscription_above(CLUSTERS) {
+        return Some(Target::Clusters { subscription });
     }
-    if let Some(above) = lower.strip_suffix("/resourcegroups") {
-        let subscription = Scope::parse(&path[..above.len()]).ok()?;
-        return (subscription.level() == Level::Subscription)
-            .then_some(Target::ResourceGroups { subscription });
+    if let Some(subscription) = subscription_above(FLEETS) {
+        return Some(Target::Fleets { subscription });
+    }
+    if let Some(subscription) = subscription_above("/resourcegroups") {
+        return Some(Target::ResourceGroups { subscription });
+    }
+    if let Some(fleet) = above("/members").filter(|it| it.fleet_key() == Some(it.key())) {
+        return Some(Target::FleetMembers { fleet });
     }
     object(Scope::parse(path).ok()?)
 }
@@ -75,6 +87,7 @@ fn authorization(scope: Scope, rest: &str) -> Option<Target> {
             scope,
             name: (*name).to_owned(),
         }),
+        ("denyassignments", []) => Some(Target::DenyAssignments { scope }),
         ("roledefinitions", []) => Some(Target::RoleDefinitions { scope }),
         ("roledefinitions", [id]) => Some(Target::RoleDefinition {
             scope,
@@ -92,10 +105,13 @@ impl Target {
             ("DELETE", Self::RoleAssignment { .. }) => Operation::RoleAssignmentDelete,
             ("GET", Self::RoleAssignment { .. }) => Operation::RoleAssignmentRead,
             ("GET", Self::RoleAssignments { .. }) => Operation::RoleAssignmentList,
+            ("GET", Self::DenyAssignments { .. }) => Operation::DenyAssignmentList,
             ("GET", Self::RoleDefinition { .. }) => Operation::RoleDefinitionRead,
             ("GET", Self::RoleDefinitions { .. }) => Operation::RoleDefinitionList,
             ("GET", Self::Cluster { .. }) => Operation::ManagedClusterRead,
             ("GET", Self::Clusters { .. }) => Operation::ManagedClusterList,
+            ("GET", Self::Fleets { .. }) => Operation::FleetList,
+            ("GET", Self::FleetMembers { .. }) => Operation::FleetMemberList,
             ("GET", Self::Subscription { .. }) => Operation::SubscriptionRead,
             ("GET", Self::Subscriptions) => Operation::SubscriptionList,
             ("GET", Self::ResourceGroup { .. }) => Operation::ResourceGroupRead,
@@ -110,15 +126,17 @@ impl Target {
         match self {
             Self::RoleAssignment { scope, .. }
             | Self::RoleAssignments { scope }
+            | Self::DenyAssignments { scope }
             | Self::RoleDefinition { scope, .. }
             | Self::RoleDefinitions { scope } => Some(scope),
             Self::Cluster { id }
             | Self::Subscription { id }
             | Self::ResourceGroup { id }
             | Self::ManagementGroup { id } => Some(id),
-            Self::Clusters { subscription } | Self::ResourceGroups { subscription } => {
-                Some(subscription)
-            }
+            Self::Clusters { subscription }
+            | Self::Fleets { subscription }
+            | Self::ResourceGroups { subscription } => Some(subscription),
+            Self::FleetMembers { fleet } => Some(fleet),
             Self::Subscriptions => None,
         }
     }
@@ -172,6 +190,31 @@ mod tests {
             (
                 Method::GET,
                 format!("{CLUSTER}/namespaces/web"),
+                Operation::Unknown,
+            ),
+            (
+                Method::GET,
+                format!("{CLUSTER}/providers/Microsoft.Authorization/denyAssignments"),
+                Operation::DenyAssignmentList,
+            ),
+            (
+                Method::PUT,
+                format!("{CLUSTER}/providers/Microsoft.Authorization/denyAssignments"),
+                Operation::Unknown,
+            ),
+            (
+                Method::GET,
+                "/subscriptions/s/providers/microsoft.containerservice/Fleets".to_owned(),
+                Operation::FleetList,
+            ),
+            (
+                Method::GET,
+                CLUSTER.replace("managedClusters/C", "fleets/F/members"),
+                Operation::FleetMemberList,
+            ),
+            (
+                Method::GET,
+                format!("{CLUSTER}/members"),
                 Operation::Unknown,
             ),
             (

@@ -1,13 +1,13 @@
 //! The directory: who exists, who is in which group, and what that lets them do.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::State;
 use crate::scope::Scope;
-use crate::world::{Device, Group, Principal, ServicePrincipal, User};
+use crate::world::{DenyAssignment, Device, Group, Principal, ServicePrincipal, User};
 
 impl State {
     /// Somebody or something, by object id.
@@ -66,20 +66,22 @@ impl State {
 
     /// All groups that `id` is in, through other groups too, in the order of their ids.
     pub(crate) fn groups_of(&self, id: Uuid) -> Vec<&Group> {
-        let mut found = BTreeSet::new();
+        let mut groups_of: HashMap<Uuid, Vec<&Group>> = HashMap::new();
+        for group in self.groups() {
+            for member in &group.members {
+                groups_of.entry(*member).or_default().push(group);
+            }
+        }
+        let mut found = BTreeMap::new();
         let mut open = VecDeque::from([id]);
         while let Some(member) = open.pop_front() {
-            for group in self
-                .groups()
-                .filter(|group| group.members.contains(&member))
-            {
-                if found.insert(group.id) {
+            for group in groups_of.get(&member).into_iter().flatten() {
+                if found.insert(group.id, *group).is_none() {
                     open.push_back(group.id);
                 }
             }
         }
-        let group_by_id = |id: Uuid| self.groups().find(move |group| group.id == id);
-        found.into_iter().filter_map(group_by_id).collect()
+        found.into_values().collect()
     }
 
     /// `id` and the groups through which it gets roles: mailing lists give none.
@@ -105,5 +107,23 @@ impl State {
             .filter(|assignment| upwards.iter().any(|key| key == assignment.scope.key()))
             .filter_map(|assignment| self.role_definition(assignment.role))
             .any(|(role, _)| role.gives_action(action))
+    }
+
+    /// The deny assignment that keeps `caller` from doing `action` at `scope`, whatever roles they have.
+    pub(crate) fn denied(
+        &self,
+        caller: Uuid,
+        action: &str,
+        scope: &Scope,
+    ) -> Option<&DenyAssignment> {
+        let upwards = self.keys_upwards(scope);
+        let identities = self.identities_of(caller);
+        let binds_here = |deny: &DenyAssignment| {
+            deny.scope == *scope
+                || (!deny.do_not_apply_to_child_scopes
+                    && upwards.iter().any(|key| key == deny.scope.key()))
+        };
+        self.deny_assignments()
+            .find(|deny| binds_here(deny) && deny.denies(&identities, action))
     }
 }

@@ -10,7 +10,7 @@ mod store;
 mod tree;
 mod versions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -23,7 +23,8 @@ pub(crate) use tree::Missing;
 use crate::scope::Scope;
 use crate::time::Moment;
 use crate::world::{
-    BUILT_IN_ROLES, Cluster, CustomRole, Lock, NewRoleAssignment, Principal, RoleDefinition, World,
+    BUILT_IN_ROLES, Cluster, CustomRole, DenyAssignment, Fleet, Lock, NewRoleAssignment, Principal,
+    RoleDefinition, World,
 };
 use live::Live;
 use versions::Versions;
@@ -31,7 +32,7 @@ use versions::Versions;
 /// Everything that exists.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The parts that no call changes; its principals, clusters, roles, locks and assignments are empty.
+    /// The parts that no call changes; everything else in it is empty.
     fixed: World,
     management_group_parents: BTreeMap<String, Option<String>>,
     /// Lower-case keys of all resource groups, those of deleted clusters included: a resource group
@@ -40,7 +41,9 @@ pub(crate) struct State {
     principals: BTreeMap<Uuid, Since<Principal>>,
     custom_roles: BTreeMap<Uuid, Since<CustomRole>>,
     clusters: Versions<String, Cluster>,
+    fleets: Versions<String, Fleet>,
     role_assignments: Versions<Uuid, RoleAssignment>,
+    deny_assignments: Versions<Uuid, DenyAssignment>,
     live: Live,
     locks: Vec<Lock>,
 }
@@ -60,7 +63,9 @@ impl State {
             principals: BTreeMap::new(),
             custom_roles: BTreeMap::new(),
             clusters: Versions::new(),
+            fleets: Versions::new(),
             role_assignments: Versions::new(),
+            deny_assignments: Versions::new(),
             live: Live::default(),
             locks: Vec::new(),
             fixed,
@@ -93,7 +98,10 @@ impl State {
                 self.role_assignments.set(name, None, now, keep_from);
             }
             Record::Cluster(cluster) => {
-                self.add_resource_group(resource_group_of(&cluster), cluster.location.clone());
+                self.add_resource_group(
+                    Scope::parse(&cluster.resource_group_id()).ok(),
+                    cluster.location.clone(),
+                );
                 self.clusters.set(
                     cluster.id().key().to_owned(),
                     Some(*cluster),
@@ -103,6 +111,24 @@ impl State {
             }
             Record::ClusterDeleted(id) => {
                 self.clusters.set(id.key().to_owned(), None, now, keep_from);
+            }
+            Record::Fleet(fleet) => {
+                self.add_resource_group(
+                    Scope::parse(&fleet.resource_group_id()).ok(),
+                    fleet.location.clone(),
+                );
+                let key = fleet.id().key().to_owned();
+                self.fleets.set(key, Some(*fleet), now, keep_from);
+            }
+            Record::FleetDeleted(id) => {
+                self.fleets.set(id.key().to_owned(), None, now, keep_from);
+            }
+            Record::DenyAssignment(deny) => {
+                self.deny_assignments
+                    .set(deny.name_or_derived(), Some(*deny), now, keep_from);
+            }
+            Record::DenyAssignmentDeleted(name) => {
+                self.deny_assignments.set(name, None, now, keep_from);
             }
             Record::Principal(principal) => {
                 let since = self
@@ -201,6 +227,24 @@ impl State {
         self.live.count_beside(scope)
     }
 
+    /// All deny assignments as they were at `time`, by name.
+    pub(crate) fn deny_assignments_at(
+        &self,
+        time: Duration,
+    ) -> impl Iterator<Item = &DenyAssignment> {
+        self.deny_assignments.all_at(time).map(|(_, deny)| deny)
+    }
+
+    /// All deny assignments as they are, by name.
+    pub(crate) fn deny_assignments(&self) -> impl Iterator<Item = &DenyAssignment> {
+        self.deny_assignments.all_now().map(|(_, deny)| deny)
+    }
+
+    /// The deny assignment of this name as it is.
+    pub(crate) fn deny_assignment(&self, name: Uuid) -> Option<&DenyAssignment> {
+        self.deny_assignments.now(&name)
+    }
+
     /// A built-in or custom role, with the time since when it has existed (zero for built-in ones).
     pub(crate) fn role_definition(&self, id: Uuid) -> Option<(RoleDefinition, Duration)> {
         let built_in = BUILT_IN_ROLES
@@ -250,6 +294,8 @@ impl State {
             .values()
             .map(|role| role.value.clone())
             .collect();
+        world.fleets = self.fleets.all_now().map(|(_, it)| it.clone()).collect();
+        world.deny_assignments = self.deny_assignments().cloned().collect();
         world.locks.clone_from(&self.locks);
         world.role_assignments = self
             .role_assignments()
@@ -279,26 +325,26 @@ impl State {
                 .all_now()
                 .map(|(_, it)| Record::Cluster(Box::new(it.clone()))),
         );
+        let fleets = self.fleets.all_now();
+        records.extend(fleets.map(|(_, it)| Record::Fleet(Box::new(it.clone()))));
         records.extend(self.locks.iter().cloned().map(Record::Locked));
         records.extend(self.role_assignments().cloned().map(Record::RoleAssignment));
+        let denied = self.deny_assignments();
+        records.extend(denied.map(|it| Record::DenyAssignment(Box::new(it.clone()))));
         records
     }
 
-    /// The names of the role assignments at and below `key`.
-    pub(crate) fn names_within(&self, key: &str) -> BTreeSet<Uuid> {
-        self.role_assignments()
-            .filter(|assignment| assignment.scope.key() == key || assignment.scope.is_below(key))
-            .map(|assignment| assignment.name)
+    /// The deletions of everything that is assigned at and below `key`: it goes with what it was assigned at.
+    pub(crate) fn deletions_within(&self, key: &str) -> Vec<Record> {
+        let within = |scope: &Scope| scope.key() == key || scope.is_below(key);
+        let roles = self.role_assignments().filter(|it| within(&it.scope));
+        let denied = self.deny_assignments().filter(|it| within(&it.scope));
+        let denied = denied.map(|it| Record::DenyAssignmentDeleted(it.name_or_derived()));
+        roles
+            .map(|it| Record::RoleAssignmentDeleted(it.name))
+            .chain(denied)
             .collect()
     }
-}
-
-fn resource_group_of(cluster: &Cluster) -> Option<Scope> {
-    let id = format!(
-        "/subscriptions/{}/resourceGroups/{}",
-        cluster.subscription, cluster.resource_group
-    );
-    Scope::parse(&id).ok()
 }
 
 impl From<&RoleAssignment> for NewRoleAssignment {
@@ -320,8 +366,10 @@ pub(crate) fn records_of(world: &World, at: Moment) -> Vec<Record> {
     fixed.set_principals(std::iter::empty());
     fixed.clusters.clear();
     fixed.custom_roles.clear();
+    fixed.fleets.clear();
     fixed.locks.clear();
     fixed.role_assignments.clear();
+    fixed.deny_assignments.clear();
     let mut records = vec![Record::World(Box::new(fixed))];
     records.extend(world.principals().map(Record::Principal));
     records.extend(world.custom_roles.iter().cloned().map(Record::CustomRole));
@@ -331,7 +379,15 @@ pub(crate) fn records_of(world: &World, at: Moment) -> Vec<Record> {
             .iter()
             .map(|it| Record::Cluster(Box::new(with_resource_uid(it.clone(), None)))),
     );
+    let fleets = world.fleets.iter().cloned();
+    records.extend(fleets.map(|it| Record::Fleet(Box::new(it))));
     records.extend(world.locks.iter().cloned().map(Record::Locked));
+    let denied = world
+        .deny_assignments
+        .iter()
+        .cloned()
+        .map(DenyAssignment::named);
+    records.extend(denied.map(|it| Record::DenyAssignment(Box::new(it))));
     let types: BTreeMap<Uuid, _> = world
         .principals()
         .map(|it| (it.id(), it.principal_type()))

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::scope::Scope;
-use crate::world::{Cluster, CustomRole, Lock, Principal, PrincipalType, World};
+use crate::world::{
+    Cluster, CustomRole, DenyAssignment, Fleet, Lock, Principal, PrincipalType, World,
+};
 
 /// A role assignment as it truly is, whatever lagging reads show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,11 @@ pub(crate) enum Record {
     RoleAssignmentDeleted(Uuid),
     Cluster(Box<Cluster>),
     ClusterDeleted(Scope),
+    Fleet(Box<Fleet>),
+    FleetDeleted(Scope),
+    /// Under its name.
+    DenyAssignment(Box<DenyAssignment>),
+    DenyAssignmentDeleted(Uuid),
     Principal(Principal),
     PrincipalDeleted(Uuid),
     CustomRole(CustomRole),

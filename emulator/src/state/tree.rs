@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::State;
 use crate::scope::{Level, Scope};
-use crate::world::{Cluster, InvalidWorld, ManagementGroup, ResourceGroup, Subscription};
+use crate::world::{Cluster, Fleet, InvalidWorld, ManagementGroup, ResourceGroup, Subscription};
 
 /// A scope that is not there, in the words that ARM has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub(crate) enum Missing {
 }
 
 impl State {
-    /// Is there something at `scope`? A namespace needs only its cluster: ARM cannot know namespaces.
+    /// Is there something at `scope`? A namespace needs only its cluster or fleet: ARM cannot know namespaces.
+    /// Managed namespaces it does know, but nothing here depends on whether they are there.
     pub(crate) fn exists(&self, scope: &Scope) -> Result<(), Missing> {
         if scope.level() == Level::Root {
             return Ok(());
@@ -37,19 +38,20 @@ impl State {
             return Ok(());
         }
         let cluster = scope.cluster_key().and_then(|key| self.cluster(key));
-        cluster.map(|_| ()).ok_or(Missing::Resource)
+        let fleet = scope.fleet_key().and_then(|key| self.fleet(key));
+        let known = cluster.is_some() || fleet.is_some();
+        known.then_some(()).ok_or(Missing::Resource)
     }
 
-    /// Does every role assignment stand somewhere? What the world says of them is known only here.
+    /// Does every assignment stand somewhere? What the world says of them is known only here.
     pub(crate) fn check_scopes(&self) -> Result<(), InvalidWorld> {
-        let lost = self
-            .role_assignments()
-            .find(|assignment| self.exists(&assignment.scope).is_err());
+        let roles = self.role_assignments().map(|it| &it.scope);
+        let denied = self.deny_assignments().map(|it| &it.scope);
+        let lost = roles
+            .chain(denied)
+            .find(|scope| self.exists(scope).is_err());
         lost.map_or(Ok(()), |lost| {
-            let text = format!(
-                "there is nothing at '{}', where a role is assigned",
-                lost.scope
-            );
+            let text = format!("there is nothing at '{lost}', where a role is assigned or denied");
             Err(InvalidWorld::Inconsistent(text))
         })
     }
@@ -160,6 +162,32 @@ impl State {
     /// The cluster with this key, as it was at `time`.
     pub(crate) fn cluster_at(&self, key: &str, time: Duration) -> Option<&Cluster> {
         self.clusters.at(&key.to_owned(), time)
+    }
+
+    /// The fleet with this key, as it is.
+    pub(crate) fn fleet(&self, key: &str) -> Option<&Fleet> {
+        self.fleets.now(&key.to_owned())
+    }
+
+    /// The fleet with this key, as it was at `time`.
+    pub(crate) fn fleet_at(&self, key: &str, time: Duration) -> Option<&Fleet> {
+        self.fleets.at(&key.to_owned(), time)
+    }
+
+    /// The fleet that a cluster is in.
+    pub(crate) fn fleet_of(&self, cluster: &Scope) -> Option<&Fleet> {
+        let mut all = self.fleets.all_now().map(|(_, fleet)| fleet);
+        all.find(|fleet| fleet.members.iter().any(|it| it.cluster == *cluster))
+    }
+
+    /// The fleets of a subscription as they were at `time`, by key.
+    pub(crate) fn fleets_at(
+        &self,
+        subscription: Uuid,
+        time: Duration,
+    ) -> impl Iterator<Item = &Fleet> {
+        let all = self.fleets.all_at(time).map(|(_, fleet)| fleet);
+        all.filter(move |fleet| fleet.subscription == subscription)
     }
 
     /// The clusters of a subscription as they were at `time`, by key.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::scope::Scope;
 
-use super::{BUILT_IN_ROLES, InvalidWorld, World};
+use super::{BUILT_IN_ROLES, EVERYONE, InvalidWorld, World};
 
 impl World {
     /// # Errors
@@ -15,7 +15,9 @@ impl World {
         self.check_tree()?;
         let principals = self.check_principals()?;
         self.check_clusters()?;
-        self.check_role_assignments(&principals)
+        self.check_fleets()?;
+        self.check_role_assignments(&principals)?;
+        self.check_deny_assignments(&principals)
     }
 
     fn check_tree(&self) -> Result<(), InvalidWorld> {
@@ -100,6 +102,44 @@ impl World {
             known(&subscriptions, &cluster.subscription, "subscription")?;
             Scope::parse(cluster.id().as_str()).map_err(|error| inconsistent(error.to_string()))?;
             unique(&mut ids, cluster.id().key().to_owned(), "cluster")?;
+        }
+        Ok(())
+    }
+
+    fn check_fleets(&self) -> Result<(), InvalidWorld> {
+        let subscriptions = self.subscription_ids()?;
+        let (mut ids, mut members) = (BTreeSet::new(), BTreeSet::new());
+        for fleet in &self.fleets {
+            known(&subscriptions, &fleet.subscription, "subscription")?;
+            Scope::parse(fleet.id().as_str()).map_err(|error| inconsistent(error.to_string()))?;
+            unique(&mut ids, fleet.id().key().to_owned(), "fleet")?;
+            let mut names = BTreeSet::new();
+            for member in &fleet.members {
+                unique(&mut names, member.name.to_ascii_lowercase(), "fleet member")?;
+                if member.cluster.cluster_key() != Some(member.cluster.key()) {
+                    return Err(inconsistent(format!(
+                        "'{}', a member of fleet '{}', is no cluster's id",
+                        member.cluster, fleet.name
+                    )));
+                }
+                unique(
+                    &mut members,
+                    member.cluster.key().to_owned(),
+                    "member of a fleet",
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_deny_assignments(&self, principals: &BTreeSet<Uuid>) -> Result<(), InvalidWorld> {
+        let mut names = BTreeSet::new();
+        for deny in &self.deny_assignments {
+            unique(&mut names, deny.name_or_derived(), "deny assignment")?;
+            let all = deny.principals.iter().chain(&deny.exclude_principals);
+            for id in all.filter(|id| **id != EVERYONE) {
+                known(principals, id, "principal")?;
+            }
         }
         Ok(())
     }

@@ -95,6 +95,14 @@ impl Cluster {
         }
     }
 
+    /// The ARM id of its resource group.
+    pub(crate) fn resource_group_id(&self) -> String {
+        format!(
+            "/subscriptions/{}/resourceGroups/{}",
+            self.subscription, self.resource_group
+        )
+    }
+
     /// Its ARM id as AKS spells it: `resourcegroups` in lower case
     /// [azure-cli recording `test_aks_create_enable_azure_rbac`].
     #[must_use]

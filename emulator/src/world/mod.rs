@@ -5,6 +5,8 @@
 
 mod check;
 mod cluster;
+mod deny;
+mod fleet;
 mod principal;
 mod role;
 
@@ -15,6 +17,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use cluster::{Cluster, EntraIntegration};
+pub use deny::{DenyAssignment, DenyEffect, EVERYONE};
+pub use fleet::{Fleet, FleetMember};
 pub use principal::{
     DEFAULT_FEDERATED_AUDIENCE, Device, FederatedCredential, Group, Principal, PrincipalType,
     ServicePrincipal, User,
@@ -53,12 +57,18 @@ pub struct World {
     /// Managed clusters.
     #[serde(default)]
     pub clusters: Vec<Cluster>,
+    /// Fleets.
+    #[serde(default)]
+    pub fleets: Vec<Fleet>,
     /// Roles that the company made itself.
     #[serde(default)]
     pub custom_roles: Vec<CustomRole>,
     /// Who has which role where.
     #[serde(default)]
     pub role_assignments: Vec<NewRoleAssignment>,
+    /// Who may not do what, whatever roles they have.
+    #[serde(default)]
+    pub deny_assignments: Vec<DenyAssignment>,
     /// Locks.
     #[serde(default)]
     pub locks: Vec<Lock>,
@@ -158,6 +168,10 @@ pub enum InvalidWorld {
 
 pub(crate) fn default_location() -> String {
     "westeurope".to_owned()
+}
+
+pub(crate) fn default_true() -> bool {
+    true
 }
 
 impl World {

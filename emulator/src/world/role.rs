@@ -27,7 +27,7 @@ pub struct CustomRole {
 }
 
 /// One block of a role's permissions.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Permissions {
     /// Control-plane actions that it gives.
@@ -120,14 +120,21 @@ impl From<&CustomRole> for RoleDefinition {
 impl RoleDefinition {
     /// Does it give this control-plane action? A `notAction` takes away from its own block only [azure.md §2].
     pub(crate) fn gives_action(&self, action: &str) -> bool {
+        self.permissions
+            .iter()
+            .any(|block| block.has_action(action))
+    }
+}
+
+impl Permissions {
+    /// Is this control-plane action among the block's, and not among those that it takes out?
+    pub(crate) fn has_action(&self, action: &str) -> bool {
         let matches = |patterns: &[String]| {
             patterns
                 .iter()
                 .any(|pattern| wildcard::matches(pattern, action))
         };
-        self.permissions
-            .iter()
-            .any(|block| matches(&block.actions) && !matches(&block.not_actions))
+        matches(&self.actions) && !matches(&self.not_actions)
     }
 }
 

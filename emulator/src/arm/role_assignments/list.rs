@@ -54,7 +54,7 @@ pub(in crate::arm) fn list(call: &Admitted<'_>, scope: &Scope) -> Result<Answer,
 }
 
 /// Ids alone tell what lies below a subscription; what lies in a management group only the tree knows.
-fn lies_below(state: &State, inner: &Scope, outer: &Scope) -> bool {
+pub(in crate::arm) fn lies_below(state: &State, inner: &Scope, outer: &Scope) -> bool {
     match outer.level() {
         Level::Root | Level::ManagementGroup => inner != outer && state.contains(outer, inner),
         Level::Subscription | Level::ResourceGroup | Level::Resource => inner.is_below(outer.key()),

@@ -15,7 +15,7 @@ use crate::scope::Scope;
 use crate::state::{Record, RoleAssignment};
 use crate::time::Moment;
 
-pub(super) use list::list;
+pub(super) use list::{lies_below, list};
 
 pub(super) fn one(call: &Admitted<'_>, scope: &Scope, name: &str) -> Result<Answer, ArmError> {
     let id = Uuid::try_parse(name).map_err(|_| ArmError::invalid_role_assignment_id(name))?;
