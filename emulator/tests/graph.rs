@@ -2,7 +2,9 @@
 
 mod support;
 
-use azure_emulator::{Fault, FaultEffect, Group, Operation, Principal, User};
+use azure_emulator::{
+    Fault, FaultEffect, Group, Operation, Options, Principal, Settings, User, World,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{
@@ -254,6 +256,57 @@ async fn transitive_member_of_gives_objects_in_pages() {
         json!([{"@odata.type": "#microsoft.graph.group", "id": EVERYBODY}])
     );
     assert_eq!(last.get("@odata.nextLink"), None);
+}
+
+/// 11,000 groups are the most that `getMemberGroups` tells; from there on they come in pages of 999 at most.
+#[tokio::test]
+async fn whoever_is_in_too_many_groups_is_told_their_groups_in_pages_only() {
+    let mut world = World::built_in();
+    world.groups.extend((1..=11_000).map(|id| Group {
+        id: Uuid::from_u128(id),
+        display_name: format!("Group {id}"),
+        security_enabled: true,
+        members: vec![guid(ALICE)],
+    }));
+    let azure = Azure::start(Options {
+        world,
+        settings: Settings::immediate(),
+        ..Options::default()
+    })
+    .await;
+    let path = format!("/v1.0/directoryObjects/{ALICE}/getMemberGroups");
+    let ask = Some(json!({"securityEnabledOnly": true}));
+    let refused = azure.graph(Method::POST, &path, ask.clone()).await;
+    let code = "Directory_ResultSizeLimitExceeded".to_owned();
+    assert_eq!(refused.error(), (400, code), "11,000 and Engineering");
+
+    let mut next = Some(format!(
+        "/v1.0/users/{ALICE}/transitiveMemberOf?$select=id,securityEnabled&$top=999"
+    ));
+    let mut pages = Vec::new();
+    while let Some(path) = next {
+        let page = azure.graph(Method::GET, &path, None).await.json();
+        pages.push(page["value"].as_array().map_or(0, Vec::len));
+        let link = page["@odata.nextLink"].as_str();
+        next = link
+            .and_then(|link| link.strip_prefix(&azure.emulator.urls().graph))
+            .map(str::to_owned);
+    }
+    assert_eq!(pages[..11], [999; 11]);
+    assert_eq!(pages[11..], [13], "Engineering and Everybody are the last");
+
+    let first = azure.emulator.world().groups[0].id;
+    azure.emulator.delete_principal(first).expect("deleted");
+    let told = azure.graph(Method::POST, &path, ask).await.json();
+    assert_eq!(told["value"].as_array().map(Vec::len), Some(11_000));
+    for wrong in ["0", "1000", "many"] {
+        let path = format!("/v1.0/users/{ALICE}/transitiveMemberOf?$top={wrong}");
+        let refused = azure.graph(Method::GET, &path, None).await;
+        assert_eq!(refused.error().1, "Request_BadRequest", "{wrong}");
+    }
+    let path = format!("/v1.0/directoryObjects/{ALICE}/transitiveMemberOf");
+    let refused = azure.graph(Method::GET, &path, None).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ const MOST_MEMBER_GROUPS: usize = 11_000;
 /// `getByIds` takes this many ids at most [azure.md §6].
 const MOST_IDS: usize = 1_000;
 
+/// No page of directory objects is larger [graph-docs paging].
+const LARGEST_PAGE: usize = 999;
+
 /// What Graph shows of a user unless `$select` says otherwise [graph.txt].
 const USER_FIELDS: [&str; 11] = [
     "businessPhones",
@@ -46,7 +49,7 @@ pub(super) fn answer(
             member_groups(core, state, request, find(state, *set, key)?)?
         }
         Target::TransitiveMemberOf(set, key) => {
-            transitive_member_of(core, state, request, find(state, *set, key)?)
+            transitive_member_of(core, state, request, find(state, *set, key)?)?
         }
         Target::GetByIds => by_ids(core, state, request)?,
     };
@@ -212,11 +215,20 @@ fn member_groups(
     Ok(json!({"@odata.context": context(core, "Collection(Edm.String)"), "value": ids}))
 }
 
-fn transitive_member_of(core: &Core, state: &State, request: &Request, of: &Principal) -> Value {
-    let size = request
-        .parameter("$top")
-        .and_then(|top| top.parse().ok())
-        .unwrap_or(core.settings().page_size);
+fn transitive_member_of(
+    core: &Core,
+    state: &State,
+    request: &Request,
+    of: &Principal,
+) -> Result<Value, GraphError> {
+    let size = match request.parameter("$top") {
+        None => core.settings().page_size,
+        Some(top) => top
+            .parse()
+            .ok()
+            .filter(|top| (1..=LARGEST_PAGE).contains(top))
+            .ok_or_else(|| GraphError::bad_page_size(top, LARGEST_PAGE))?,
+    };
     let after = request
         .parameter("$skiptoken")
         .and_then(|token| Uuid::try_parse(token).ok());
@@ -244,7 +256,7 @@ fn transitive_member_of(core: &Core, state: &State, request: &Request, of: &Prin
         body["@odata.nextLink"] =
             format!("{}{}?{}", core.urls.graph, request.path, query.finish()).into();
     }
-    body
+    Ok(body)
 }
 
 #[derive(Deserialize)]

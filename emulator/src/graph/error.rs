@@ -53,6 +53,13 @@ impl GraphError {
         )
     }
 
+    /// From general knowledge.
+    pub(super) fn bad_page_size(size: &str, largest: usize) -> Self {
+        Self::bad_request(&format!(
+            "Invalid page size specified: '{size}'. Must be between 1 and {largest} inclusive."
+        ))
+    }
+
     /// The code is recorded, the wording is not.
     pub(super) fn too_many_groups() -> Self {
         let message = "The result size exceeds the limit of this operation.";

@@ -70,7 +70,11 @@ fn below(set: Set, key: Key, rest: &[String]) -> Option<Target> {
         [] if set == Set::DirectoryObjects => None,
         [] => Some(Target::Object(set, key)),
         [action] if is_action(action, "getMemberGroups") => Some(Target::GetMemberGroups(set, key)),
-        [action] if action.eq_ignore_ascii_case("transitiveMemberOf") => {
+        // A navigation of users, groups and service principals, not of every object [azure.md §6].
+        [action]
+            if set != Set::DirectoryObjects
+                && action.eq_ignore_ascii_case("transitiveMemberOf") =>
+        {
             Some(Target::TransitiveMemberOf(set, key))
         }
         _ => None,
@@ -171,6 +175,11 @@ mod tests {
                 "/v1.0/directoryObjects/2/microsoft.graph.getMemberGroups",
                 Some(Target::GetMemberGroups(Set::DirectoryObjects, id("2"))),
             ),
+            (
+                "/v1.0/users/2/transitiveMemberOf",
+                Some(Target::TransitiveMemberOf(Set::Users, id("2"))),
+            ),
+            ("/v1.0/directoryObjects/2/transitiveMemberOf", None),
             ("/v1.0/directoryObjects/getByIds", Some(Target::GetByIds)),
             ("/v1.0/users", Some(Target::Users)),
             ("/v1.0/users/$oda@b.example", None),
