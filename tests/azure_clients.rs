@@ -7,6 +7,8 @@
 
 #[path = "azure_clients/bench.rs"]
 mod bench;
+#[path = "azure_clients/bounds.rs"]
+mod bounds;
 #[path = "azure_clients/clouds.rs"]
 mod clouds;
 #[path = "azure_clients/graph.rs"]

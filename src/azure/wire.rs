@@ -1,5 +1,7 @@
-//! What ARM and Microsoft Graph share on the wire: the form of a refusal, how long to wait, and what it means
-//! that no answer came.
+//! What ARM and Microsoft Graph share on the wire: the form of a refusal, how long to wait, what it means that no
+//! answer came, and how much of an answer is read.
+
+mod pages;
 
 use std::time::Duration;
 
@@ -9,10 +11,45 @@ use serde::Deserialize;
 use super::cause::innermost;
 use super::error::Outcome;
 
+pub(super) use pages::Pages;
+
 /// Azure's messages can quote whole policies.
 const LONGEST_MESSAGE: usize = 1_000;
 /// No `Retry-After` is believed beyond this: nobody waits for a day because of one header.
 const LONGEST_RETRY_AFTER: f64 = 3_600.0;
+
+/// No answer is read beyond this many bytes, nor all pages of one list together: a few times what Azure's own limits
+/// allow (4,000 role assignments with descriptions and conditions, 5,000 clusters), and what the broker can hold.
+pub(super) const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Why there is no whole body.
+pub(super) enum NoBody {
+    /// It is larger than was allowed.
+    TooLarge,
+    /// It was cut off.
+    Cut(reqwest::Error),
+}
+
+/// The body of an answer, if it has at most `largest` bytes.
+pub(super) async fn body(
+    mut response: reqwest::Response,
+    largest: usize,
+) -> Result<Vec<u8>, NoBody> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(NoBody::Cut)? {
+        if chunk.len() > largest - body.len() {
+            return Err(NoBody::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What is wrong with an answer, or a list, of more than [`LARGEST_ANSWER`].
+pub(super) fn too_large() -> String {
+    let mib = LARGEST_ANSWER >> 20;
+    format!("it is larger than {mib} MiB, which is more than the broker reads")
+}
 
 /// What an answer says besides "no".
 pub(super) struct Refusal {
@@ -94,6 +131,17 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit_and_no_further() {
+        let answer = || reqwest::Response::from(http::Response::new("12345"));
+        let read = body(answer(), 5).await;
+        assert!(matches!(read, Ok(body) if body == b"12345"));
+        let refused = body(answer(), 4).await;
+        assert!(matches!(refused, Err(NoBody::TooLarge)));
+        let empty = reqwest::Response::from(http::Response::new(""));
+        assert!(matches!(body(empty, 0).await, Ok(body) if body.is_empty()));
+    }
 
     #[test]
     fn a_wait_is_at_least_a_second_and_at_most_an_hour() {

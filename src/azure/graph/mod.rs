@@ -160,6 +160,15 @@ impl Graph {
 
     /// Sends one question, once.
     async fn send(&self, question: Question<'_>) -> Result<Answer, GraphError> {
+        self.send_within(question, wire::LARGEST_ANSWER).await
+    }
+
+    /// Sends one question, once, and reads of the answer no more than `largest` bytes.
+    async fn send_within(
+        &self,
+        question: Question<'_>,
+        largest: usize,
+    ) -> Result<Answer, GraphError> {
         let about = question.about;
         let bearer = self
             .tokens
@@ -183,7 +192,7 @@ impl Graph {
         let response = request.send().await.map_err(unanswered)?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = response.bytes().await;
+        let body = wire::body(response, largest).await;
         let request_id = request_id(&headers);
         tracing::debug!(
             question = about,
@@ -201,9 +210,15 @@ impl Graph {
             let refusal = wire::refusal(status, &headers, request_id, &body);
             return Err(GraphError::refused(about, question.needs, refusal));
         }
+        let body = body.map_err(|problem| match problem {
+            wire::NoBody::Cut(error) => unanswered(error),
+            wire::NoBody::TooLarge => {
+                GraphError::unreadable(about, status, &request_id, &wire::too_large())
+            }
+        })?;
         Ok(Answer {
             status,
-            body: body.map_err(unanswered)?.into(),
+            body,
             request_id,
         })
     }
