@@ -4,6 +4,7 @@
 
 mod azure;
 mod clusters;
+mod wishes;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,8 +64,14 @@ enum Action {
     Extend {
         which: u8,
         ttl: Option<i64>,
+        /// By the external key, not by an `ExtendGrant`.
+        asked_for_again: bool,
     },
     Revoke(u8),
+    /// Every live grant, or every other one: one job.
+    RevokeMany {
+        every: usize,
+    },
     Wait(i64),
     Claim(bool),
     Begin(bool),
@@ -119,9 +126,11 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         2 => (0..3_u8, proptest::option::of(1..60_i64))
             .prop_map(|(access, ttl)| Action::Grant { access, ttl }),
-        1 => (0..6_u8, proptest::option::of(1..60_i64))
-            .prop_map(|(which, ttl)| Action::Extend { which, ttl }),
+        2 => (0..6_u8, proptest::option::of(1..60_i64), any::<bool>()).prop_map(
+            |(which, ttl, asked_for_again)| Action::Extend { which, ttl, asked_for_again }
+        ),
         2 => (0..6_u8).prop_map(Action::Revoke),
+        1 => (1..=2_usize).prop_map(|every| Action::RevokeMany { every }),
         5 => (1..=LEASE).prop_map(Action::Wait),
         8 => pass(),
         1 => any::<bool>().prop_map(Action::Claim),
@@ -176,15 +185,28 @@ impl World {
     fn run(&mut self, action: &Action) {
         match action {
             Action::Grant { access, ttl } => self.grant(*access, *ttl),
-            Action::Extend { which, ttl } => {
+            Action::Extend {
+                which,
+                ttl,
+                asked_for_again,
+            } => {
                 if let Some(id) = self.nth_grant(*which) {
-                    self.extend(id, *ttl);
+                    self.extend(id, *ttl, *asked_for_again);
                 }
             }
             Action::Revoke(which) => {
                 if let Some(id) = self.nth_grant(*which) {
-                    self.end(id, Ending::Revoked);
+                    self.end(&[id], Ending::Revoked);
                 }
+            }
+            Action::RevokeMany { every } => {
+                let live = self
+                    .stored
+                    .grants
+                    .iter()
+                    .filter(|grant| grant.state.is_live());
+                let ids: Vec<GrantId> = live.step_by(*every).map(|grant| grant.id).collect();
+                self.end(&ids, Ending::Revoked);
             }
             Action::Wait(seconds) => self.advance(*seconds),
             Action::Claim(worker) => self.claim(usize::from(*worker)),

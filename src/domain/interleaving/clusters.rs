@@ -71,9 +71,7 @@ impl World {
         }
         match self.azure.cluster {
             None => {
-                for id in live {
-                    self.end(id, Ending::Revoked);
-                }
+                self.end(&live, Ending::Revoked);
             }
             Some(cluster) if cluster != self.cluster => self.grant(0, None),
             Some(_) => {}

@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::azure::Azure;
-use super::{CALL_TIMEOUT, Fate, LAG, LEASE, SETTLE, access, at, failed, instance, target_id};
-use crate::domain::access::{Principal, PrincipalType, RoleAtScope};
+use super::{CALL_TIMEOUT, Fate, LAG, LEASE, SETTLE, at, failed, instance, target_id};
+use crate::domain::access::RoleAtScope;
 use crate::domain::conclude::{Conclusion, FailedStep, Terms, conclude};
 use crate::domain::effect::{Answer, Call, Effect, PassTime};
 use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
 use crate::domain::ids::{AssignmentName, GrantId, JobId};
-use crate::domain::job::{JobKind, JobState, WaitingJob};
+use crate::domain::job::JobState;
 use crate::domain::plan::{Step, plan, put_with_next_name};
 use crate::domain::target::Target;
 
@@ -26,7 +26,7 @@ pub(super) struct Worker {
     pub(super) begun: bool,
     /// It has looked at its lease and is about to send, however long it sleeps in between.
     pub(super) cleared_to_send: bool,
-    /// It has sent a call after its lease was over: it lives to report it.
+    /// It has sent a call for which too little of its lease was left: it lives to report it.
     pub(super) sent_late: bool,
     pub(super) touched: BTreeMap<AssignmentName, Call>,
     pub(super) unsent: BTreeSet<AssignmentName>,
@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) lease: Option<(u64, i64)>,
     pub(super) all: Vec<Grant>,
     pub(super) ended_jobs: BTreeMap<JobId, JobState>,
+    /// The end that a job is to write on whatever carries its grant out.
+    pub(super) promised: BTreeMap<JobId, Expiry>,
     pub(super) workers: [Option<Worker>; 2],
     pub(super) next: u64,
     /// Where a worker has slept so long before it sent a call that nobody waits for the call any more (I2):
@@ -71,6 +73,7 @@ impl World {
             lease: None,
             all: Vec::new(),
             ended_jobs: BTreeMap::new(),
+            promised: BTreeMap::new(),
             workers: [None, None],
             next: 1,
             overslept: BTreeSet::new(),
@@ -80,66 +83,6 @@ impl World {
     pub(super) fn id(&mut self) -> Uuid {
         self.next += 1;
         Uuid::from_u128(u128::from(self.next))
-    }
-
-    pub(super) fn job(&mut self, kind: JobKind, grant: GrantId) -> JobId {
-        let id = JobId::new(self.id());
-        self.stored.jobs.push(WaitingJob {
-            id,
-            kind,
-            grants: BTreeSet::from([grant]),
-        });
-        id
-    }
-
-    pub(super) fn grant(&mut self, which: u8, ttl: Option<i64>) {
-        self.meet_the_cluster();
-        let id = GrantId::new(self.id());
-        let job = self.job(JobKind::Grant, id);
-        self.stored.grants.push(Grant {
-            id,
-            target: target_id(),
-            principal: Principal::unnamed(target_id().principal, PrincipalType::User),
-            access: access(which),
-            state: GrantState::Pending,
-            create_time: at(self.now),
-            expiry: ttl.map_or(Expiry::Never, |ttl| Expiry::At(at(self.now + ttl))),
-            update_time: at(self.now),
-            end_time: None,
-            was_active: false,
-            requested_by: String::new(),
-            ended_by: String::new(),
-            justification: String::new(),
-            labels: BTreeMap::new(),
-            external_key: None,
-            on_behalf_of: None,
-            job,
-            last_error: None,
-        });
-        self.stored.generation += 1;
-    }
-
-    /// The later of two ends holds; nobody extends what is going.
-    pub(super) fn extend(&mut self, id: GrantId, ttl: Option<i64>) {
-        let another = ttl.map_or(Expiry::Never, |ttl| Expiry::At(at(self.now + ttl)));
-        let live = |grant: &&mut Grant| grant.id == id && grant.state.is_live();
-        let Some(grant) = self.stored.grants.iter_mut().find(live) else {
-            return;
-        };
-        grant.expiry = grant.expiry.max(another);
-        self.stored.generation += 1;
-        self.job(JobKind::Extend, id);
-    }
-
-    pub(super) fn end(&mut self, id: GrantId, ending: Ending) {
-        let Some(grant) = self.stored.grants.iter_mut().find(|grant| grant.id == id) else {
-            return;
-        };
-        if grant.state.is_live() {
-            grant.state = GrantState::Revoking(ending);
-            self.stored.generation += 1;
-        }
-        self.job(JobKind::Revoke, id);
     }
 
     pub(super) fn advance(&mut self, seconds: i64) {
@@ -155,7 +98,7 @@ impl World {
             .map(|grant| grant.id)
             .collect();
         for id in over {
-            self.end(id, Ending::Expired);
+            self.end(&[id], Ending::Expired);
         }
     }
 
@@ -273,7 +216,7 @@ impl World {
             return;
         }
         worker.cleared_to_send = false;
-        worker.sent_late |= self.now >= worker.lease_end;
+        worker.sent_late |= !self.may_call(&worker);
         let step = worker.steps.remove(0);
         worker.unsent.remove(&step.name());
         let arrives = match fate {
@@ -429,12 +372,7 @@ impl World {
         self.stored.generation += u64::from(conclusion.wishes_changed);
         for change in &conclusion.jobs {
             if change.to.is_final() && change.grants.is_disjoint(&skipped) {
-                assert_eq!(
-                    self.ended_jobs.insert(change.id, change.to),
-                    None,
-                    "a job ends once"
-                );
-                self.stored.jobs.retain(|job| job.id != change.id);
+                self.finish_job(change.id, change.to);
             }
         }
         for name in &conclusion.forget {

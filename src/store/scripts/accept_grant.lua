@@ -32,8 +32,10 @@ if of and not (replaced and of.target == a.target) then
   -- Whoever asks again and again for what is so already leaves no new job behind each time.
   if moved or redis.call('EXISTS', job_key(job)) == 0 then
     job, over = a.job, not moved and of.state == 'ACTIVE'
+    -- It waits for the end to be written also where the grant is pending still: the pass that is about to make it
+    -- active may have loaded the old one.
     make_job(job, a.job_body, 'GRANT', { { target = a.target, grants = { named }, principal = principal_of(named) } },
-      of.state == 'ACTIVE' and 'EXTEND' or 'GRANT', over)
+      'EXTEND', over)
     redis.call('HSET', grant_key(named), 'job', job)
     if not over then wish_changed(a.target, 'writes') end
   end

@@ -1,0 +1,69 @@
+//! Grants that are found again by their callers' own names, and ends that move while somebody is at work.
+
+use std::time::Duration;
+
+use aks_access_broker::domain::effect::Answer;
+use aks_access_broker::domain::grant::GrantState;
+use aks_access_broker::domain::ids::{GrantId, JobId};
+use aks_access_broker::domain::job::JobState;
+use aks_access_broker::domain::naming::ExternalKey;
+use aks_access_broker::store::{Accepted, Begun, End, NewGrant, Recorded};
+use jiff::Timestamp;
+
+use super::ALICE;
+use super::bench::{Bench, reader};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// What the platform calls by this name, for so long.
+fn order(ttl: Duration) -> NewGrant {
+    NewGrant {
+        external_key: Some(ExternalKey::parse("order 66").unwrap()),
+        end: End::After(ttl),
+        ..reader(ALICE)
+    }
+}
+
+async fn accepted(bench: &Bench, new: &NewGrant) -> (JobId, GrantId) {
+    match bench.store.accept_grant(new).await.unwrap() {
+        Accepted::New(job, Some(grant)) => (job, grant),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The pass that makes the grant active has written its old end; the new one is still to be written.
+#[tokio::test]
+async fn i2_a_later_end_that_is_asked_for_while_the_grant_is_being_made_is_done_when_it_is_written()
+{
+    let mut bench = Bench::start().await;
+    let first = order(HOUR);
+    let (_, grant) = accepted(&bench, &first).await;
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    let (later, same) = accepted(&bench, &order(2 * HOUR)).await;
+    assert_eq!(same, grant);
+    pass.all_answered();
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    assert_eq!(bench.grant_now(grant).await.state, GrantState::Active);
+
+    let mut unlucky = bench.pass().await;
+    assert_eq!(unlucky.steps.len(), 2, "both say the old end");
+    assert_eq!(unlucky.begin(&bench).await, Begun::Begun);
+    for step in unlucky.steps.clone() {
+        unlucky.answered(&step, &Answer::Refused);
+    }
+    unlucky.wait = Some(Duration::from_millis(1));
+    assert_eq!(unlucky.record(&bench).await, Recorded::Recorded);
+    let state = bench.job(later).await.state;
+    assert!(!state.is_final(), "{state:?}, and no end is written");
+
+    let (seconds, micros): (i64, i64) = bench.ask("TIME", &[]).await;
+    let now = Timestamp::from_microsecond(seconds * 1_000_000 + micros).unwrap();
+    bench.until(now + Duration::from_millis(2)).await;
+    assert_eq!(bench.store.wake(1).await.unwrap(), 1);
+    let mut lucky = bench.pass().await;
+    assert_eq!(lucky.begin(&bench).await, Begun::Begun);
+    lucky.all_answered();
+    assert_eq!(lucky.record(&bench).await, Recorded::Recorded);
+    assert_eq!(bench.job(later).await.state, JobState::Succeeded);
+}
