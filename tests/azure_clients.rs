@@ -11,6 +11,8 @@ mod bench;
 mod bounds;
 #[path = "azure_clients/clouds.rs"]
 mod clouds;
+#[path = "azure_clients/deny.rs"]
+mod deny;
 #[path = "azure_clients/graph.rs"]
 mod graph;
 #[path = "azure_clients/tokens.rs"]

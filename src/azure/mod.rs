@@ -19,6 +19,7 @@ use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
 
+pub use arm::deny_assignments::DenyFilter;
 pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
 pub use graph::{DirectoryObject, GraphError};

@@ -7,8 +7,10 @@ pub mod access;
 pub mod backoff;
 pub mod cluster;
 pub mod conclude;
+pub mod deny;
 pub mod effect;
 pub mod evaluate;
+pub mod fleet;
 pub mod grant;
 pub mod ids;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Azure Resource Manager. Everything that is sent to it is sent here, by [`Arm::send`].
 
+pub(super) mod deny_assignments;
+pub(super) mod fleets;
 pub(super) mod managed_clusters;
 pub(super) mod role_assignments;
 pub(super) mod role_definitions;

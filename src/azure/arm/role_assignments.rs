@@ -1,5 +1,7 @@
 //! Role assignments: `Microsoft.Authorization/roleAssignments` [azure.md §1].
 
+use std::fmt;
+
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -9,7 +11,10 @@ use super::super::Azure;
 use super::super::error::AzureError;
 use super::Call;
 use crate::domain::access::{PrincipalType, RoleAtScope};
-use crate::domain::ids::{AssignmentName, PrincipalId, RoleDefinitionId, Scope, SubscriptionId};
+use crate::domain::fleet::FleetId;
+use crate::domain::ids::{
+    AssignmentName, ClusterId, Namespace, PrincipalId, RoleDefinitionId, Scope, SubscriptionId,
+};
 
 const API_VERSION: &str = "2022-04-01";
 const PROVIDER: &str = "/providers/Microsoft.Authorization/roleAssignments";
@@ -73,13 +78,40 @@ pub struct Deletion {
     pub remaining: Option<u32>,
 }
 
-/// Where to list.
+/// Where to list: the scopes at which AKS asks whether somebody may do something in a cluster [azure.md §3], and what
+/// holds them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {
     /// A whole subscription.
     Subscription(SubscriptionId),
     /// A cluster or a namespace.
     Scope(Scope),
+    /// A managed namespace of a cluster.
+    ManagedNamespace(ClusterId, Namespace),
+    /// A whole fleet.
+    Fleet(FleetId),
+    /// A namespace of all members of a fleet.
+    FleetNamespace(FleetId, Namespace),
+    /// A managed namespace of a fleet.
+    FleetManagedNamespace(FleetId, Namespace),
+}
+
+impl fmt::Display for Place {
+    /// The ARM id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subscription(id) => write!(f, "/subscriptions/{id}"),
+            Self::Scope(scope) => scope.fmt(f),
+            Self::ManagedNamespace(cluster, name) => {
+                write!(f, "{cluster}/managedNamespaces/{name}")
+            }
+            Self::Fleet(fleet) => fleet.fmt(f),
+            Self::FleetNamespace(fleet, name) => write!(f, "{fleet}/namespaces/{name}"),
+            Self::FleetManagedNamespace(fleet, name) => {
+                write!(f, "{fleet}/managedNamespaces/{name}")
+            }
+        }
+    }
 }
 
 /// What to list there [azure.md §1]. Whatever is asked for, compare `scope` in the answer: with
@@ -290,10 +322,6 @@ impl Azure {
         filter: Filter,
         request: Uuid,
     ) -> Result<Vec<RoleAssignment>, AzureError> {
-        let place = match place {
-            Place::Subscription(id) => format!("/subscriptions/{id}"),
-            Place::Scope(scope) => scope.to_string(),
-        };
         let what = format!("list of role assignments at {place}");
         let url = self.arm.url(
             &format!("{place}{PROVIDER}"),

@@ -29,7 +29,7 @@ struct WireProperties {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WirePermissions {
+pub(super) struct WirePermissions {
     #[serde(default, deserialize_with = "null_as_empty")]
     actions: Vec<String>,
     #[serde(default, deserialize_with = "null_as_empty")]
@@ -42,7 +42,9 @@ struct WirePermissions {
     condition: Option<String>,
 }
 
-fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 

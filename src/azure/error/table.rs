@@ -146,7 +146,7 @@ pub(super) static UNKNOWN: Row = Row::new(
 )
 .remedy("The broker does not know this error and goes on trying slowly.");
 
-pub(super) static TABLE: [Row; 34] = [
+pub(super) static TABLE: [Row; 35] = [
     // The id in its message is only a hint.
     Row::new("RoleAssignmentExists", &[409],
         "The same role is assigned at the same scope under another name. It is read whose: somebody else's counts, \
@@ -205,6 +205,12 @@ pub(super) static TABLE: [Row; 34] = [
         Reason::AuthorizationFailed, RETRY_SLOWLY)
         .remedy("Give the broker's identity a role with Microsoft.Authorization/roleAssignments/* and \
                  Microsoft.ContainerService/managedClusters/read at the cluster or above."),
+    // From general knowledge: no source at hand has it.
+    Row::new("DenyAssignmentAuthorizationFailed", &[403],
+        "A deny assignment keeps the broker's identity from it, whatever roles it has.",
+        Reason::AuthorizationFailed, RETRY_SLOWLY)
+        .remedy("Exclude the broker's identity from the deny assignment that the message names: most belong to a \
+                 deployment stack or a managed application."),
     Row::new("LinkedAuthorizationFailed", &[403],
         "The broker's identity may not use something that the call refers to.",
         Reason::AuthorizationFailed, RETRY_SLOWLY)

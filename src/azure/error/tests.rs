@@ -46,6 +46,13 @@ const KNOWN: &[(u16, &str, Outcome, Disposition, Disposition)] = {
         (400, "PrincipalNotFound", Definite, AwaitReplication, SLOWLY),
         (400, "UnmatchedPrincipalType", Definite, Final, SLOWLY),
         (403, "AuthorizationFailed", Definite, SLOWLY, SLOWLY),
+        (
+            403,
+            "DenyAssignmentAuthorizationFailed",
+            Definite,
+            SLOWLY,
+            SLOWLY,
+        ),
         (403, "LinkedAuthorizationFailed", Definite, SLOWLY, SLOWLY),
         (403, "RequestDisallowedByPolicy", Definite, SLOWLY, SLOWLY),
         (
