@@ -15,6 +15,8 @@ mod clouds;
 mod deny;
 #[path = "azure_clients/graph.rs"]
 mod graph;
+#[path = "azure_clients/groups.rs"]
+mod groups;
 #[path = "azure_clients/tokens.rs"]
 mod tokens;
 

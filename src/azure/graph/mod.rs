@@ -1,6 +1,7 @@
 //! Microsoft Graph: who somebody is. Everything that is sent to it is sent here, by [`Graph::send`].
 
 mod error;
+mod groups;
 
 use std::time::{Duration, Instant};
 
@@ -153,8 +154,7 @@ impl Graph {
     ) -> Result<(T, Answer), GraphError> {
         let about = question.about;
         let answer = self.send(question).await?;
-        let read = serde_json::from_slice(&answer.body)
-            .map_err(|error| answer.unreadable(about, &error.to_string()))?;
+        let read = answer.read(about)?;
         Ok((read, answer))
     }
 
@@ -225,6 +225,11 @@ impl Graph {
 }
 
 impl Answer {
+    fn read<T: DeserializeOwned>(&self, about: &str) -> Result<T, GraphError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| self.unreadable(about, &error.to_string()))
+    }
+
     fn unreadable(&self, about: &str, problem: &str) -> GraphError {
         GraphError::unreadable(about, self.status, &self.request_id, problem)
     }
