@@ -52,7 +52,7 @@ pub fn target_of(principal: u128) -> TargetId {
     }
 }
 
-fn request() -> RequestKey {
+pub fn request() -> RequestKey {
     RequestKey {
         caller: "platform".to_owned(),
         id: RequestId::new(Uuid::new_v4()),

@@ -7,11 +7,13 @@ use aks_access_broker::domain::grant::GrantState;
 use aks_access_broker::domain::ids::{GrantId, JobId};
 use aks_access_broker::domain::job::JobState;
 use aks_access_broker::domain::naming::ExternalKey;
-use aks_access_broker::store::{Accepted, Begun, End, NewGrant, Recorded};
+use aks_access_broker::store::{Accepted, Begun, End, NewExtension, NewGrant, Recorded};
 use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::ALICE;
-use super::bench::{Bench, reader};
+use super::bench::{Bench, reader, request};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -24,11 +26,32 @@ fn order(ttl: Duration) -> NewGrant {
     }
 }
 
+fn extension(grant: GrantId, ttl: Duration) -> NewExtension {
+    NewExtension {
+        grant,
+        job: JobId::new(Uuid::now_v7()),
+        request: request(),
+        end: End::After(ttl),
+        justification: String::new(),
+        audit_event: "{}".to_owned(),
+    }
+}
+
 async fn accepted(bench: &Bench, new: &NewGrant) -> (JobId, GrantId) {
     match bench.store.accept_grant(new).await.unwrap() {
         Accepted::New(job, Some(grant)) => (job, grant),
         other => panic!("{other:?}"),
     }
+}
+
+/// The last event of the audit trail.
+async fn last_event(bench: &mut Bench) -> Value {
+    let newest: Vec<(String, Vec<String>)> = bench
+        .ask("XREVRANGE", &["{aab:main}:audit", "+", "-", "COUNT", "1"])
+        .await;
+    let fields = &newest[0].1;
+    let event = fields.iter().position(|field| field == "event").unwrap();
+    serde_json::from_str(&fields[event + 1]).unwrap()
 }
 
 /// The pass that makes the grant active has written its old end; the new one is still to be written.
@@ -66,4 +89,32 @@ async fn i2_a_later_end_that_is_asked_for_while_the_grant_is_being_made_is_done_
     lucky.all_answered();
     assert_eq!(lucky.record(&bench).await, Recorded::Recorded);
     assert_eq!(bench.job(later).await.state, JobState::Succeeded);
+}
+
+/// I10: whoever looks for what was done to a grant finds each extension of it.
+#[tokio::test]
+async fn i10_an_extension_is_audited_with_its_grant_and_whose_it_is() {
+    let mut bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    let new = extension(granted.grant, HOUR);
+    bench.store.accept_extension(&new).await.unwrap();
+    let event = last_event(&mut bench).await;
+    assert_eq!(event["grant"], granted.grant.to_string());
+    assert_eq!(event["cluster"], granted.target.cluster.to_string());
+    assert_eq!(event["principal"], granted.target.principal.to_string());
+}
+
+#[tokio::test]
+async fn i10_the_same_again_is_audited_with_the_job_that_it_was_answered() {
+    let mut bench = Bench::start().await;
+    let (job, grant) = accepted(&bench, &order(HOUR)).await;
+    let mut again = order(HOUR / 2);
+    again.audit_event = format!(
+        "{{\"grant\":\"{}\",\"job\":\"{}\"}}",
+        again.grant, again.job
+    );
+    assert_eq!(accepted(&bench, &again).await, (job, grant));
+    let event = last_event(&mut bench).await;
+    assert_eq!(event["grant"], grant.to_string());
+    assert_eq!(event["job"], job.to_string(), "and none that there is not");
 }

@@ -1,8 +1,8 @@
 -- Accepts a later end of a live grant (I1, I3, I10).
 --
 -- Flags: none, so that it is refused with grants when Redis reaches its memory limit.
--- Argument: caller, request_id, hash, grant, job, job_body, ttl (ms) or expire (ms), audit_event, audit_length,
--- retention (ms), request_life (ms).
+-- Argument: caller, request_id, hash, grant, job, job_body, ttl (ms) or expire (ms), audit_event (grant and
+-- target are put in here), audit_length, retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, {'unknown', grant} where there is no such grant, or
 -- {'ended', grant} where it is live no more.
 
@@ -24,5 +24,5 @@ if not over then
   redis.call('HSET', grant_key(a.grant), 'job', a.job)
   wish_changed(target, 'writes')
 end
-audit(a.audit_event)
+audit_about(a.audit_event, a.grant, target)
 return { 'accepted', a.job, a.grant }

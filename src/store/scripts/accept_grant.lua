@@ -4,7 +4,7 @@
 -- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
 -- neither, wish (principal, cluster and access as text: two grants of the same have the same), external (the list of
 -- the caller's grant of this external key; '' for none), lists (names of lists that it belongs to), principal (JSON),
--- audit_event (of a grant that was there already the id is put in here), gone_event (of a grant that ends with its
+-- audit_event (what was there already, grant and job, is put in here), gone_event (of a grant that ends with its
 -- cluster; grant and action are put in here), audit_length, retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'key_in_use', grant} where the caller's external
 -- key names a live grant of something else.
@@ -40,7 +40,7 @@ if of and not (replaced and of.target == a.target) then
     if not over then wish_changed(a.target, 'writes') end
   end
   remember_request(job, named, over)
-  audit_about(a.audit_event, named, a.target)
+  audit_about(a.audit_event, named, a.target, job)
   return { 'accepted', job, named }
 end
 

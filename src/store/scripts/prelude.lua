@@ -51,10 +51,10 @@ local function job_changed(job)
   return redis.call('XADD', P .. 'events', 'MAXLEN', '~', 100000, '*', 'job', job)
 end
 
--- The same from a template, about one grant.
-local function audit_about(template, grant, target)
+-- The same from a template, about one grant; and about this job, where there is one, instead of the template's.
+local function audit_about(template, grant, target, job)
   local event = cjson.decode(template)
-  event.grant = grant
+  event.grant, event.job = grant, job or event.job
   event.cluster, event.principal = string.match(target, '^(.*)|(.*)$')
   audit(cjson.encode(event))
 end
