@@ -95,6 +95,11 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
         set(&[&short_end]),
         "a revocation is over when what remains says its own end"
     );
+    let ended = ask::the_grant(&mut client, &long).await;
+    assert!(
+        ended.effects.is_empty(),
+        "what stands is not its own: {ended:?}"
+    );
     let remaining = ask::the_grant(&mut client, &short).await;
     assert_eq!(remaining.state(), grant::State::Active);
     revoked(&mut client, &short).await;

@@ -1,5 +1,6 @@
 //! Following what was accepted: jobs, as they are and as they change, and grants.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
@@ -9,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{Broker, BrokerError};
 use crate::domain::effect::{Effect, Known};
-use crate::domain::grant::Grant;
+use crate::domain::grant::{Grant, GrantState};
 use crate::domain::ids::{GrantId, JobId};
 use crate::domain::job::Job;
 use crate::store::{Accepted, Change, RequestKey, StoreError};
@@ -29,9 +30,13 @@ pub struct GrantWithEffects {
 }
 
 impl GrantWithEffects {
-    /// A grant, and those of its target's effects that are in place for it.
+    /// A grant, and those of its target's effects that are in place for it. What stands after it has ended is
+    /// in place for others.
     pub(super) fn new<'a>(grant: Grant, effects: impl Iterator<Item = &'a Effect>) -> Self {
-        let calls_for = grant.calls_for();
+        let calls_for = match grant.state {
+            GrantState::Ended(_) => BTreeSet::new(),
+            GrantState::Pending | GrantState::Active | GrantState::Revoking(_) => grant.calls_for(),
+        };
         let in_place = |effect: &&Effect| {
             calls_for.contains(&effect.at)
                 && effect.open.is_none()

@@ -130,7 +130,11 @@ fn effect(effect: &Effect, grant: &Grant) -> proto::Effect {
         change: Change::Keep,
         managed,
     };
-    planned(&as_it_is, &grant.target, std::slice::from_ref(grant))
+    proto::Effect {
+        // Shown as it stands: nothing is done to it, nor would be.
+        change: proto::effect::Change::Unspecified.into(),
+        ..planned(&as_it_is, &grant.target, std::slice::from_ref(grant))
+    }
 }
 
 /// What would be done to one of a target's effects, for these grants.

@@ -146,6 +146,11 @@ fn a_grant_names_its_role_and_what_is_in_place() {
         panic!("{:?}", told.effects)
     };
     assert!(ours.managed && !theirs.managed);
+    assert_eq!(
+        [ours.change(), theirs.change()],
+        [proto::effect::Change::Unspecified; 2],
+        "they are shown as they stand"
+    );
     assert_eq!(ours.role, "Pod Reader");
     assert_eq!(ours.scope, format!("{CLUSTER}/namespaces/shop"));
     assert!(theirs.resource_id.ends_with(&somebody_elses.to_string()));
