@@ -135,9 +135,7 @@ impl Broker {
             .ok_or(BrokerError::JobNotFound(query.job))?;
         let mut rest = all.into_iter().filter(|target| {
             is_among(query.states.as_ref(), &target.state)
-                && after
-                    .as_ref()
-                    .is_none_or(|after| target.id.to_string() > after.to_string())
+                && after.as_ref().is_none_or(|after| target.id > *after)
         });
         let rows: Vec<JobTarget> = rest.by_ref().take(query.size.rows()).collect();
         let next = match (rows.last(), rest.next()) {

@@ -276,25 +276,28 @@ pub(super) const JOB_TARGETS: usize = 20;
 
 /// The first so many targets of a job, in the order of their clusters and principals.
 pub(super) fn read_job_targets(hash: &Hash, most: usize) -> Result<Vec<JobTarget>, StoreError> {
-    let mut names: Vec<&str> = hash.numbered('s').map(|(target, _)| target).collect();
-    names.sort_unstable();
-    names.truncate(most);
+    let id_of = |(name, _): (&str, &str)| name.parse().map_err(|error| hash.unreadable(error));
+    let mut ids: Vec<TargetId> = hash.numbered('s').map(id_of).collect::<Result<_, _>>()?;
+    // Not by their text: there what follows a cluster's name, '|', sorts behind what may be part of a longer one.
+    ids.sort_unstable();
+    ids.truncate(most);
     let mut effects = read_job_effects(hash)?;
-    let read = |target: &str| {
+    let read = |id: TargetId| {
+        let target = id.to_string();
         let grants: Vec<String> = hash.json(&format!("g:{target}"))?;
         let grants: Result<BTreeSet<GrantId>, _> = grants.iter().map(|id| id.parse()).collect();
         Ok(JobTarget {
-            id: target.parse().map_err(|error| hash.unreadable(error))?,
+            id,
             principal: hash.principal(&format!("q:{target}"))?,
             state: hash.one_of(&format!("s:{target}"), &STATES)?,
             attempts: hash.number(&format!("a:{target}"))?,
             next_attempt_time: hash.optional_time(&format!("n:{target}"))?,
             last_error: hash.failure(&format!("x:{target}"))?,
             grants: grants.map_err(|error| hash.unreadable(error))?,
-            effects: effects.remove(target).unwrap_or_default(),
+            effects: effects.remove(target.as_str()).unwrap_or_default(),
         })
     };
-    names.into_iter().map(read).collect()
+    ids.into_iter().map(read).collect()
 }
 
 #[derive(Deserialize)]
@@ -356,4 +359,36 @@ pub(super) fn redis_time(seconds: i64, micros: i32) -> Result<Timestamp, StoreEr
 /// A time as scripts count.
 pub(super) fn time_millis(time: Timestamp) -> i64 {
     time.as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(cluster: &str) -> String {
+        format!(
+            "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/rg/providers/\
+             microsoft.containerservice/managedclusters/{cluster}|22222222-2222-4222-8222-222222222222"
+        )
+    }
+
+    #[test]
+    fn targets_are_in_the_order_of_their_clusters_though_one_name_begins_with_another() {
+        let principal = r#"{"id": "22222222-2222-4222-8222-222222222222", "type": "User"}"#;
+        let of_target = |cluster: &str| {
+            let target = target(cluster);
+            [
+                (format!("s:{target}"), "QUEUED".to_owned()),
+                (format!("g:{target}"), "[]".to_owned()),
+                (format!("q:{target}"), principal.to_owned()),
+            ]
+        };
+        let version = ("v".to_owned(), VERSION.to_owned());
+        let fields = ["prod-2", "prod", "test"].into_iter().flat_map(of_target);
+        let fields: HashMap<_, _> = fields.chain([version]).collect();
+        let hash = Hash::new("job".to_owned(), fields).unwrap();
+        let read = read_job_targets(&hash, 2).unwrap();
+        let names: Vec<&str> = read.iter().map(|target| target.id.cluster.name()).collect();
+        assert_eq!(names, ["prod", "prod-2"]);
+    }
 }
