@@ -415,3 +415,27 @@ async fn a_grant_is_accepted_though_nobody_can_look_at_what_others_assigned() {
     let job = ask::over(&mut client, &answer.job.unwrap().job_id).await;
     assert_eq!(job.state(), job::State::Succeeded);
 }
+
+#[tokio::test]
+async fn an_end_is_told_as_it_would_be_kept_to_the_millisecond() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    let finer = jiff::Timestamp::now().as_second() + 3_600;
+    let request = GrantRequest {
+        permanent: false,
+        expire_time: Some(prost_types::Timestamp {
+            seconds: finer,
+            nanos: 123_456_789,
+        }),
+        ..permanent(ALICE, &cluster, reader())
+    };
+    for validate_only in [true, false] {
+        let request = GrantRequest {
+            validate_only,
+            ..request.clone()
+        };
+        let answer = client.grant(request).await.unwrap().into_inner();
+        let end = answer.grant.unwrap().expire_time.unwrap();
+        assert_eq!((end.seconds, end.nanos), (finer, 123_000_000));
+    }
+}

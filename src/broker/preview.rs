@@ -264,10 +264,14 @@ impl Broker {
     }
 }
 
+/// The end as it would be kept: to the millisecond.
 fn expiry_of(end: RequestedEnd, now: Timestamp) -> Expiry {
+    let kept = |time: Timestamp| Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
     match end {
-        RequestedEnd::Ttl(ttl) => Expiry::At(now.saturating_add(ttl).unwrap_or(Timestamp::MAX)),
-        RequestedEnd::At(time) => Expiry::At(time),
+        RequestedEnd::Ttl(ttl) => {
+            Expiry::At(kept(now.saturating_add(ttl).unwrap_or(Timestamp::MAX)))
+        }
+        RequestedEnd::At(time) => Expiry::At(kept(time)),
         RequestedEnd::Permanent => Expiry::Never,
     }
 }
