@@ -12,14 +12,19 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{AzureRole, GrantRequest, WatchJobRequest, grant, job};
+use aks_access_broker::grpc::proto::{
+    AzureRole, GrantRequest, PrincipalType, WatchJobRequest, grant, job,
+};
 use azure_emulator::{Fault, FaultEffect, Lock, LockLevel, Operation, Scope, Settings};
-use support::ask::{access, end_of, lasting, permanent, revocation};
+use support::ask::{access, check, end_of, lasting, permanent, revocation};
 use support::broker::Client;
 use support::{Assignment, Timing, World, ask};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+const ERIN: Uuid = uuid!("10000000-0000-4000-8000-000000000005");
+/// Erin is a member.
+const PAYMENTS: Uuid = uuid!("20000000-0000-4000-8000-000000000004");
 const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
 const CLUSTER_USER: Uuid = uuid!("4abbcc35-e782-43d8-92c5-2d3f1bd2253f");
 const READER: Uuid = uuid!("7f6c6a51-bcf8-42ba-9220-52d62157d7db");
@@ -90,20 +95,64 @@ async fn i2_the_same_access_granted_twice_goes_when_the_last_one_goes_the_longer
     two_writes_are_refused(&world);
     revoked(&mut client, &long).await;
     assert_eq!(world.truth(), both);
-    assert_eq!(
-        world.described_ends(),
-        set(&[&short_end]),
-        "a revocation is over when what remains says its own end"
-    );
     let ended = ask::the_grant(&mut client, &long).await;
     assert!(
         ended.effects.is_empty(),
         "what stands is not its own: {ended:?}"
     );
+    assert_eq!(
+        world.described_ends(),
+        set(&[&short_end]),
+        "a revocation is over when what remains says its own end"
+    );
     let remaining = ask::the_grant(&mut client, &short).await;
     assert_eq!(remaining.state(), grant::State::Active);
     revoked(&mut client, &short).await;
     assert_eq!(world.truth(), BTreeSet::new());
+}
+
+/// The grants that somebody's ways in are said to rest on, and when those end.
+async fn ways_in(client: &mut Client, who: Uuid, cluster: &str) -> BTreeSet<(String, Option<i64>)> {
+    let answer = check(client, who, cluster, access(AzureRole::RbacReader, &[])).await;
+    let layers = [answer.cluster_access, answer.permission].into_iter();
+    let paths = layers.flat_map(|layer| layer.expect("a layer").paths);
+    paths
+        .map(|path| (path.grant_id, path.expire_time.map(|end| end.seconds)))
+        .collect()
+}
+
+/// An assignment's description may name grants that have ended since: ids alone are not worth a write.
+#[tokio::test]
+async fn i2_a_way_in_names_the_live_grant_that_ends_last() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let hour = Duration::from_hours(1);
+    let reader = access(AzureRole::RbacReader, &[]);
+    for (holder, kind, who) in [
+        (ALICE, PrincipalType::User, ALICE),
+        (PAYMENTS, PrincipalType::Group, ERIN),
+    ] {
+        let of_holder = |request| GrantRequest {
+            principal: Some(ask::principal(holder, kind)),
+            ..request
+        };
+        let for_good = || of_holder(permanent(holder, &cluster, reader.clone()));
+        let lasting = |ttl| of_holder(lasting(holder, &cluster, reader.clone(), ttl));
+        let ended = granted(&mut client, for_good()).await;
+        let stays = granted(&mut client, for_good()).await;
+        revoked(&mut client, &ended).await;
+        let rests_on = BTreeSet::from([(stays.clone(), None)]);
+        assert_eq!(ways_in(&mut client, who, &cluster).await, rests_on);
+
+        granted(&mut client, lasting(hour)).await;
+        let last = ask::active(&mut client, lasting(hour * 2)).await;
+        revoked(&mut client, &stays).await;
+        let end = last.expire_time.expect("an end").seconds;
+        let rests_on = BTreeSet::from([(last.grant_id, Some(end))]);
+        assert_eq!(ways_in(&mut client, who, &cluster).await, rests_on);
+    }
 }
 
 #[tokio::test]

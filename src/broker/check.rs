@@ -64,7 +64,7 @@ pub struct OwnEffect {
     pub present: bool,
     /// When that last changed.
     pub changed: Timestamp,
-    /// The live grants that call for it.
+    /// The grants that called for it when it was last written.
     pub grants: Vec<GrantId>,
     /// When the last of them ends by itself.
     pub expiry: Expiry,

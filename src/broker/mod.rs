@@ -6,6 +6,7 @@
 pub mod check;
 pub mod clusters;
 mod error;
+mod explain;
 mod extend;
 mod follow;
 mod grant;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::cluster::{self, Cluster, Finding};
 use super::grant::Expiry;
-use super::ids::{ClusterId, GrantId, Namespace, PrincipalId, Scope};
+use super::ids::{ClusterId, GrantId, Namespace, PrincipalId, RoleDefinitionId, Scope};
 use super::pattern::{overlap, subsumes};
 use super::role::{BuiltInRole, RoleDefinition};
 use findings::{
@@ -75,7 +75,7 @@ pub struct Held {
 /// What the broker knows of an assignment that it made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Managed {
-    /// The live grants that call for it.
+    /// The grants that called for it when it was last written.
     pub grants: Vec<GrantId>,
     /// When the last of them ends by itself.
     pub expiry: Expiry,
@@ -86,9 +86,11 @@ pub struct Managed {
 pub struct Path {
     /// The assignment's ARM id.
     pub resource_id: String,
+    /// The role's GUID.
+    pub role_id: RoleDefinitionId,
     /// The role's display name.
     pub role: String,
-    /// Where it is assigned.
+    /// Where it is assigned, in lower case.
     pub scope: String,
     /// Whether that is above the cluster.
     pub inherited: bool,
@@ -96,7 +98,7 @@ pub struct Path {
     pub via: Option<PrincipalId>,
     /// Whether the broker made it.
     pub managed: bool,
-    /// The live grants that call for it; empty where the broker did not make it.
+    /// The grants that called for it when it was last written; empty where the broker did not make it.
     pub grants: Vec<GrantId>,
     /// When the broker's own clock ends it, if it ever does.
     pub expire_time: Option<Timestamp>,
@@ -443,6 +445,7 @@ fn path(question: &Question<'_>, held: &Held) -> Path {
     let cluster = question.cluster.id.as_str();
     Path {
         resource_id: held.resource_id.clone(),
+        role_id: held.role.id,
         role: held.role.name.clone(),
         scope: held.scope.clone(),
         inherited: !holds_at(cluster, &held.scope),

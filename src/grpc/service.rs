@@ -123,11 +123,12 @@ impl AccessBrokerService for Service {
     ) -> Answer<proto::CheckAccessResponse> {
         let request = request.into_inner();
         let question = validate::check(&request).map_err(|v| invalid(&v))?;
-        let (asked, answer) = self
-            .broker
-            .check_access(question)
-            .await
-            .map_err(|e| of(&e))?;
+        let checked = self.broker.check_access(question).await;
+        let (asked, mut answer) = checked.map_err(|e| of(&e))?;
+        if request.explain {
+            let explained = self.broker.explain(&asked, &mut answer).await;
+            explained.map_err(|e| of(&e))?;
+        }
         let explained = request.explain.then_some(&asked);
         Ok(Response::new(convert::answer(&answer, explained)))
     }

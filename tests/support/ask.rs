@@ -13,9 +13,14 @@ use super::broker::Client;
 
 /// A user, by object id.
 pub fn user(id: Uuid) -> PrincipalRef {
+    principal(id, PrincipalType::User)
+}
+
+/// Anybody, by object id and type.
+pub fn principal(id: Uuid, kind: PrincipalType) -> PrincipalRef {
     PrincipalRef {
         object_id: id.to_string(),
-        r#type: PrincipalType::User.into(),
+        r#type: kind.into(),
         ..PrincipalRef::default()
     }
 }

@@ -59,7 +59,7 @@ fn path(path: &Path, question: &Asked) -> proto::AccessPath {
         inherited: path.inherited,
         via: via.into_iter().collect(),
         managed: path.managed,
-        // Several grants may call for one assignment; the field takes one.
+        // Several grants may call for one assignment; the field takes the one that ends last.
         grant_id: path
             .grants
             .first()
