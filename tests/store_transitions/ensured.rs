@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aks_access_broker::domain::effect::Answer;
-use aks_access_broker::domain::grant::GrantState;
+use aks_access_broker::domain::grant::{Expiry, GrantState};
 use aks_access_broker::domain::ids::{GrantId, JobId};
 use aks_access_broker::domain::job::JobState;
 use aks_access_broker::domain::naming::ExternalKey;
@@ -117,4 +117,24 @@ async fn i10_the_same_again_is_audited_with_the_job_that_it_was_answered() {
     let event = last_event(&mut bench).await;
     assert_eq!(event["grant"], grant.to_string());
     assert_eq!(event["job"], job.to_string(), "and none that there is not");
+}
+
+/// A script that fails half-way leaves what it has done: then nobody would look at the grant again.
+#[tokio::test]
+async fn i6_a_damaged_grant_whose_time_is_up_is_not_half_ended() {
+    let mut bench = Bench::start().await;
+    let mut new = reader(ALICE);
+    new.end = End::At(Expiry::At(Timestamp::UNIX_EPOCH));
+    bench.store.accept_grant(&new).await.unwrap();
+    let key = format!("{{aab:main}}:grant:{}", new.grant);
+    let _: i64 = bench.ask("HDEL", &[&key, "body"]).await;
+    for _ in 0..2 {
+        let job = JobId::new(Uuid::now_v7());
+        let expired = bench.store.expire(new.grant, job, Timestamp::now(), "{}");
+        assert!(expired.await.is_err(), "it is told each time");
+        let state: String = bench.ask("HGET", &[&key, "state"]).await;
+        assert_eq!(state, "PENDING");
+    }
+    let expiries: usize = bench.ask("ZCARD", &["{aab:main}:expiries"]).await;
+    assert_eq!(expiries, 1, "it is tried again");
 }

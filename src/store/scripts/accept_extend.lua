@@ -14,11 +14,11 @@ local state, target = held[1], held[2]
 if not state then return { 'unknown', a.grant } end
 if state ~= 'PENDING' and state ~= 'ACTIVE' then return { 'ended', a.grant } end
 
+local row = { target = target, grants = { a.grant }, principal = principal_of(a.grant) }
 -- An earlier extension to the same end may not be written yet: then this one waits for that.
 local moved = move_end(a.grant, asked_end())
 local over = state == 'ACTIVE' and not moved and not is_awaited(target, a.grant)
-make_job(a.job, a.job_body, 'EXTEND', { { target = target, grants = { a.grant }, principal = principal_of(a.grant) } },
-  'EXTEND', over)
+make_job(a.job, a.job_body, 'EXTEND', { row }, 'EXTEND', over)
 remember_request(a.job, a.grant, over)
 if not over then
   redis.call('HSET', grant_key(a.grant), 'job', a.job)

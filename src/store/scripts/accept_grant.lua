@@ -26,6 +26,7 @@ local named = a.external ~= '' and redis.call('ZRANGE', grant_list('live', a.ext
 local of = named and fields(redis.call('HGETALL', grant_key(named))) or nil
 if of and not (replaced and of.target == a.target) then
   if of.wish ~= a.wish then return { 'key_in_use', named } end
+  local row = { target = a.target, grants = { named }, principal = principal_of(named) }
   local moved = move_end(named, asked_end())
   local job = of.job
   local over = redis.call('HEXISTS', job_key(job), 'finished') == 1
@@ -34,8 +35,7 @@ if of and not (replaced and of.target == a.target) then
     job, over = a.job, not moved and of.state == 'ACTIVE'
     -- It waits for the end to be written also where the grant is pending still: the pass that is about to make it
     -- active may have loaded the old one.
-    make_job(job, a.job_body, 'GRANT', { { target = a.target, grants = { named }, principal = principal_of(named) } },
-      'EXTEND', over)
+    make_job(job, a.job_body, 'GRANT', { row }, 'EXTEND', over)
     redis.call('HSET', grant_key(named), 'job', job)
     if not over then wish_changed(a.target, 'writes') end
   end

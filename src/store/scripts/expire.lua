@@ -14,9 +14,9 @@ if (state ~= 'PENDING' and state ~= 'ACTIVE') or not expire then
 end
 if expire > now or expire > a.own_now then return { 'not_due' } end
 
+local row = { target = target, grants = { a.grant }, principal = principal_of(a.grant) }
 revoke_grant(a.grant, 'EXPIRED', 'expiry', a.job)
-make_job(a.job, a.job_body, 'EXPIRE', { { target = target, grants = { a.grant }, principal = principal_of(a.grant) } },
-  'EXPIRE', false)
+make_job(a.job, a.job_body, 'EXPIRE', { row }, 'EXPIRE', false)
 wish_changed(target, 'deletes')
 audit_about(a.audit_event, a.grant, target)
 return { 'expired' }

@@ -1,6 +1,8 @@
 -- What every script shares. KEYS[1] is the broker's `meta` key; every other key is made from its prefix, which
 -- carries the broker's hash tag, so that all of them are in one slot. ARGV[1] is one JSON document.
 --
+-- A script that fails half-way leaves what it has done so far. So what may be damaged is read before the first write.
+--
 -- Numbers: times are milliseconds of Redis's own clock, 13 digits, which Lua's %.14g writes exactly.
 
 local P = string.match(KEYS[1], '^(.*:)meta$')
@@ -271,9 +273,10 @@ end
 
 -- A grant calls for nothing any more: it goes from the lists of live ones to the others.
 local function leave_the_living(grant)
+  local held = redis.call('HGET', grant_key(grant), 'lists')
+  local names = held and cjson.decode(held) or {}
   redis.call('ZREM', P .. 'expiries', grant)
-  local names = redis.call('HGET', grant_key(grant), 'lists')
-  for _, name in ipairs(names and cjson.decode(names) or {}) do
+  for _, name in ipairs(names) do
     if redis.call('ZREM', grant_list('live', name), grant) == 1 then
       redis.call('ZADD', grant_list('past', name), 0, grant)
     end
@@ -292,9 +295,9 @@ end
 
 -- Takes a live grant's wish back.
 local function revoke_grant(grant, ending, by, job)
+  leave_the_living(grant)
   redis.call('HSET', grant_key(grant), 'state', 'REVOKING', 'ending', ending, 'updated', now, 'ended_by', by,
     'job', job)
-  leave_the_living(grant)
 end
 
 -- The end that a request asks for: ms, or '' for never.
