@@ -73,14 +73,23 @@ impl Store {
         self.run(&self.scripts.wake, &LimitArgument { limit }).await
     }
 
-    /// Forgets up to `limit` grants and jobs that were over long enough ago, and says how many. O(limit), one
-    /// script.
+    /// Forgets up to `limit` grants and jobs that were over long enough ago, and says at how many it looked.
+    /// One whose lists cannot be read is logged and put off: the others are forgotten all the same. O(limit),
+    /// one script.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn forget(&self, limit: u32) -> Result<u32, StoreError> {
-        self.run(&self.scripts.forget, &LimitArgument { limit })
-            .await
+        let argument = LimitArgument { limit };
+        let (looked_at, damaged): (u32, Vec<String>) =
+            self.run(&self.scripts.forget, &argument).await?;
+        for key in damaged {
+            error!(
+                key,
+                "the value's lists cannot be read: it is kept until it is mended"
+            );
+        }
+        Ok(looked_at)
     }
 
     /// The grants whose time is up at `own_now`, at most `limit`, the longest overdue first, and Redis's

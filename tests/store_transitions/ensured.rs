@@ -138,3 +138,25 @@ async fn i6_a_damaged_grant_whose_time_is_up_is_not_half_ended() {
     let expiries: usize = bench.ask("ZCARD", &["{aab:main}:expiries"]).await;
     assert_eq!(expiries, 1, "it is tried again");
 }
+
+/// What one record says of its lists cannot be read: the others are forgotten all the same.
+#[tokio::test]
+async fn a_damaged_record_keeps_no_other_from_being_forgotten() {
+    let mut bench = Bench::start().await;
+    let [damaged, sound] = [bench.grant(ALICE).await, bench.grant(ALICE).await];
+    let key = |grant: GrantId| format!("{{aab:main}}:grant:{grant}");
+    let _: i64 = bench
+        .ask("HSET", &[&key(damaged.grant), "lists", "no list"])
+        .await;
+    for (age, new) in [("1", &damaged), ("2", &sound)] {
+        let member = format!("grant:{}", new.grant);
+        let _: i64 = bench
+            .ask("ZADD", &["{aab:main}:retired", age, &member])
+            .await;
+    }
+    assert_eq!(bench.store.forget(1).await.unwrap(), 1, "there may be more");
+    assert_eq!(bench.store.forget(1).await.unwrap(), 1);
+    let kept: Vec<String> = bench.ask("KEYS", &["{aab:main}:grant:*"]).await;
+    assert_eq!(kept, [key(damaged.grant)]);
+    assert_eq!(bench.store.forget(1).await.unwrap(), 0, "it is put off");
+}
