@@ -191,8 +191,9 @@ impl ClusterId {
                 Some(found) if *found == expected => {}
                 Some(found) => {
                     return Err(format!(
-                        "segment {} is {found:?}, not {expected:?}",
-                        index + 1
+                        "segment {} is {:?}, not {expected:?}",
+                        index + 1,
+                        beginning(found)
                     ));
                 }
                 None => return Err(format!("it ends before segment {} ({expected})", index + 1)),
@@ -203,10 +204,16 @@ impl ClusterId {
         };
         let subscription = SubscriptionId::parse(subscription).map_err(|e| e.to_string())?;
         if !is_resource_group_name(group) {
-            return Err(format!("{group:?} cannot be the name of a resource group"));
+            return Err(format!(
+                "{:?} cannot be the name of a resource group",
+                beginning(group)
+            ));
         }
         if !is_cluster_name(name) {
-            return Err(format!("{name:?} cannot be the name of a cluster"));
+            return Err(format!(
+                "{:?} cannot be the name of a cluster",
+                beginning(name)
+            ));
         }
         Ok(Self {
             id: lower.into(),
@@ -244,6 +251,11 @@ impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id)
     }
+}
+
+/// As much of a segment as it takes to know it again: none that is longer has its place anywhere.
+fn beginning(segment: &str) -> String {
+    segment.chars().take(90).collect()
 }
 
 /// Azure's rule for resource groups: 1 to 90 letters, digits and `_-.()`, not ending in a full stop.

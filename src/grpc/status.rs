@@ -18,6 +18,9 @@ pub(super) const DOMAIN: &str = "aks.access.v1";
 /// take no more than 8 KiB of those.
 const MOST_TOLD: usize = 3 * 1024;
 
+/// How many bytes of a violation: a value that is long beyond all measure hides no other field that is wrong.
+const LONGEST_VIOLATION: usize = 640;
+
 /// How long a message may be: it travels in a trailer as well.
 const LONGEST_MESSAGE: usize = 1024;
 
@@ -36,11 +39,12 @@ pub(super) fn invalid(violations: &[Violation]) -> Status {
     let mut told = 0;
     let mut size = 0;
     for violation in violations {
-        size += violation.field.len() + violation.description.len();
+        let description = shortened(&violation.description, LONGEST_VIOLATION);
+        size += violation.field.len() + description.len();
         if size > MOST_TOLD {
             break;
         }
-        details.add_bad_request_violation(&violation.field, &violation.description);
+        details.add_bad_request_violation(&violation.field, description);
         told += 1;
     }
     let message = match violations {
@@ -155,7 +159,11 @@ pub(super) fn dressed(bare: &Status, largest_message: usize) -> Option<Status> {
         Code::Unimplemented => Reason::NotImplemented,
         _ => return None,
     };
-    Some(Refusal::new(reason, bare.message().to_owned()).into_status())
+    let message = match bare.message() {
+        "" => "there is no such RPC: server reflection lists those that there are",
+        known => known,
+    };
+    Some(Refusal::new(reason, message.to_owned()).into_status())
 }
 
 /// What becomes a status.
@@ -280,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn a_value_beyond_all_measure_hides_no_other_violation() {
+        let long = Violation {
+            description: "x".repeat(60_000),
+            ..violation("cluster")
+        };
+        let (_, details) = received(invalid(&[long, violation("ttl")]));
+        let told = &details.bad_request().unwrap().field_violations;
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].description.len(), LONGEST_VIOLATION);
+        assert!(details.error_info().unwrap().metadata.is_empty());
+    }
+
+    #[test]
     fn whoever_is_refused_for_now_is_told_when_to_come_back() {
         for (status, code) in [
             (overloaded("calls", 1), Code::ResourceExhausted),
@@ -308,6 +329,8 @@ mod tests {
         assert!(status.message().contains("4096"));
         assert!(details.error_info().is_some());
         assert!(dressed(&Status::cancelled(""), 1).is_none());
+        let (status, _) = received(dressed(&Status::unimplemented(""), 1).unwrap());
+        assert!(status.message().contains("no such RPC"), "{status}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod ask;
 pub mod broker;
 pub mod every_rpc;
 pub mod proxy;
+pub mod raw;
 pub mod redis;
 pub mod refusal;
 pub mod replicas;
