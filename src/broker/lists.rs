@@ -96,7 +96,7 @@ impl Broker {
         let selector = JobSelector {
             principal,
             cluster: cluster.clone(),
-            request: *request_id,
+            request: request_id.map(|id| (caller.0.clone(), id)),
         };
         page(
             *size,

@@ -36,8 +36,8 @@ pub struct JobSelector {
     pub principal: Option<PrincipalId>,
     /// Jobs that are, or were, about this cluster.
     pub cluster: Option<ClusterId>,
-    /// Jobs of this idempotency key.
-    pub request: Option<RequestId>,
+    /// The job that this caller's request of this id was answered with.
+    pub request: Option<(String, RequestId)>,
 }
 
 /// The lists that a grant is in: by which it can be found.
@@ -97,6 +97,11 @@ fn by_cluster(id: &ClusterId) -> String {
 
 fn by_caller(caller: &str) -> String {
     format!("requested_by:{caller}")
+}
+
+/// Every id is of one length, so that no caller and id run together to another's.
+fn by_request(caller: &str, id: RequestId) -> String {
+    format!("request:{caller}:{id}")
 }
 
 /// No key has a `=` in it.
@@ -188,7 +193,18 @@ impl Store {
         let mut names = vec!["all".to_owned()];
         names.extend(selector.principal.map(by_principal));
         names.extend(selector.cluster.as_ref().map(by_cluster));
-        names.extend(selector.request.map(|id| format!("request:{id}")));
+        if let Some((caller, request)) = &selector.request {
+            if let Some((id, hash)) = self.answer_to(caller, *request).await? {
+                let is_meant =
+                    codec::is_in_lists(&hash, &names)? && before.is_none_or(|before| id < before);
+                let row = is_meant.then(|| codec::read_job(id, &hash, Vec::new()));
+                return Ok(Found {
+                    rows: row.transpose()?.into_iter().collect(),
+                    looked_to: None,
+                });
+            }
+            names.push(by_request(caller, *request));
+        }
         let argument = ListArgument {
             record: "job",
             families: &["jobs:"],
@@ -214,6 +230,24 @@ impl Store {
             rows: found,
             looked_to: looked_to.filter(|_| full),
         })
+    }
+
+    /// The job that a request was answered with, while its record is kept: it may be one that was there before.
+    async fn answer_to(
+        &self,
+        caller: &str,
+        id: RequestId,
+    ) -> Result<Option<(JobId, Hash)>, StoreError> {
+        let request = self.hash(&self.key(&format!("req:{caller}:{id}"))).await?;
+        let Some(job) = request.get("job") else {
+            return Ok(None);
+        };
+        let key = self.key(&format!("job:{job}"));
+        let fields = self.hash(&key).await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((parse(&key, job)?, Hash::new(key, fields)?)))
     }
 
     /// All targets of a job, in the order of their clusters and principals; `None` where there is no such

@@ -163,7 +163,7 @@ impl Store {
         })
     }
 
-    async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {
+    pub(super) async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {
         self.link
             .with(|mut connection| {
                 let key = key.to_owned();

@@ -179,7 +179,7 @@ local function make_job(job, body, kind, targets, waits_as, over)
   -- What all targets have in common is the job's own.
   if principals == 1 then redis.call('HSET', key, 'principal', targets[1].principal) end
   if clusters == 1 then redis.call('HSET', key, 'cluster', string.match(targets[1].target, '^(.*)|')) end
-  if given(a.request_id) then table.insert(lists, 'request:' .. a.request_id) end
+  if given(a.request_id) then table.insert(lists, 'request:' .. a.caller .. ':' .. a.request_id) end
   enlist(key, job, job_list, lists)
   if over then finish_job(job, 'SUCCEEDED') else job_changed(job) end
 end
