@@ -13,18 +13,37 @@ for _, name in ipairs(a.names) do
   if not length or rows < length then shortest, length = name, rows end
 end
 
-local ids = {}
-local newest = a.before == '' and '+' or '(' .. a.before
+local from = a.before == '' and '+' or '(' .. a.before
+local rests = {}
 for _, family in ipairs(a.families) do
-  for _, id in ipairs(redis.call('ZREVRANGEBYLEX', P .. family .. shortest, newest, '-', 'LIMIT', 0, a.count)) do
-    table.insert(ids, id)
-  end
+  local ids = redis.call('ZREVRANGEBYLEX', P .. family .. shortest, from, '-', 'LIMIT', 0, a.count)
+  table.insert(rests, { ids = ids, at = 1 })
 end
-table.sort(ids, function(one, other) return one > other end)
+
+-- By their bytes, as Redis orders them. Lua's own `>` goes by the server's language: in Danish `aa` comes after `z`.
+local function is_newer(one, other)
+  for i = 1, #one do
+    local left, right = string.byte(one, i), string.byte(other, i) or 0
+    if left ~= right then return left > right end
+  end
+  return false
+end
+
+local function take_newest()
+  local newest = nil
+  for _, rest in ipairs(rests) do
+    local id = rest.ids[rest.at]
+    if id and (not newest or is_newer(id, newest.ids[newest.at])) then newest = rest end
+  end
+  if not newest then return nil end
+  newest.at = newest.at + 1
+  return newest.ids[newest.at - 1]
+end
 
 local found = {}
-for i = 1, math.min(#ids, a.count) do
-  local key = a.record == 'grant' and grant_key(ids[i]) or job_key(ids[i])
-  table.insert(found, { ids[i], redis.call('HGETALL', key) })
+while #found < a.count do
+  local id = take_newest()
+  if not id then break end
+  table.insert(found, { id, redis.call('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id)) })
 end
 return found
