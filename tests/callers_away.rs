@@ -211,12 +211,12 @@ async fn i3_a_deadline_that_passes_before_a_grant_is_accepted_is_told_and_the_sa
     let raw = RawClient::new(&broker);
     hold_the_look_at_the_cluster(&world);
     let request = reader(&world);
-    passes(&raw, "Grant", request.encode_to_vec(), "300m").await;
+    passes(&raw, "Grant", request.encode_to_vec(), "1S").await;
     hold_the_look_at_the_cluster(&world);
     let look = GetClusterRequest {
         cluster: request.cluster.clone(),
     };
-    passes(&raw, "GetCluster", look.encode_to_vec(), "300m").await;
+    passes(&raw, "GetCluster", look.encode_to_vec(), "1S").await;
     assert_eq!(kept(&world).await, (0, 0));
     assert!(world.emulator.release("look") > 0);
     the_same_again_is_done_once(&world, &mut broker.client(), request).await;
