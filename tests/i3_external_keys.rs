@@ -12,9 +12,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, GrantRequest, GrantResponse, GrantSelector, ListJobsRequest, grant, job,
+    Access, AzureRole, Effect, GrantRequest, GrantResponse, GrantSelector, ListJobsRequest,
+    effect::Change, grant, job,
 };
-use azure_emulator::Operation;
+use azure_emulator::{CustomRole, Operation, Permissions, Scope};
 use support::ask::{access, active, end_of, lasting, permanent};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
@@ -24,6 +25,7 @@ use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
 const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
+const POD_READER: Uuid = uuid!("60000000-0000-4000-8000-000000000001");
 const HOUR: Duration = Duration::from_hours(1);
 
 async fn world() -> (World, BrokerProcess, Client) {
@@ -173,6 +175,11 @@ async fn i3_anything_else_under_the_same_key_is_refused_and_changes_nothing() {
             assert_eq!(refusal.kind(), expected, "{what}: {refusal:?}");
             assert_eq!(refusal.metadata["grant_id"], first.grant_id);
             assert_eq!(refusal.metadata["external_key"], "order 66");
+            let message = &refusal.message;
+            assert!(
+                message.starts_with("external_key \"order 66\" names"),
+                "{message}"
+            );
         }
     }
     assert_eq!(world.redis.everything().await, before);
@@ -242,4 +249,84 @@ async fn a_grant_without_a_key_is_one_of_its_own() {
         access(AzureRole::ClusterUser, &[]),
     );
     assert!(active(&mut client, forever).await.external_key.is_empty());
+}
+
+fn keyed(cluster: &str, access: Access) -> GrantRequest {
+    GrantRequest {
+        external_key: "order 66".to_owned(),
+        ..permanent(ALICE, cluster, access)
+    }
+}
+
+/// Another cluster under the same id ends what the key names: the same request is then a new grant, whatever it asks for.
+#[tokio::test]
+async fn what_a_key_names_on_a_cluster_that_was_replaced_is_nothing_to_what_is_only_looked_at() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    active(
+        &mut client,
+        keyed(&cluster, access(AzureRole::RbacReader, &[])),
+    )
+    .await;
+    let clusters = world.emulator.world().clusters;
+    let mut again = clusters
+        .into_iter()
+        .find(|it| it.name == "aks-production")
+        .expect("the cluster");
+    again.resource_uid = None;
+    assert!(world.emulator.delete_cluster(&cluster).unwrap());
+    world.emulator.put_cluster(again).unwrap();
+
+    let newcomer = world.broker(&Timing::default()).await;
+    let mut client = newcomer.client();
+    for role in [AzureRole::RbacReader, AzureRole::RbacWriter] {
+        let request = GrantRequest {
+            validate_only: true,
+            ..keyed(&cluster, access(role, &[]))
+        };
+        let answer = client.grant(request).await.expect("an answer").into_inner();
+        assert_eq!(answer.grant.unwrap().grant_id, "", "{role:?}");
+        let planned = answer.planned_effects.iter();
+        let changes: BTreeSet<Change> = planned.map(Effect::change).collect();
+        assert_eq!(changes, BTreeSet::from([Change::Create]), "{role:?}");
+    }
+    let accepted = client
+        .grant(keyed(&cluster, access(AzureRole::RbacWriter, &[])))
+        .await;
+    accepted.expect("as it was said");
+}
+
+/// A role is known by its id: whoever renames it makes no other of it.
+#[tokio::test]
+async fn a_key_names_the_same_grant_when_its_role_has_been_renamed() {
+    let (world, _broker, mut client) = world().await;
+    let role = |name: &str| CustomRole {
+        id: POD_READER,
+        name: name.to_owned(),
+        description: String::new(),
+        assignable_scopes: vec![
+            Scope::parse("/providers/Microsoft.Management/managementGroups/contoso").unwrap(),
+        ],
+        permissions: vec![Permissions {
+            data_actions: vec!["Microsoft.ContainerService/managedClusters/pods/read".to_owned()],
+            ..Permissions::default()
+        }],
+    };
+    world.emulator.add_custom_role(role("Pod reader")).unwrap();
+    let cluster = world.cluster("aks-production");
+    let pods = Access {
+        role_definition_id: POD_READER.to_string(),
+        ..access(AzureRole::Unspecified, &[])
+    };
+    let named = active(&mut client, keyed(&cluster, pods.clone())).await;
+    world.emulator.add_custom_role(role("Pod watcher")).unwrap();
+    let newcomer = world.broker(&Timing::default()).await;
+    for validate_only in [true, false] {
+        let request = GrantRequest {
+            validate_only,
+            ..keyed(&cluster, pods.clone())
+        };
+        let answer = newcomer.client().grant(request).await.expect("the same");
+        assert_eq!(answer.into_inner().grant.unwrap().grant_id, named.grant_id);
+    }
 }

@@ -88,8 +88,8 @@ pub enum BrokerError {
     GrantEnded(GrantId),
     /// The external key names something else.
     #[error(
-        "external_key {key:?} names grant {grant}, which is of another principal, cluster or access: revoke that one \
-         first, or take another key"
+        "external_key {:?} names grant {grant}, which is of another principal, cluster or access: revoke that one \
+         first, or take another key", key.as_str()
     )]
     ExternalKeyInUse {
         /// The key.

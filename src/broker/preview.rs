@@ -66,9 +66,24 @@ impl Broker {
             role: checked.role,
             namespaces: request.access.namespaces.clone(),
         };
+        // Another cluster under the same id has none of what is known of the old one's, and ends its grants.
+        let replaced = record.is_replaced_by(&checked.cluster.resource_uid);
+        if replaced {
+            target.effects.clear();
+            target.grants.clear();
+        }
         let named = self
-            .named_by_key(caller, &request, &target_id, &access)
-            .await?;
+            .named_by_key(caller, &request)
+            .await?
+            .filter(|grant| !(replaced && grant.target == target_id));
+        if let (Some(grant), Some(key)) = (&named, &request.external_key)
+            && !is_the_same(grant, &target_id, &access)
+        {
+            return Err(BrokerError::ExternalKeyInUse {
+                key: key.clone(),
+                grant: grant.id,
+            });
+        }
         let exists = named.is_some();
         let grant = match named {
             Some(grant) => Grant {
@@ -98,11 +113,6 @@ impl Broker {
         };
         target.grants.retain(|other| other.id != grant.id);
         target.grants.push(grant.clone());
-        // Another cluster under the same id has none of what is known of the old one's.
-        if !record.cluster_uid.is_empty() && record.cluster_uid != checked.cluster.resource_uid {
-            target.effects.clear();
-            target.grants.retain(|other| other.id == grant.id);
-        }
         let (findings, others) = self.fresh_findings_beside(&grant).await;
         let mut effects = preview(
             &target,
@@ -211,8 +221,6 @@ impl Broker {
         &self,
         caller: &Caller,
         request: &GrantRequest,
-        target: &TargetId,
-        access: &Access,
     ) -> Result<Option<Grant>, BrokerError> {
         let Some(key) = &request.external_key else {
             return Ok(None);
@@ -225,15 +233,7 @@ impl Broker {
             .store
             .find_grants(&selector, Lives::Live, None, 1)
             .await?;
-        match found.rows.into_iter().next() {
-            Some(grant) if grant.target != *target || grant.access != *access => {
-                Err(BrokerError::ExternalKeyInUse {
-                    key: key.clone(),
-                    grant: grant.id,
-                })
-            }
-            named => Ok(named),
-        }
+        Ok(found.rows.into_iter().next())
     }
 
     /// A target with its live grants.
@@ -262,6 +262,13 @@ impl Broker {
             lag: self.lag,
         }
     }
+}
+
+/// Whether a grant is of this principal, cluster and access. A role is known by its id: another name is the same role.
+fn is_the_same(grant: &Grant, target: &TargetId, access: &Access) -> bool {
+    grant.target == *target
+        && grant.access.role.id() == access.role.id()
+        && grant.access.namespaces == access.namespaces
 }
 
 /// The end as it would be kept: to the millisecond.

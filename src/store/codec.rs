@@ -335,6 +335,11 @@ pub(super) fn cluster_uid(hash: &Hash) -> String {
     hash.get("uid").unwrap_or_default().to_owned()
 }
 
+/// Those of the clusters that stood under its id before.
+pub(super) fn earlier_uids(hash: &Hash) -> BTreeSet<String> {
+    hash.numbered('u').map(|(uid, _)| uid.to_owned()).collect()
+}
+
 pub(super) fn attempts(hash: &Hash) -> Result<u32, StoreError> {
     hash.number("attempts")
 }

@@ -1,6 +1,6 @@
 //! Reading single records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use redis::AsyncCommands;
@@ -22,8 +22,20 @@ pub struct TargetRecord {
     pub now: Timestamp,
     /// The `resourceUID` of the cluster that they are at; empty where it is not known.
     pub cluster_uid: String,
+    /// Those of clusters that stood under its id before.
+    pub earlier_uids: BTreeSet<String>,
     /// Its effects, those included that are gone but may still show in Azure's lists.
     pub effects: BTreeMap<AssignmentName, Effect>,
+}
+
+impl TargetRecord {
+    /// Whether a grant that has read this `resourceUID` ends those that are there, because it is of another
+    /// cluster under the same id. One that stood there before is only remembered by somebody: none comes back.
+    #[must_use]
+    pub fn is_replaced_by(&self, uid: &str) -> bool {
+        let are_known = !self.cluster_uid.is_empty() && !uid.is_empty();
+        are_known && self.cluster_uid != uid && !self.earlier_uids.contains(uid)
+    }
 }
 
 /// See [`Store::instance`].
@@ -152,6 +164,7 @@ impl Store {
             return Ok(TargetRecord {
                 now,
                 cluster_uid: String::new(),
+                earlier_uids: BTreeSet::new(),
                 effects: BTreeMap::new(),
             });
         }
@@ -159,6 +172,7 @@ impl Store {
         Ok(TargetRecord {
             now,
             cluster_uid: codec::cluster_uid(&hash),
+            earlier_uids: codec::earlier_uids(&hash),
             effects: codec::read_effects(&hash)?,
         })
     }
