@@ -201,17 +201,25 @@ impl World {
         .collect()
     }
 
+    /// The same with the end that each says of itself.
+    pub fn described(&self) -> BTreeSet<(Assignment, String)> {
+        let ours = self.emulator.role_assignments().into_iter();
+        ours.filter_map(|found| {
+            let end = end_in(found.description.as_deref()?);
+            let assignment = Assignment {
+                scope: found.scope.to_string().to_lowercase(),
+                role: found.role,
+                principal: found.principal,
+            };
+            Some((assignment, end))
+        })
+        .collect()
+    }
+
     /// The ends that Azure's own descriptions say, as a set: of grants with one end it has one element.
     pub fn described_ends(&self) -> BTreeSet<String> {
-        let ours = self.emulator.role_assignments().into_iter();
-        ours.filter_map(|found| found.description)
-            .map(|text| {
-                let end = text
-                    .split(' ')
-                    .find_map(|word| word.strip_prefix("expires="));
-                end.expect("an end in the description").to_owned()
-            })
-            .collect()
+        let ours = self.described().into_iter();
+        ours.map(|(_, end)| end).collect()
     }
 
     /// How many calls of one operation the broker has made.
@@ -222,6 +230,13 @@ impl World {
             .filter(|call| call.operation == operation)
             .count()
     }
+}
+
+/// When an assignment of the broker's ends, by its description.
+fn end_in(description: &str) -> String {
+    let mut words = description.split(' ');
+    let end = words.find_map(|word| word.strip_prefix("expires="));
+    end.expect("an end in the description").to_owned()
 }
 
 /// One role of one principal at one scope.

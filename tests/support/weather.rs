@@ -25,9 +25,17 @@ pub fn timing() -> Timing {
 
 /// The seed of a run: `KILL_SEED` repeats one.
 pub fn seed() -> u64 {
-    std::env::var("KILL_SEED").map_or_else(
+    seed_from("KILL_SEED")
+}
+
+/// The seed of a run that this variable repeats.
+pub fn seed_from(variable: &str) -> u64 {
+    std::env::var(variable).map_or_else(
         |_| rand::random(),
-        |seed| seed.parse().expect("KILL_SEED is a number"),
+        |seed| {
+            let number = seed.parse();
+            number.unwrap_or_else(|_| panic!("{variable} is a number, not {seed:?}"))
+        },
     )
 }
 

@@ -1,0 +1,198 @@
+//! `Revoke`, and which grants a selector means.
+
+use std::collections::BTreeSet;
+
+use aks_access_broker::grpc::proto::job::Kind;
+use aks_access_broker::grpc::proto::{
+    GrantSelector, Job as ToldJob, RevokeRequest, RevokeResponse,
+};
+use tonic::Code;
+
+use crate::company::Role;
+use crate::faults;
+use crate::grant::{REUSED, Reason, UNKNOWN_GRANT, made_or_sent};
+use crate::model::{
+    Before, Fate, Grant, Job, Model, Payload, Told, Used, Verdict, Window, agree, at_fault, holds,
+    refused, served,
+};
+
+const TOO_MANY: Reason = (Code::FailedPrecondition, "TOO_MANY_MATCHES");
+
+/// Where nothing else is said, a selector ends at most so many grants.
+const MOST: i32 = 100;
+
+fn payload(asked: &RevokeRequest) -> Payload {
+    let mut same = RevokeRequest {
+        request_id: String::new(),
+        grant_id: asked.grant_id.to_lowercase(),
+        ..asked.clone()
+    };
+    same.selector = same.selector.as_ref().map(canonical);
+    Payload::Revoke(same)
+}
+
+/// One form for all the words that mean the same.
+pub(crate) fn canonical(selector: &GrantSelector) -> GrantSelector {
+    let mut same = GrantSelector {
+        cluster: selector.cluster.to_lowercase(),
+        ..selector.clone()
+    };
+    same.namespaces.sort();
+    if let Some(role) = Role::named(selector.azure_role, &selector.role_definition_id) {
+        let named = role.access(&BTreeSet::new());
+        same.azure_role = named.azure_role;
+        same.role_definition_id = named.role_definition_id;
+    }
+    same
+}
+
+impl Model {
+    /// Whether a selector means a grant: every field that is set must match.
+    pub(crate) fn means(&self, selector: &GrantSelector, grant: &Grant) -> bool {
+        let role = Role::named(selector.azure_role, &selector.role_definition_id);
+        let any_role = selector.azure_role == 0 && selector.role_definition_id.is_empty();
+        let principal = selector
+            .principal
+            .as_ref()
+            .map(|named| named.object_id.to_lowercase());
+        let is_callers = self.caller.as_ref() == Some(&selector.requested_by);
+        principal.is_none_or(|id| id == grant.principal.id.to_string())
+            && (selector.cluster.is_empty() || selector.cluster.to_lowercase() == grant.cluster)
+            && (any_role || role == Some(grant.role))
+            && is_within(grant, &selector.namespaces)
+            && selector
+                .labels
+                .iter()
+                .all(|(key, value)| grant.labels.get(key) == Some(value))
+            && (selector.requested_by.is_empty() || is_callers)
+            && (selector.external_key.is_empty() || selector.external_key == grant.external_key)
+    }
+
+    /// The live grants that a selector means.
+    pub(crate) fn meant(&self, selector: &GrantSelector) -> Vec<String> {
+        let meant = self.live().filter(|grant| self.means(selector, grant));
+        meant.map(|grant| grant.id.clone()).collect()
+    }
+
+    pub(crate) fn revocation(
+        &mut self,
+        asked: &RevokeRequest,
+        told: &Told<RevokeResponse>,
+        when: Window,
+    ) -> Verdict {
+        let faults = faults::of_revocation(asked);
+        if !faults.is_empty() {
+            return at_fault(told, &faults);
+        }
+        let payload = payload(asked);
+        if !asked.validate_only {
+            match self.before(&asked.request_id, &payload) {
+                Before::Another => return refused(told, &[REUSED]),
+                Before::Same(used) => return self.revoked_again(&used, served(told)?, when),
+                Before::Never => {}
+            }
+        }
+        let Some((about, ending)) = self.named_or_meant(asked) else {
+            return refused(told, &[UNKNOWN_GRANT]);
+        };
+        let most = if asked.max_grants == 0 {
+            MOST
+        } else {
+            asked.max_grants
+        };
+        let matched = i32::try_from(ending.len()).expect("a count");
+        if asked.selector.is_some() && matched > most {
+            return refused(told, &[TOO_MANY]);
+        }
+        let answer = served(told)?;
+        agree("matched_grants", &answer.matched_grants, &matched)?;
+        if asked.validate_only {
+            let ending: Vec<&Grant> = ending.iter().map(|id| &self.grants[id]).collect();
+            return self.revocation_planned(&ending, answer);
+        }
+        let job = revocation_whole(answer)?;
+        let request_id = made_or_sent(&asked.request_id, job)?;
+        let grants: Vec<Grant> = about.iter().map(|id| self.grants[id].clone()).collect();
+        let new = Job::new(Kind::Revoke, &request_id, &asked.justification).about(&grants);
+        self.begin(&job.job_id, new)?;
+        for id in &about {
+            let is_ending = ending.contains(id);
+            self.revoked(id, is_ending, job);
+        }
+        let used = Used {
+            payload,
+            job: job.job_id.clone(),
+            grant: None,
+            matched,
+        };
+        self.use_up(&asked.request_id, used);
+        // What had ended already gives a job that is over.
+        let nothing_left = grants
+            .iter()
+            .all(|grant| !grant.is_live() && has_ended(grant));
+        if nothing_left {
+            holds(job.finish_time.is_some(), || {
+                "a job that is over: there was nothing to end".to_owned()
+            })?;
+        }
+        self.job_is_told(job, when)
+    }
+
+    /// Which grants a revocation is about, and which of them are live and so end.
+    fn named_or_meant(&self, asked: &RevokeRequest) -> Option<(Vec<String>, Vec<String>)> {
+        if let Some(selector) = &asked.selector {
+            let meant = self.meant(selector);
+            return Some((meant.clone(), meant));
+        }
+        let grant = self.grants.get(&asked.grant_id.to_lowercase())?;
+        let one = vec![grant.id.clone()];
+        let ending = if grant.is_live() {
+            one.clone()
+        } else {
+            Vec::new()
+        };
+        Some((one, ending))
+    }
+
+    /// One grant that a revocation is about. One that was going has it for its latest job; whether it was, or
+    /// had ended, is certain where the job has something to wait for.
+    fn revoked(&mut self, id: &str, is_ending: bool, job: &ToldJob) {
+        if is_ending {
+            self.end(id, Fate::Revoked, &job.job_id);
+            return;
+        }
+        let grant = self.grants.get_mut(id).expect("a grant");
+        if job.finish_time.is_none() {
+            grant.jobs.clear();
+        }
+        if !has_ended(grant) {
+            grant.jobs.insert(job.job_id.clone());
+        }
+    }
+
+    fn revoked_again(&mut self, used: &Used, answer: &RevokeResponse, when: Window) -> Verdict {
+        agree("matched_grants", &answer.matched_grants, &used.matched)?;
+        let job = revocation_whole(answer)?;
+        agree("job_id", &job.job_id, &used.job)?;
+        self.job_is_told(job, when)
+    }
+}
+
+/// Whether all namespaces of a grant are among these. A grant on the whole cluster is of more than any.
+fn is_within(grant: &Grant, namespaces: &[String]) -> bool {
+    let mut own = grant.namespaces.iter();
+    let whole_cluster = grant.namespaces.is_empty();
+    namespaces.is_empty() || (!whole_cluster && own.all(|name| namespaces.contains(name)))
+}
+
+/// Whether a grant is known to have ended.
+fn has_ended(grant: &Grant) -> bool {
+    !grant.is_live() && grant.state == grant.rests_in()
+}
+
+fn revocation_whole(answer: &RevokeResponse) -> Result<&ToldJob, String> {
+    holds(answer.planned_effects.is_empty(), || {
+        "planned_effects: with validate_only only".to_owned()
+    })?;
+    answer.job.as_ref().ok_or_else(|| "job: present".to_owned())
+}
