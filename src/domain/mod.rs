@@ -16,6 +16,7 @@ pub mod ids;
 #[cfg(test)]
 mod interleaving;
 pub mod job;
+pub mod kubernetes_request;
 pub mod naming;
 pub mod ownership;
 pub mod pattern;
