@@ -7,6 +7,7 @@ pub mod access;
 pub mod backoff;
 pub mod cluster;
 pub mod conclude;
+pub mod condition;
 pub mod deny;
 pub mod effect;
 pub mod evaluate;
