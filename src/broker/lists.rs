@@ -120,7 +120,7 @@ impl Broker {
         query: &JobTargetQuery,
     ) -> Result<Page<JobTarget>, BrokerError> {
         let filter = format!("job targets {} {:?}", query.job, query.states);
-        let after = match query.token.as_str() {
+        let mut after = match query.token.as_str() {
             "" => None,
             token => Some(
                 key_in(token, &filter)?
@@ -128,21 +128,31 @@ impl Broker {
                     .map_err(|_| InvalidPageToken)?,
             ),
         };
-        let all = self
-            .store
-            .job_targets(query.job)
-            .await?
-            .ok_or(BrokerError::JobNotFound(query.job))?;
-        let mut rest = all.into_iter().filter(|target| {
-            is_among(query.states.as_ref(), &target.state)
-                && after.as_ref().is_none_or(|after| target.id > *after)
-        });
-        let rows: Vec<JobTarget> = rest.by_ref().take(query.size.rows()).collect();
-        let next = match (rows.last(), rest.next()) {
-            (Some(last), Some(_)) => token_behind(&last.id.to_string(), &filter),
-            _ => String::new(),
-        };
-        Ok(Page { rows, next })
+        let mut rows: Vec<JobTarget> = Vec::new();
+        let look = (query.size.rows() + 1).max(LOOK);
+        loop {
+            let found = self
+                .store
+                .job_targets(query.job, after.as_ref(), look)
+                .await?;
+            let found = found.ok_or(BrokerError::JobNotFound(query.job))?;
+            let is_last = found.len() < look;
+            after = found.last().map(|target| target.id.clone());
+            for target in found {
+                if !is_among(query.states.as_ref(), &target.state) {
+                    continue;
+                }
+                if let Some(last) = rows.last().filter(|_| rows.len() == query.size.rows()) {
+                    let next = token_behind(&last.id.to_string(), &filter);
+                    return Ok(Page { rows, next });
+                }
+                rows.push(target);
+            }
+            if is_last {
+                let next = String::new();
+                return Ok(Page { rows, next });
+            }
+        }
     }
 
     /// A selector as it was asked for → one that says who is meant.

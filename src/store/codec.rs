@@ -45,6 +45,12 @@ impl Hash {
         }
     }
 
+    /// Fields of the same format that are kept elsewhere.
+    pub(super) fn part(&self, key: String, mut fields: HashMap<String, String>) -> Self {
+        fields.extend(self.fields.get("v").map(|v| ("v".to_owned(), v.clone())));
+        Self { key, fields }
+    }
+
     fn unreadable(&self, problem: impl std::fmt::Display) -> StoreError {
         StoreError::Unreadable {
             key: self.key.clone(),
@@ -230,12 +236,6 @@ pub(super) fn write_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("a stored type is always JSON")
 }
 
-/// Whether a job is in all of these lists.
-pub(super) fn is_in_lists(hash: &Hash, names: &[String]) -> Result<bool, StoreError> {
-    let lists: BTreeSet<String> = hash.json("lists")?;
-    Ok(names.iter().all(|name| lists.contains(name)))
-}
-
 pub(super) fn read_job(id: JobId, hash: &Hash, targets: Vec<JobTarget>) -> Result<Job, StoreError> {
     let body: JobBody = hash.json("body")?;
     Ok(Job {
@@ -271,33 +271,21 @@ pub(super) fn read_job(id: JobId, hash: &Hash, targets: Vec<JobTarget>) -> Resul
     })
 }
 
-/// At most this many targets travel with a job.
-pub(super) const JOB_TARGETS: usize = 20;
-
-/// The first so many targets of a job, in the order of their clusters and principals.
-pub(super) fn read_job_targets(hash: &Hash, most: usize) -> Result<Vec<JobTarget>, StoreError> {
-    let id_of = |(name, _): (&str, &str)| name.parse().map_err(|error| hash.unreadable(error));
-    let mut ids: Vec<TargetId> = hash.numbered('s').map(id_of).collect::<Result<_, _>>()?;
-    // Not by their text: there what follows a cluster's name, '|', sorts behind what may be part of a longer one.
-    ids.sort_unstable();
-    ids.truncate(most);
-    let mut effects = read_job_effects(hash)?;
-    let read = |id: TargetId| {
-        let target = id.to_string();
-        let grants: Vec<String> = hash.json(&format!("g:{target}"))?;
-        let grants: Result<BTreeSet<GrantId>, _> = grants.iter().map(|id| id.parse()).collect();
-        Ok(JobTarget {
-            id,
-            principal: hash.principal(&format!("q:{target}"))?,
-            state: hash.one_of(&format!("s:{target}"), &STATES)?,
-            attempts: hash.number(&format!("a:{target}"))?,
-            next_attempt_time: hash.optional_time(&format!("n:{target}"))?,
-            last_error: hash.failure(&format!("x:{target}"))?,
-            grants: grants.map_err(|error| hash.unreadable(error))?,
-            effects: effects.remove(target.as_str()).unwrap_or_default(),
-        })
-    };
-    ids.into_iter().map(read).collect()
+/// One target of a job, from its own fields.
+pub(super) fn read_job_target(target: &str, hash: &Hash) -> Result<JobTarget, StoreError> {
+    let grants: Vec<String> = hash.json("g")?;
+    let grants: Result<BTreeSet<GrantId>, _> = grants.iter().map(|id| id.parse()).collect();
+    let id: Result<TargetId, _> = target.parse();
+    Ok(JobTarget {
+        id: id.map_err(|error| hash.unreadable(error))?,
+        principal: hash.principal("q")?,
+        state: hash.one_of("s", &STATES)?,
+        attempts: hash.number("a")?,
+        next_attempt_time: hash.optional_time("n")?,
+        last_error: hash.failure("x")?,
+        grants: grants.map_err(|error| hash.unreadable(error))?,
+        effects: read_job_effects(hash)?,
+    })
 }
 
 #[derive(Deserialize)]
@@ -364,36 +352,4 @@ pub(super) fn redis_time(seconds: i64, micros: i32) -> Result<Timestamp, StoreEr
 /// A time as scripts count.
 pub(super) fn time_millis(time: Timestamp) -> i64 {
     time.as_millisecond()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(cluster: &str) -> String {
-        format!(
-            "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/rg/providers/\
-             microsoft.containerservice/managedclusters/{cluster}|22222222-2222-4222-8222-222222222222"
-        )
-    }
-
-    #[test]
-    fn targets_are_in_the_order_of_their_clusters_though_one_name_begins_with_another() {
-        let principal = r#"{"id": "22222222-2222-4222-8222-222222222222", "type": "User"}"#;
-        let of_target = |cluster: &str| {
-            let target = target(cluster);
-            [
-                (format!("s:{target}"), "QUEUED".to_owned()),
-                (format!("g:{target}"), "[]".to_owned()),
-                (format!("q:{target}"), principal.to_owned()),
-            ]
-        };
-        let version = ("v".to_owned(), VERSION.to_owned());
-        let fields = ["prod-2", "prod", "test"].into_iter().flat_map(of_target);
-        let fields: HashMap<_, _> = fields.chain([version]).collect();
-        let hash = Hash::new("job".to_owned(), fields).unwrap();
-        let read = read_job_targets(&hash, 2).unwrap();
-        let names: Vec<&str> = read.iter().map(|target| target.id.cluster.name()).collect();
-        assert_eq!(names, ["prod", "prod-2"]);
-    }
 }

@@ -13,7 +13,7 @@ use super::codec::{self, Hash};
 use super::error::StoreError;
 use super::{NewGrant, Store};
 use crate::domain::grant::Grant;
-use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, RequestId};
+use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, RequestId, TargetId};
 use crate::domain::job::{Job, JobTarget};
 use crate::domain::naming::ExternalKey;
 use crate::domain::selector::GrantSelector;
@@ -123,8 +123,8 @@ struct ListArgument<'a> {
     count: usize,
 }
 
-/// Ids and records, as the script answers.
-type Rows = Vec<(String, HashMap<String, String>)>;
+/// Ids and records, as the script answers; no record where it is not in all of the lists.
+type Rows = Vec<(String, Option<HashMap<String, String>>)>;
 
 /// Some of what a query means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,6 +168,7 @@ impl Store {
             let key = self.key(&format!("grant:{id}"));
             let id = parse(&key, &id)?;
             looked_to = Some(id);
+            let Some(fields) = fields else { continue };
             let grant = codec::read_grant(id, &Hash::new(key, fields)?)?;
             if selector.matches(&grant) {
                 found.push(grant);
@@ -196,7 +197,7 @@ impl Store {
         if let Some((caller, request)) = &selector.request {
             if let Some((id, hash)) = self.answer_to(caller, *request).await? {
                 let is_meant =
-                    codec::is_in_lists(&hash, &names)? && before.is_none_or(|before| id < before);
+                    before.is_none_or(|before| id < before) && self.is_in(&names, id).await?;
                 let row = is_meant.then(|| codec::read_job(id, &hash, Vec::new()));
                 return Ok(Found {
                     rows: row.transpose()?.into_iter().collect(),
@@ -220,11 +221,8 @@ impl Store {
             let key = self.key(&format!("job:{id}"));
             let id = parse(&key, &id)?;
             looked_to = Some(id);
-            let hash = Hash::new(key, fields)?;
-            // A job of many targets is in many lists, and its record alone says in which.
-            if codec::is_in_lists(&hash, &names)? {
-                found.push(codec::read_job(id, &hash, Vec::new())?);
-            }
+            let Some(fields) = fields else { continue };
+            found.push(codec::read_job(id, &Hash::new(key, fields)?, Vec::new())?);
         }
         Ok(Found {
             rows: found,
@@ -250,15 +248,33 @@ impl Store {
         Ok(Some((parse(&key, job)?, Hash::new(key, fields)?)))
     }
 
-    /// All targets of a job, in the order of their clusters and principals; `None` where there is no such
-    /// job. O(targets), one script.
+    /// Whether a job is in all of these lists.
+    async fn is_in(&self, names: &[String], id: JobId) -> Result<bool, StoreError> {
+        let places: Vec<Option<f64>> = self
+            .link
+            .with(|mut connection| {
+                let mut pipe = redis::pipe();
+                for name in names {
+                    pipe.zscore(self.key(&format!("jobs:{name}")), id.to_string());
+                }
+                async move { pipe.query_async(&mut connection).await }
+            })
+            .await?;
+        Ok(places.iter().all(Option::is_some))
+    }
+
+    /// The first `count` targets of a job behind `after`, in the order of their clusters and principals; `None`
+    /// where there is no such job. O(count), one script.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn job_targets(&self, id: JobId) -> Result<Option<Vec<JobTarget>>, StoreError> {
-        let Some((_, targets)) = self.job_hashes(id).await? else {
-            return Ok(None);
-        };
-        codec::read_job_targets(&targets, usize::MAX).map(Some)
+    pub async fn job_targets(
+        &self,
+        id: JobId,
+        after: Option<&TargetId>,
+        count: usize,
+    ) -> Result<Option<Vec<JobTarget>>, StoreError> {
+        let read = self.read_job(id, after, count).await?;
+        Ok(read.map(|(_, targets)| targets))
     }
 }

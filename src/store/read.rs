@@ -13,7 +13,7 @@ use super::error::StoreError;
 use crate::domain::effect::Effect;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{AssignmentName, GrantId, InstanceId, JobId, TargetId};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, JobTarget};
 
 /// What a target's record says of its effects.
 #[derive(Clone, Debug)]
@@ -88,12 +88,20 @@ async fn make_meta(store: &Store, meta: &str) -> Result<Meta, StoreError> {
     meta_of(store, meta).await
 }
 
-/// A job's hash, and its targets'.
-type JobHashes = (HashMap<String, String>, HashMap<String, String>);
+/// A job's hash, and some of its targets, each with its own fields.
+type JobAnswer = (
+    HashMap<String, String>,
+    Vec<(String, HashMap<String, String>)>,
+);
+
+/// At most this many targets travel with a job.
+const JOB_TARGETS: usize = 20;
 
 #[derive(Serialize)]
 struct JobArgument {
     job: String,
+    after: String,
+    count: usize,
 }
 
 impl Store {
@@ -111,37 +119,43 @@ impl Store {
     }
 
     /// One job with its first targets; `None` where there is none, or it was over longer ago than such
-    /// are kept. O(targets of the job).
+    /// are kept. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        let Some((job, targets)) = self.job_hashes(id).await? else {
-            return Ok(None);
-        };
-        let targets = codec::read_job_targets(&targets, codec::JOB_TARGETS)?;
-        codec::read_job(id, &job, targets).map(Some)
+        let read = self.read_job(id, None, JOB_TARGETS).await?;
+        read.map(|(job, targets)| codec::read_job(id, &job, targets))
+            .transpose()
     }
 
-    /// A job's record and that of its targets, both of one moment.
-    pub(super) async fn job_hashes(&self, id: JobId) -> Result<Option<(Hash, Hash)>, StoreError> {
+    /// A job's record and some of its targets, all of one moment.
+    pub(super) async fn read_job(
+        &self,
+        id: JobId,
+        after: Option<&TargetId>,
+        count: usize,
+    ) -> Result<Option<(Hash, Vec<JobTarget>)>, StoreError> {
         let key = self.key(&format!("job:{id}"));
         let targets_key = format!("{key}:targets");
+        let after = after.map(|after| format!("{} {}", after.cluster, after.principal));
         let argument = JobArgument {
             job: id.to_string(),
+            after: after.unwrap_or_default(),
+            count,
         };
-        let (fields, mut targets): JobHashes = self.run(&self.scripts.read_job, &argument).await?;
+        let (fields, rows): JobAnswer = self.run(&self.scripts.read_job, &argument).await?;
         if fields.is_empty() {
             return Ok(None);
         }
-        // The targets' hash is of the job's own format.
-        if let Some(version) = fields.get("v") {
-            targets.insert("v".to_owned(), version.clone());
-        }
-        Ok(Some((
-            Hash::new(key, fields)?,
-            Hash::new(targets_key, targets)?,
-        )))
+        let job = Hash::new(key, fields)?;
+        let targets = rows.into_iter().map(|(target, fields)| {
+            // A target's fields are of the job's own format.
+            let hash = job.part(format!("{targets_key} {target}"), fields);
+            codec::read_job_target(&target, &hash)
+        });
+        let targets = targets.collect::<Result<_, _>>()?;
+        Ok(Some((job, targets)))
     }
 
     /// What is known of a target's effects; empty where there is no record. O(effects and grants of the

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aks_access_broker::domain::ids::JobId;
+use aks_access_broker::domain::ids::{ClusterId, JobId};
 use aks_access_broker::domain::naming::{ExternalKey, LabelKey, LabelValue};
 use aks_access_broker::store::{
     Accepted, Begun, JobSelector, NewGrant, NewRevocation, Recorded, Revoked,
@@ -136,4 +136,38 @@ async fn found(bench: &Bench, new: &NewGrant) -> Vec<JobId> {
     let found = bench.store.find_jobs(&selector, None, 10).await.unwrap();
     assert_eq!(found.looked_to, None);
     found.rows.into_iter().map(|job| job.id).collect()
+}
+
+/// In the order of their clusters, though one name begins with another; however few are read at a time.
+#[tokio::test]
+async fn the_targets_of_a_job_come_in_the_order_of_their_clusters() {
+    let bench = Bench::start().await;
+    let mut grants = Vec::new();
+    for cluster in ["prod-2", "test", "prod"] {
+        let mut new = reader(ALICE);
+        let id = new.target.cluster.to_string();
+        new.target.cluster = ClusterId::parse(&id.replace("/one", &format!("/{cluster}"))).unwrap();
+        bench.store.accept_grant(&new).await.unwrap();
+        grants.push(new.grant);
+    }
+    let all = NewRevocation {
+        grants: Revoked::Selected(grants.clone()),
+        ..revocation(grants[0])
+    };
+    bench.store.accept_revocation(&all).await.unwrap();
+    let mut names = Vec::new();
+    let mut after = None;
+    loop {
+        let read = bench.store.job_targets(all.job, after.as_ref(), 2).await;
+        let read = read.unwrap().expect("the job is kept");
+        names.extend(read.iter().map(|it| it.id.cluster.name().to_owned()));
+        after = read.last().map(|it| it.id.clone());
+        if read.len() < 2 {
+            break;
+        }
+    }
+    assert_eq!(names, ["prod", "prod-2", "test"]);
+    let job = bench.job(all.job).await;
+    assert_eq!(job.targets.len(), 3);
+    assert_eq!(job.principal.unwrap().id, reader(ALICE).target.principal);
 }

@@ -148,16 +148,10 @@ pub(in crate::store) fn write_job_effect(done: &JobEffect) -> String {
     })
 }
 
-/// What was done for a job, by target, in the order of the assignments' names.
-pub(super) fn read_job_effects(
-    hash: &Hash,
-) -> Result<BTreeMap<String, Vec<JobEffect>>, StoreError> {
-    let mut by_target: BTreeMap<String, Vec<JobEffect>> = BTreeMap::new();
-    for (field, value) in hash.numbered('f') {
-        let (name, target) = field
-            .split_once(':')
-            .ok_or_else(|| hash.unreadable(format!("f:{field} names no target")))?;
-        let body: JobEffectBody = hash.decode(field, value)?;
+/// What was done for a job on one target, in the order of the assignments' names.
+pub(super) fn read_job_effects(hash: &Hash) -> Result<Vec<JobEffect>, StoreError> {
+    let read = |(name, value): (&str, &str)| {
+        let body: JobEffectBody = hash.decode(name, value)?;
         let change = CHANGES.iter().find(|(word, _)| *word == body.change);
         let effect = PlannedEffect {
             name: AssignmentName::parse(name).map_err(|error| hash.unreadable(error))?,
@@ -167,20 +161,16 @@ pub(super) fn read_job_effects(
                 scope: Scope::parse(&body.scope).map_err(|error| hash.unreadable(error))?,
             },
             change: change
-                .ok_or_else(|| hash.unreadable(format!("{field}: change is {:?}", body.change)))?
+                .ok_or_else(|| hash.unreadable(format!("{name}: change is {:?}", body.change)))?
                 .1,
             managed: body.managed,
         };
-        by_target
-            .entry(target.to_owned())
-            .or_default()
-            .push(JobEffect {
-                effect,
-                role_name: body.role_name,
-            });
-    }
-    for effects in by_target.values_mut() {
-        effects.sort_by_key(|done| done.effect.name);
-    }
-    Ok(by_target)
+        Ok(JobEffect {
+            effect,
+            role_name: body.role_name,
+        })
+    };
+    let mut effects: Vec<JobEffect> = hash.numbered('e').map(read).collect::<Result<_, _>>()?;
+    effects.sort_by_key(|done| done.effect.name);
+    Ok(effects)
 }

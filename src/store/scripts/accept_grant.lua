@@ -94,7 +94,8 @@ local expire = asked_end()
 redis.call('HSET', grant_key(a.grant), 'v', 1, 'body', a.grant_body, 'wish', a.wish, 'target', a.target,
   'state', 'PENDING', 'active', 0, 'created', now, 'updated', now, 'expire', expire, 'job', a.job)
 if expire ~= '' then redis.call('ZADD', P .. 'expiries', expire, a.grant) end
-enlist(grant_key(a.grant), a.grant, function(name) return grant_list('live', name) end, a.lists)
+redis.call('HSET', grant_key(a.grant), 'lists', cjson.encode(a.lists))
+for _, name in ipairs(a.lists) do redis.call('ZADD', grant_list('live', name), 0, a.grant) end
 
 redis.call('HSET', key, 'v', 1, 'g:' .. a.grant, '')
 if a.uid ~= '' and (uid or '') == '' then redis.call('HSET', key, 'uid', a.uid) end

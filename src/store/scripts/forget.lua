@@ -9,14 +9,18 @@ local due = redis.call('ZRANGEBYSCORE', P .. 'retired', '-inf', now, 'LIMIT', 0,
 local damaged = {}
 for _, member in ipairs(due) do
   local kind, id = string.match(member, '^(%a+):(.*)$')
-  local key = kind == 'grant' and grant_key(id) or job_key(id)
-  local is_json, names = pcall(cjson.decode, redis.call('HGET', key, 'lists') or '[]')
+  local is_grant = kind == 'grant'
+  local key = is_grant and grant_key(id) or job_key(id)
+  local lists = is_grant and redis.call('HGET', key, 'lists') or not is_grant and redis.call('GET', lists_key(id))
+  local is_json, names = pcall(cjson.decode, lists or '[]')
   if is_json and type(names) == 'table' then
     for _, name in ipairs(names) do
-      redis.call('ZREM', kind == 'grant' and grant_list('past', name) or job_list(name), id)
+      redis.call('ZREM', is_grant and grant_list('past', name) or job_list(name), id)
     end
     redis.call('DEL', key)
-    if kind == 'job' then redis.call('DEL', targets_key(id), todo_key(id), requests_key(id), retries_key(id)) end
+    if not is_grant then
+      redis.call('DEL', targets_key(id), order_key(id), lists_key(id), todo_key(id), requests_key(id), retries_key(id))
+    end
     redis.call('ZREM', P .. 'retired', member)
   else
     retire(member, a.retention)

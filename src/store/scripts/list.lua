@@ -1,10 +1,10 @@
--- Lists grants or jobs, newest first: those of the shortest of some lists, each of which holds all that are asked for.
+-- Lists grants or jobs, newest first: those that are in all of some lists.
 --
 -- Flags: allow-oom; reading must not wait for memory.
 -- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:': the union of them is
 -- listed), names (of lists), before (an id; '' for the newest), count.
--- Returns [[id, record], ..] with each record as a flat list of fields and values; fewer than count where there are no
--- more.
+-- Returns [[id, record], ..] of the newest `count` of the shortest list, fewer where there are no more: each record as a
+-- flat list of fields and values, or nil where it is not in all of the lists.
 
 local shortest, length = nil, nil
 for _, name in ipairs(a.names) do
@@ -40,10 +40,24 @@ local function take_newest()
   return newest.ids[newest.at - 1]
 end
 
+local function is_in(name, id)
+  for _, family in ipairs(a.families) do
+    if redis.call('ZSCORE', P .. family .. name, id) then return true end
+  end
+  return false
+end
+
+local function record_of(id)
+  for _, name in ipairs(a.names) do
+    if name ~= shortest and not is_in(name, id) then return false end
+  end
+  return redis.call('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id))
+end
+
 local found = {}
 while #found < a.count do
   local id = take_newest()
   if not id then break end
-  table.insert(found, { id, redis.call('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id)) })
+  table.insert(found, { id, record_of(id) })
 end
 return found

@@ -27,6 +27,8 @@ local function todo_key(job) return P .. 'job:' .. job .. ':todo' end
 local function requests_key(job) return P .. 'job:' .. job .. ':requests' end
 local function retries_key(job) return P .. 'job:' .. job .. ':retries' end
 local function targets_key(job) return P .. 'job:' .. job .. ':targets' end
+local function order_key(job) return P .. 'job:' .. job .. ':order' end
+local function lists_key(job) return P .. 'job:' .. job .. ':lists' end
 local function ready_key(subscription, bucket) return P .. 'ready:' .. subscription .. ':' .. bucket end
 local function lane_key(subscription) return P .. 'lane:' .. subscription end
 
@@ -135,12 +137,6 @@ local function wish_changed(target, bucket)
   end
 end
 
--- Enters a record into the lists of these names, and remembers them for the day on which it is forgotten.
-local function enlist(key, id, list, names)
-  redis.call('HSET', key, 'lists', cjson.encode(names))
-  for _, name in ipairs(names) do redis.call('ZADD', list(name), 0, id) end
-end
-
 -- When what is over is forgotten, in `retired` by member `grant:ID` or `job:ID`; never earlier than was said before.
 local function retire(member, after)
   redis.call('ZADD', P .. 'retired', 'GT', now + after, member)
@@ -156,6 +152,8 @@ local function finish_job(job, state)
 end
 
 -- Makes a job with these targets, [{target, grants, principal}]; `principal` is JSON, as the grants' bodies have it.
+-- Of each target its hash has `s:` (state), `a:` (attempts), `g:` (grants), `q:` (principal), `n:` (next attempt), `x:`
+-- (failure), `f:` (the names of effects, each followed by a comma), and of each of these `e:NAME:`, before its name.
 -- `waits_as` is the kind by which its targets conclude it; `over`: it has nothing to wait for.
 local function make_job(job, body, kind, targets, waits_as, over)
   local key = job_key(job)
@@ -169,6 +167,8 @@ local function make_job(job, body, kind, targets, waits_as, over)
     if not listed[oid] then principals = principals + 1; table.insert(lists, 'principal:' .. oid) end
     if not listed[place] then clusters = clusters + 1; table.insert(lists, 'cluster:' .. place) end
     listed[oid], listed[place] = true, true
+    -- A blank, which is in no id, sorts before whatever may follow in a longer cluster's.
+    redis.call('ZADD', order_key(job), 0, place .. ' ' .. oid)
     redis.call('HSET', targets_key(job), 's:' .. row.target, state, 'a:' .. row.target, 0,
       'g:' .. row.target, cjson.encode(row.grants), 'q:' .. row.target, row.principal)
     if not over then
@@ -180,7 +180,9 @@ local function make_job(job, body, kind, targets, waits_as, over)
   if principals == 1 then redis.call('HSET', key, 'principal', targets[1].principal) end
   if clusters == 1 then redis.call('HSET', key, 'cluster', string.match(targets[1].target, '^(.*)|')) end
   if given(a.request_id) then table.insert(lists, 'request:' .. a.caller .. ':' .. a.request_id) end
-  enlist(key, job, job_list, lists)
+  -- Not in its record: a job of many targets is in many lists, and read more often than it is forgotten.
+  redis.call('SET', lists_key(job), cjson.encode(lists))
+  for _, name in ipairs(lists) do redis.call('ZADD', job_list(name), 0, job) end
   if over then finish_job(job, 'SUCCEEDED') else job_changed(job) end
 end
 

@@ -118,7 +118,10 @@ end
 for _, change in ipairs(a.jobs) do
   if redis.call('HEXISTS', key, 'j:' .. change.id) == 1 then
     for _, effect in ipairs(change.effects) do
-      redis.call('HSET', targets_key(change.id), 'f:' .. effect.name .. ':' .. a.target, effect.body)
+      local targets, names = targets_key(change.id), 'f:' .. a.target
+      if redis.call('HSET', targets, 'e:' .. effect.name .. ':' .. a.target, effect.body) == 1 then
+        redis.call('HSET', targets, names, (redis.call('HGET', targets, names) or '') .. effect.name .. ',')
+      end
     end
   end
   local rests = true
