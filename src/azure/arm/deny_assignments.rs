@@ -113,15 +113,11 @@ impl Azure {
             .arm
             .url(&format!("{place}{PROVIDER}"), API_VERSION, filter);
         self.arm
-            .list::<Wire>(&what, url, request)
-            .await?
-            .into_iter()
-            .map(|wire| {
+            .list(&what, url, request, |wire: Wire| {
                 let id = wire.id.clone();
-                wire.parse()
-                    .map_err(|problem| super::unreadable_answer(&what, &format!("{id}: {problem}")))
+                wire.parse().map_err(|problem| format!("{id}: {problem}"))
             })
-            .collect()
+            .await
     }
 }
 

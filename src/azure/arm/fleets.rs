@@ -69,15 +69,8 @@ impl Azure {
         let what = format!("list of fleets in subscription {subscription}");
         let path =
             format!("/subscriptions/{subscription}/providers/Microsoft.ContainerService/fleets");
-        self.arm
-            .list::<WireFleet>(&what, self.arm.url(&path, API_VERSION, None), request)
-            .await?
-            .into_iter()
-            .map(|wire| {
-                wire.parse()
-                    .map_err(|problem| super::unreadable_answer(&what, &problem))
-            })
-            .collect()
+        let url = self.arm.url(&path, API_VERSION, None);
+        self.arm.list(&what, url, request, WireFleet::parse).await
     }
 
     /// The managed clusters in a fleet, all pages of them.
@@ -91,13 +84,11 @@ impl Azure {
     ) -> Result<Vec<FleetMember>, AzureError> {
         let what = format!("list of members of fleet {fleet}");
         let url = self.arm.url(&format!("{fleet}/members"), API_VERSION, None);
-        self.arm
-            .list::<WireMember>(&what, url, request)
-            .await?
-            .into_iter()
-            .filter_map(|wire| wire.parse().transpose())
-            .map(|member| member.map_err(|problem| super::unreadable_answer(&what, &problem)))
-            .collect()
+        let members = self
+            .arm
+            .list(&what, url, request, WireMember::parse)
+            .await?;
+        Ok(members.into_iter().flatten().collect())
     }
 }
 

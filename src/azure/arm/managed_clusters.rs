@@ -136,15 +136,8 @@ impl Azure {
         let path = format!(
             "/subscriptions/{subscription}/providers/Microsoft.ContainerService/managedClusters"
         );
-        self.arm
-            .list::<Wire>(&what, self.arm.url(&path, API_VERSION, None), request)
-            .await?
-            .into_iter()
-            .map(|wire| {
-                wire.parse()
-                    .map_err(|problem| super::unreadable_answer(&what, &problem))
-            })
-            .collect()
+        let url = self.arm.url(&path, API_VERSION, None);
+        self.arm.list(&what, url, request, Wire::parse).await
     }
 }
 

@@ -45,6 +45,19 @@ struct Call<'a> {
     expects: &'static [u16],
 }
 
+impl<'a> Call<'a> {
+    const fn get(what: &'a str, url: Url, request: Uuid) -> Self {
+        Self {
+            what,
+            method: Method::GET,
+            url,
+            body: None,
+            request,
+            expects: &[200],
+        }
+    }
+}
+
 /// An answer that means success.
 struct Answer {
     status: u16,
@@ -101,22 +114,28 @@ impl Arm {
         url: Url,
         request: Uuid,
     ) -> Result<T, AzureError> {
-        let answer = self
-            .send(Call {
-                what,
-                method: Method::GET,
-                url,
-                body: None,
-                request,
-                expects: &[200],
-            })
-            .await?;
+        let answer = self.send(Call::get(what, url, request)).await?;
         answer.read(what)
     }
 
+    /// All pages of a list, each row read by `parse`, which says what is wrong with one: a list with a hole in it would
+    /// be taken for the whole truth.
+    async fn list<Wire: DeserializeOwned, T>(
+        &self,
+        what: &str,
+        first: Url,
+        request: Uuid,
+        parse: impl Fn(Wire) -> Result<T, String>,
+    ) -> Result<Vec<T>, AzureError> {
+        let rows = self.rows(what, first, request).await?;
+        rows.into_iter()
+            .map(|row| parse(row).map_err(|problem| unreadable_answer(what, &problem)))
+            .collect()
+    }
+
     /// All pages of a list, which must not be longer or larger than the broker reads of one: a list with its end cut
-    /// off would be taken for the whole truth.
-    async fn list<T: DeserializeOwned>(
+    /// off would be taken for the whole truth, too.
+    async fn rows<T: DeserializeOwned>(
         &self,
         what: &str,
         first: Url,
@@ -126,14 +145,7 @@ impl Arm {
         let mut pages = wire::Pages::new(&self.endpoint, MOST_ROWS);
         let mut next = Some(first);
         while let Some(url) = next {
-            let call = Call {
-                what,
-                method: Method::GET,
-                url: url.clone(),
-                body: None,
-                request,
-                expects: &[200],
-            };
+            let call = Call::get(what, url.clone(), request);
             let answer = self.send_within(call, pages.bytes_left()).await?;
             let page: Page<T> = answer.read(what)?;
             next = pages

@@ -328,15 +328,7 @@ impl Azure {
             API_VERSION,
             filter.odata().as_deref(),
         );
-        self.arm
-            .list::<Wire>(&what, url, request)
-            .await?
-            .into_iter()
-            .map(|wire| {
-                wire.parse()
-                    .map_err(|problem| super::unreadable_answer(&what, &problem))
-            })
-            .collect()
+        self.arm.list(&what, url, request, Wire::parse).await
     }
 
     fn assignment_url(&self, scope: &Scope, name: AssignmentName) -> url::Url {
