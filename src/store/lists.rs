@@ -160,24 +160,9 @@ impl Store {
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };
-        let rows: Rows = self.run(&self.scripts.list, &argument).await?;
-        let full = rows.len() == count;
-        let mut found = Vec::new();
-        let mut looked_to = None;
-        for (id, fields) in rows {
-            let key = self.key(&format!("grant:{id}"));
-            let id = parse(&key, &id)?;
-            looked_to = Some(id);
-            let Some(fields) = fields else { continue };
-            let grant = codec::read_grant(id, &Hash::new(key, fields)?)?;
-            if selector.matches(&grant) {
-                found.push(grant);
-            }
-        }
-        Ok(Found {
-            rows: found,
-            looked_to: looked_to.filter(|_| full),
-        })
+        let mut found = self.look(&argument, codec::read_grant).await?;
+        found.rows.retain(|grant| selector.matches(grant));
+        Ok(found)
     }
 
     /// Looks at `count` jobs, the newest whose ids come before `before`, and gives those of them that
@@ -213,19 +198,33 @@ impl Store {
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };
-        let rows: Rows = self.run(&self.scripts.list, &argument).await?;
-        let full = rows.len() == count;
-        let mut found = Vec::new();
+        self.look(&argument, |id, hash| codec::read_job(id, hash, Vec::new()))
+            .await
+    }
+
+    /// Looks through lists, and reads what is in all of them.
+    async fn look<T, Id>(
+        &self,
+        argument: &ListArgument<'_>,
+        read: impl Fn(Id, &Hash) -> Result<T, StoreError>,
+    ) -> Result<Found<T, Id>, StoreError>
+    where
+        Id: Copy + std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let answer: Rows = self.run(&self.scripts.list, argument).await?;
+        let full = answer.len() == argument.count;
+        let mut rows = Vec::new();
         let mut looked_to = None;
-        for (id, fields) in rows {
-            let key = self.key(&format!("job:{id}"));
+        for (id, fields) in answer {
+            let key = self.key(&format!("{}:{id}", argument.record));
             let id = parse(&key, &id)?;
             looked_to = Some(id);
-            let Some(fields) = fields else { continue };
-            found.push(codec::read_job(id, &Hash::new(key, fields)?, Vec::new())?);
+            if let Some(fields) = fields {
+                rows.push(read(id, &Hash::new(key, fields)?)?);
+            }
         }
         Ok(Found {
-            rows: found,
+            rows,
             looked_to: looked_to.filter(|_| full),
         })
     }

@@ -12,7 +12,7 @@ if answer then return answer end
 local held = redis.call('HMGET', grant_key(a.grant), 'state', 'target')
 local state, target = held[1], held[2]
 if not state then return { 'unknown', a.grant } end
-if state ~= 'PENDING' and state ~= 'ACTIVE' then return { 'ended', a.grant } end
+if not is_live(state) then return { 'ended', a.grant } end
 
 local row = { target = target, grants = { a.grant }, principal = principal_of(a.grant) }
 -- An earlier extension to the same end may not be written yet: then this one waits for that.

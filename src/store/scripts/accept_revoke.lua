@@ -15,9 +15,8 @@ for _, grant in ipairs(a.grants) do
   local held = redis.call('HMGET', grant_key(grant), 'state', 'target')
   local state, target = held[1], held[2]
   if not state and not a.selected then return { 'unknown', grant } end
-  local is_live = state == 'PENDING' or state == 'ACTIVE'
-  if is_live or (state and not a.selected) then
-    if is_live then
+  if is_live(state) or (state and not a.selected) then
+    if is_live(state) then
       live[grant] = target
       matched = matched + 1
     elseif state == 'REVOKING' then

@@ -8,7 +8,7 @@
 
 local held = redis.call('HMGET', grant_key(a.grant), 'state', 'target', 'expire')
 local state, target, expire = held[1], held[2], tonumber(held[3] or '')
-if (state ~= 'PENDING' and state ~= 'ACTIVE') or not expire then
+if not is_live(state) or not expire then
   redis.call('ZREM', P .. 'expiries', a.grant)
   return { 'over' }
 end

@@ -285,6 +285,11 @@ local function leave_the_living(grant)
   end
 end
 
+-- Whether a grant in this state calls for access.
+local function is_live(state)
+  return state == 'PENDING' or state == 'ACTIVE'
+end
+
 -- Ends a grant for good.
 local function finish_grant(grant, ending)
   local key = grant_key(grant)
