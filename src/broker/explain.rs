@@ -8,8 +8,7 @@ use super::check::{Asked, Checked};
 use super::{Broker, BrokerError};
 use crate::domain::evaluate::Path;
 use crate::domain::grant::Grant;
-use crate::domain::ids::PrincipalId;
-use crate::domain::selector::GrantSelector;
+use crate::domain::ids::{PrincipalId, TargetId};
 
 impl Broker {
     /// Names, for each path of ours, the live grants that call for it, the one that ends last first, and when
@@ -28,12 +27,11 @@ impl Broker {
             let grants = match live.entry(holder) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    let selector = GrantSelector {
-                        principal: Some(holder),
-                        cluster: Some(asked.cluster.clone()),
-                        ..GrantSelector::default()
+                    let target = TargetId {
+                        cluster: asked.cluster.clone(),
+                        principal: holder,
                     };
-                    let mut grants = self.live_matches(&selector, usize::MAX).await?;
+                    let mut grants = self.live_grants_on(&target).await?;
                     grants.sort_by_key(|grant| Reverse(grant.expiry));
                     unknown.insert(grants)
                 }

@@ -106,11 +106,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::GrantNotFound`], or what the store says.
     pub async fn get_grant(&self, id: GrantId) -> Result<GrantWithEffects, BrokerError> {
-        let grant = self
-            .store
-            .grant(id)
-            .await?
-            .ok_or(BrokerError::GrantNotFound(id))?;
+        let grant = self.grant_of(id).await?;
         let record = self.store.target(&grant.target).await?;
         Ok(GrantWithEffects::new(grant, record.effects.values()))
     }
@@ -125,8 +121,13 @@ impl Broker {
         let (Accepted::New(_, Some(id)) | Accepted::Replayed(_, Some(id))) = accepted else {
             return Err(BrokerError::JobNotFound(job.id));
         };
-        let grant = self.store.grant(*id).await?;
-        Ok((job, grant.ok_or(BrokerError::GrantNotFound(*id))?))
+        Ok((job, self.grant_of(*id).await?))
+    }
+
+    /// One grant as it is stored.
+    pub(super) async fn grant_of(&self, id: GrantId) -> Result<Grant, BrokerError> {
+        let grant = self.store.grant(id).await?;
+        grant.ok_or(BrokerError::GrantNotFound(id))
     }
 
     /// The job of a request that was accepted, now or before.
@@ -142,10 +143,11 @@ impl Broker {
                 job: *job,
             }),
             Accepted::UnknownGrant(grant) => Err(BrokerError::GrantNotFound(*grant)),
-            // An external key in use is told with the key, by whoever has it.
-            Accepted::EndedGrant(grant) | Accepted::KeyInUse(grant) => {
-                Err(BrokerError::GrantEnded(*grant))
-            }
+            Accepted::EndedGrant(grant) => Err(BrokerError::GrantEnded(*grant)),
+            Accepted::KeyInUse { key, grant } => Err(BrokerError::ExternalKeyInUse {
+                key: key.clone(),
+                grant: *grant,
+            }),
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::domain::cluster::{Cluster, Finding, azure_rbac_disabled, entra_integr
 use crate::domain::grant::{Expiry, Grant};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::Job;
-use crate::domain::naming::ExternalKey;
 use crate::domain::reason::Reason;
 use crate::domain::role::{BuiltInRole, Role};
 use crate::store::{Accepted, End, NewGrant, RequestKey};
@@ -35,15 +34,13 @@ impl Broker {
         let key = payload::key(caller, request.request_id, &payload::of_grant(&request));
         // Before cluster and role are looked at: a replay is answered whatever has become of them.
         if let Some(accepted) = self.store.replayed(&key).await? {
-            return self.granted(&key, &accepted, None).await;
+            return self.granted(&key, &accepted).await;
         }
         let checked = self.check_grant(&request).await?;
-        let external_key = request.external_key.clone();
         let new = new_grant(caller, request, checked, key);
         let accepted = self.store.accept_grant(&new).await?;
         self.work.notify_one();
-        self.granted(&new.request, &accepted, external_key.as_ref())
-            .await
+        self.granted(&new.request, &accepted).await
     }
 
     /// Everything about a new grant that has to be looked up, and may refuse it.
@@ -65,18 +62,7 @@ impl Broker {
         })
     }
 
-    async fn granted(
-        &self,
-        key: &RequestKey,
-        accepted: &Accepted,
-        external_key: Option<&ExternalKey>,
-    ) -> Result<Granted, BrokerError> {
-        if let (Accepted::KeyInUse(grant), Some(key)) = (accepted, external_key) {
-            return Err(BrokerError::ExternalKeyInUse {
-                key: key.clone(),
-                grant: *grant,
-            });
-        }
+    async fn granted(&self, key: &RequestKey, accepted: &Accepted) -> Result<Granted, BrokerError> {
         let (job, grant) = self.accepted_with_grant(key, accepted).await?;
         let findings = self.findings_beside(&grant).await;
         Ok(Granted {

@@ -111,15 +111,8 @@ impl Broker {
                 last_error: None,
             },
         };
-        target.grants.retain(|other| other.id != grant.id);
-        target.grants.push(grant.clone());
         let (findings, others) = self.fresh_findings_beside(&grant).await;
-        let mut effects = preview(
-            &target,
-            &grant.calls_for(),
-            self.store.instance().await?,
-            self.time(&record),
-        );
+        let mut effects = self.previewed_with(target, &grant, record.now).await?;
         for effect in &mut effects {
             if let Some(other) = others.iter().find(|other| other.is_at(&effect.at)) {
                 *effect = PlannedEffect::found(other.name, effect.at.clone());
@@ -147,15 +140,12 @@ impl Broker {
         if !grant.state.is_live() {
             return Err(BrokerError::GrantEnded(grant.id));
         }
-        let (mut target, record) = self.whole_target(&grant.target).await?;
+        let (target, record) = self.whole_target(&grant.target).await?;
         let grant = Grant {
             expiry: grant.expiry.max(expiry_of(request.end, record.now)),
             ..grant
         };
-        target.grants.retain(|other| other.id != grant.id);
-        target.grants.push(grant.clone());
-        let instance = self.store.instance().await?;
-        let effects = preview(&target, &grant.calls_for(), instance, self.time(&record));
+        let effects = self.previewed_with(target, &grant, record.now).await?;
         Ok((grant, effects))
     }
 
@@ -202,18 +192,11 @@ impl Broker {
                 }
             }
             let places = ending.iter().flat_map(|grant| grant.calls_for()).collect();
-            let planned = preview(&target, &places, instance, self.time(&record));
+            let planned = preview(&target, &places, instance, self.time(record.now));
             effects.extend(planned.into_iter().map(|effect| (id.clone(), effect)));
         }
         effects.truncate(MOST_TOLD);
         Ok(PlannedRevocation { grants, effects })
-    }
-
-    async fn grant_of(&self, id: GrantId) -> Result<Grant, BrokerError> {
-        self.store
-            .grant(id)
-            .await?
-            .ok_or(BrokerError::GrantNotFound(id))
     }
 
     /// The live grant that the request's external key names.
@@ -239,26 +222,39 @@ impl Broker {
     /// A target with its live grants.
     async fn whole_target(&self, id: &TargetId) -> Result<(Target, TargetRecord), BrokerError> {
         let record = self.store.target(id).await?;
-        let selector = GrantSelector {
-            principal: Some(id.principal),
-            cluster: Some(id.cluster.clone()),
-            ..GrantSelector::default()
-        };
         let target = Target {
             id: id.clone(),
             generation: 0,
             effects: record.effects.clone(),
-            grants: self.live_matches(&selector, usize::MAX).await?,
+            grants: self.live_grants_on(id).await?,
             jobs: Vec::new(),
             attempts: 0,
         };
         Ok((target, record))
     }
 
-    fn time(&self, record: &TargetRecord) -> PassTime {
+    /// What would be done for `grant` if it were as it is here.
+    async fn previewed_with(
+        &self,
+        mut target: Target,
+        grant: &Grant,
+        now: Timestamp,
+    ) -> Result<Vec<PlannedEffect>, BrokerError> {
+        target.grants.retain(|other| other.id != grant.id);
+        target.grants.push(grant.clone());
+        let instance = self.store.instance().await?;
+        Ok(preview(
+            &target,
+            &grant.calls_for(),
+            instance,
+            self.time(now),
+        ))
+    }
+
+    const fn time(&self, now: Timestamp) -> PassTime {
         PassTime {
-            claimed: record.now,
-            now: record.now,
+            claimed: now,
+            now,
             lag: self.lag,
         }
     }

@@ -6,7 +6,7 @@ use super::request::{Caller, RequestedGrants, RevokeRequest};
 use super::{Broker, BrokerError, payload};
 use crate::audit::{Event, Outcome};
 use crate::domain::grant::Grant;
-use crate::domain::ids::JobId;
+use crate::domain::ids::{JobId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::selector::GrantSelector;
 use crate::store::{Lives, NewRevocation, Revoked};
@@ -58,6 +58,19 @@ impl Broker {
         let accepted = self.store.accept_revocation(&new).await?;
         self.work.notify_one();
         self.accepted_job(&new.request, &accepted).await
+    }
+
+    /// All live grants of one principal on one cluster.
+    pub(super) async fn live_grants_on(
+        &self,
+        target: &TargetId,
+    ) -> Result<Vec<Grant>, BrokerError> {
+        let selector = GrantSelector {
+            principal: Some(target.principal),
+            cluster: Some(target.cluster.clone()),
+            ..GrantSelector::default()
+        };
+        self.live_matches(&selector, usize::MAX).await
     }
 
     /// All live grants that match.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::Broker;
@@ -14,6 +15,7 @@ use crate::domain::grant::Grant;
 use crate::domain::ids::{ClusterId, InstanceId, Scope};
 use crate::domain::ownership::Description;
 use crate::domain::reason::Reason;
+use crate::store::StoreError;
 
 /// How many assignments are remembered, over all clusters.
 const MOST_ASSIGNMENTS: u64 = 200_000;
@@ -97,17 +99,10 @@ impl Broker {
     /// as it was at most a moment ago. What cannot be read in good time is no reason to fail: then that is
     /// what is said.
     pub(super) async fn findings_beside(&self, grant: &Grant) -> Vec<Finding> {
-        let cluster = &grant.target.cluster;
         let read = async {
-            let instance = self
-                .store
-                .instance()
-                .await
-                .map_err(|error| error.to_string())?;
-            let others = self.unmanaged.at(cluster, instance).await;
-            others
-                .map(|others| of_the_same(grant, &others))
-                .map_err(|error| error.to_string())
+            let instance = self.store.instance().await?;
+            let others = self.unmanaged.at(&grant.target.cluster, instance).await?;
+            Ok(of_the_same(grant, &others))
         };
         self.findings_of(grant, read).await.0
     }
@@ -119,18 +114,13 @@ impl Broker {
     ) -> (Vec<Finding>, Vec<RoleAssignment>) {
         let of_principal = Filter::Principal(grant.target.principal);
         let read = async {
-            let instance = self
-                .store
-                .instance()
-                .await
-                .map_err(|error| error.to_string())?;
+            let instance = self.store.instance().await?;
+            let cluster = &grant.target.cluster;
             let others = self
                 .unmanaged
-                .listed(&grant.target.cluster, of_principal, instance)
-                .await;
-            others
-                .map(|others| of_the_same(grant, &others))
-                .map_err(|error| error.to_string())
+                .listed(cluster, of_principal, instance)
+                .await?;
+            Ok(of_the_same(grant, &others))
         };
         self.findings_of(grant, read).await
     }
@@ -138,7 +128,7 @@ impl Broker {
     async fn findings_of(
         &self,
         grant: &Grant,
-        others: impl Future<Output = Result<Vec<RoleAssignment>, String>>,
+        others: impl Future<Output = Result<Vec<RoleAssignment>, NotRead>>,
     ) -> (Vec<Finding>, Vec<RoleAssignment>) {
         let cluster = self.clusters.get(&grant.target.cluster);
         let (cluster, others) = tokio::join!(
@@ -154,13 +144,24 @@ impl Broker {
                 found.extend(others.iter().map(|other| finding(grant, other)));
                 return (found, others);
             }
-            Ok(Err(problem)) => problem,
+            Ok(Err(problem)) => problem.to_string(),
             Err(_) => "it takes too long".to_owned(),
         };
         tracing::warn!(cluster = %grant.target.cluster, problem, "what others assigned cannot be read");
         found.push(assignments_not_read(grant));
         (found, Vec::new())
     }
+}
+
+/// Why what others assigned is not known.
+#[derive(Debug, Error)]
+enum NotRead {
+    #[error(transparent)]
+    Instance(#[from] StoreError),
+    #[error(transparent)]
+    Azure(#[from] AzureError),
+    #[error(transparent)]
+    AzureOfAll(#[from] Arc<AzureError>),
 }
 
 /// The assignments that give the grant's principal what the grant calls for.

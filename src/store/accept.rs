@@ -121,7 +121,12 @@ pub enum Accepted {
     /// The grant is going, or has ended.
     EndedGrant(GrantId),
     /// The external key names a live grant of something else: this one.
-    KeyInUse(GrantId),
+    KeyInUse {
+        /// The key.
+        key: ExternalKey,
+        /// The grant that has it.
+        grant: GrantId,
+    },
 }
 
 #[derive(Serialize)]
@@ -256,7 +261,13 @@ impl Store {
             gone_event: &new.gone_event,
         };
         let answer: Vec<String> = self.run(&self.scripts.accept_grant, &argument).await?;
-        self.accepted(&answer)
+        match (answer.as_slice(), external) {
+            ([word, grant], Some(key)) if word == "key_in_use" => Ok(Accepted::KeyInUse {
+                key: key.clone(),
+                grant: parse(&self.key("grants"), grant)?,
+            }),
+            (answer, _) => self.accepted(answer),
+        }
     }
 
     /// Accepts a later end of a grant. O(jobs that wait for its target), one script; durable when it answers.
@@ -318,7 +329,6 @@ impl Store {
             [word, job] if word == "reused" => Ok(Accepted::Reused(parse(&key, job)?)),
             [word, grant] if word == "unknown" => Ok(Accepted::UnknownGrant(parse(&key, grant)?)),
             [word, grant] if word == "ended" => Ok(Accepted::EndedGrant(parse(&key, grant)?)),
-            [word, grant] if word == "key_in_use" => Ok(Accepted::KeyInUse(parse(&key, grant)?)),
             other => Err(StoreError::Unreadable {
                 key,
                 problem: format!("a script answered {other:?}"),
