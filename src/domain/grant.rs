@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::access::{Access, Principal, RoleAtScope};
-use super::ids::{GrantId, JobId, TargetId};
+use super::ids::{GrantId, JobId, RoleDefinitionId, TargetId};
 use super::job::Failure;
 use super::naming::{ExternalKey, Labels, OnBehalfOf};
+use super::role::BuiltInRole;
 
 /// The shortest time to live of a grant.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -143,4 +144,15 @@ impl Grant {
     pub fn calls_for(&self) -> BTreeSet<RoleAtScope> {
         self.access.calls_for(&self.target.cluster)
     }
+}
+
+/// The display name of the role of one of the grants' effects: a custom one is one of theirs, there is no other.
+#[must_use]
+pub fn role_name(role: RoleDefinitionId, grants: &[Grant]) -> String {
+    if let Some(built_in) = BuiltInRole::from_id(role) {
+        return built_in.display_name().to_owned();
+    }
+    let own = grants.iter().map(|grant| &grant.access.role);
+    let of_a_grant = own.into_iter().find(|own| own.id() == role);
+    of_a_grant.map_or_else(|| role.to_string(), |own| own.display_name().to_owned())
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::effect::{Effect, Known};
-use crate::domain::grant::{Ending, Grant, GrantState};
-use crate::domain::ids::{RoleDefinitionId, TargetId};
+use crate::domain::grant::{Ending, Grant, GrantState, role_name};
+use crate::domain::ids::TargetId;
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget};
 use crate::domain::preview::{Change, PlannedEffect};
 use crate::domain::role::{BuiltInRole, Role};
@@ -165,18 +165,6 @@ fn changed(effect: &PlannedEffect, role: String, target: &TargetId) -> proto::Ef
         cluster: target.cluster.to_string(),
         principal_id: target.principal.to_string(),
     }
-}
-
-/// The display name of an effect's role: a custom one is one of the grants' own, there is no other.
-fn role_name(role: RoleDefinitionId, grants: &[Grant]) -> String {
-    if let Some(built_in) = BuiltInRole::from_id(role) {
-        return built_in.display_name().to_owned();
-    }
-    let of_a_grant = grants
-        .iter()
-        .map(|grant| &grant.access.role)
-        .find(|own| own.id() == role);
-    of_a_grant.map_or_else(|| role.to_string(), |own| own.display_name().to_owned())
 }
 
 /// A job. `lag` is how far Azure's reads may trail its writes, its own caches included.

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{FailedStep, JobChange, Outcome, is_as_wished};
 use crate::domain::access::RoleAtScope;
 use crate::domain::effect::Known;
-use crate::domain::grant::{Ending, Grant, GrantState};
-use crate::domain::ids::{GrantId, RoleDefinitionId};
+use crate::domain::grant::{Ending, Grant, GrantState, role_name};
+use crate::domain::ids::GrantId;
 use crate::domain::job::{JobEffect, JobKind, JobState, WaitingJob};
 use crate::domain::preview::PlannedEffect;
-use crate::domain::role::BuiltInRole;
 use crate::domain::target::{Target, Wish};
 
 /// What was done that one of the job's grants calls for, or called for.
@@ -18,14 +17,6 @@ pub(super) fn done_for(
     target: &Target,
     done: &[PlannedEffect],
 ) -> Vec<JobEffect> {
-    let role_name = |role: RoleDefinitionId| {
-        let mut own = target.grants.iter().map(|grant| &grant.access.role);
-        match (BuiltInRole::from_id(role), own.find(|own| own.id() == role)) {
-            (Some(built_in), _) => built_in.display_name().to_owned(),
-            (None, Some(own)) => own.display_name().to_owned(),
-            (None, None) => role.to_string(),
-        }
-    };
     let places: BTreeSet<RoleAtScope> = target
         .grants
         .iter()
@@ -35,7 +26,7 @@ pub(super) fn done_for(
     let for_job = done.iter().filter(|done| places.contains(&done.at));
     for_job
         .map(|effect| JobEffect {
-            role_name: role_name(effect.at.role),
+            role_name: role_name(effect.at.role, &target.grants),
             effect: effect.clone(),
         })
         .collect()
