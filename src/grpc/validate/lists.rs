@@ -10,7 +10,7 @@ use crate::domain::job::{JobKind, JobState};
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
-use super::{Violations, parsed, principal, selector};
+use super::{Violations, optional, parsed, principal, selector};
 
 /// A `ListGrantsRequest`.
 ///
@@ -48,18 +48,14 @@ pub(in crate::grpc) fn grants(
 pub(in crate::grpc) fn jobs(request: &proto::ListJobsRequest) -> Result<JobQuery, Vec<Violation>> {
     let mut wrong = Violations::default();
     let size = wrong.take("page_size", PageSize::try_new(request.page_size));
-    let principal = match &request.principal {
-        Some(named) => principal::named("principal", named, &mut wrong).map(Some),
-        None => Some(None),
-    };
-    let cluster = match request.cluster.as_str() {
-        "" => Some(None),
-        id => wrong.take("cluster", ClusterId::parse(id)).map(Some),
-    };
-    let request_id = match request.request_id.as_str() {
-        "" => Some(None),
-        id => wrong.take("request_id", RequestId::parse(id)).map(Some),
-    };
+    let principal = principal::optional("principal", request.principal.as_ref(), &mut wrong);
+    let cluster = optional("cluster", &request.cluster, ClusterId::parse, &mut wrong);
+    let request_id = optional(
+        "request_id",
+        &request.request_id,
+        RequestId::parse,
+        &mut wrong,
+    );
     let states = each(
         "states",
         &request.states,

@@ -20,6 +20,7 @@ use crate::broker::request::{
     CheckRequest, ExtendRequest, GrantRequest, RequestedGrants, RevokeRequest,
 };
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
+use crate::domain::naming::{ExternalKey, OnBehalfOf};
 
 use super::proto;
 use super::status::Violation;
@@ -91,15 +92,30 @@ pub(super) fn grant(
     now: Timestamp,
 ) -> Result<GrantRequest, Vec<Violation>> {
     let mut wrong = Violations::default();
-    let request_id = request_id(&request.request_id, &mut wrong);
+    let request_id = optional(
+        "request_id",
+        &request.request_id,
+        RequestId::parse,
+        &mut wrong,
+    );
     let principal = principal::required("principal", request.principal.as_ref(), &mut wrong);
     let cluster = cluster(&request.cluster, &mut wrong);
     let access = access::required(request.access.as_ref(), &mut wrong);
     let end = end::of_grant(request, now, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
     let labels = naming::labels("labels", &request.labels, &mut wrong);
-    let external_key = naming::external_key("external_key", &request.external_key, &mut wrong);
-    let on_behalf_of = naming::on_behalf_of(&request.on_behalf_of, &mut wrong);
+    let external_key = optional(
+        "external_key",
+        &request.external_key,
+        ExternalKey::parse,
+        &mut wrong,
+    );
+    let on_behalf_of = optional(
+        "on_behalf_of",
+        &request.on_behalf_of,
+        OnBehalfOf::parse,
+        &mut wrong,
+    );
     wrong.not_there_yet(&[("start_time", request.start_time.is_some())]);
     let whole = || {
         Some(GrantRequest {
@@ -127,11 +143,21 @@ pub(super) fn extend(
     now: Timestamp,
 ) -> Result<ExtendRequest, Vec<Violation>> {
     let mut wrong = Violations::default();
-    let request_id = request_id(&request.request_id, &mut wrong);
+    let request_id = optional(
+        "request_id",
+        &request.request_id,
+        RequestId::parse,
+        &mut wrong,
+    );
     let grant = parsed("grant_id", &request.grant_id, GrantId::parse, &mut wrong);
     let end = end::of_extension(request, now, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
-    let on_behalf_of = naming::on_behalf_of(&request.on_behalf_of, &mut wrong);
+    let on_behalf_of = optional(
+        "on_behalf_of",
+        &request.on_behalf_of,
+        OnBehalfOf::parse,
+        &mut wrong,
+    );
     let whole = || {
         Some(ExtendRequest {
             request_id: request_id?,
@@ -151,10 +177,20 @@ pub(super) fn extend(
 /// Every field that is wrong.
 pub(super) fn revoke(request: &proto::RevokeRequest) -> Result<RevokeRequest, Vec<Violation>> {
     let mut wrong = Violations::default();
-    let request_id = request_id(&request.request_id, &mut wrong);
+    let request_id = optional(
+        "request_id",
+        &request.request_id,
+        RequestId::parse,
+        &mut wrong,
+    );
     let grants = revoked_grants(request, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
-    let on_behalf_of = naming::on_behalf_of(&request.on_behalf_of, &mut wrong);
+    let on_behalf_of = optional(
+        "on_behalf_of",
+        &request.on_behalf_of,
+        OnBehalfOf::parse,
+        &mut wrong,
+    );
     wrong.not_there_yet(&[("include_unmanaged", request.include_unmanaged)]);
     let whole = || {
         Some(RevokeRequest {
@@ -310,16 +346,21 @@ fn parsed<T, E: Display>(
     wrong.take(field, parse(text))
 }
 
-/// The outer `Option` is whether it is well-formed, the inner whether there is one.
+/// A field that may be left out. The outer `Option` is whether it is well-formed, the inner whether there is one.
 #[expect(
     clippy::option_option,
     reason = "two questions, answered at two levels"
 )]
-fn request_id(text: &str, wrong: &mut Violations) -> Option<Option<RequestId>> {
+fn optional<T, E: Display>(
+    field: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+    wrong: &mut Violations,
+) -> Option<Option<T>> {
     if text.is_empty() {
         return Some(None);
     }
-    wrong.take("request_id", RequestId::parse(text)).map(Some)
+    wrong.take(field, parse(text)).map(Some)
 }
 
 fn justification(text: &str, wrong: &mut Violations) -> Option<String> {

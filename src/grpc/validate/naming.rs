@@ -1,8 +1,8 @@
-//! Labels, external keys, and on whose behalf.
+//! Labels.
 
 use std::collections::HashMap;
 
-use crate::domain::naming::{ExternalKey, LabelKey, LabelValue, Labels, MAX_LABELS, OnBehalfOf};
+use crate::domain::naming::{LabelKey, LabelValue, Labels, MAX_LABELS};
 
 use super::Violations;
 
@@ -29,34 +29,4 @@ pub(super) fn labels(
         labels.extend(key.zip(value));
     }
     (labels.len() == given.len()).then_some(labels)
-}
-
-/// The outer `Option` is whether it is well-formed, the inner whether there is one.
-#[expect(
-    clippy::option_option,
-    reason = "two questions, answered at two levels"
-)]
-pub(super) fn external_key(
-    field: &str,
-    given: &str,
-    wrong: &mut Violations,
-) -> Option<Option<ExternalKey>> {
-    if given.is_empty() {
-        return Some(None);
-    }
-    wrong.take(field, ExternalKey::parse(given)).map(Some)
-}
-
-/// As [`external_key`].
-#[expect(
-    clippy::option_option,
-    reason = "two questions, answered at two levels"
-)]
-pub(super) fn on_behalf_of(given: &str, wrong: &mut Violations) -> Option<Option<OnBehalfOf>> {
-    if given.is_empty() {
-        return Some(None);
-    }
-    wrong
-        .take("on_behalf_of", OnBehalfOf::parse(given))
-        .map(Some)
 }

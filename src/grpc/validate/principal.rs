@@ -23,6 +23,22 @@ pub(super) fn required(
     named(field, principal, wrong)
 }
 
+/// The principal in `field`, if there is one. The outer `Option` is whether it is well-formed.
+#[expect(
+    clippy::option_option,
+    reason = "two questions, answered at two levels"
+)]
+pub(super) fn optional(
+    field: &str,
+    principal: Option<&proto::PrincipalRef>,
+    wrong: &mut Violations,
+) -> Option<Option<RequestedPrincipal>> {
+    match principal {
+        Some(principal) => named(field, principal, wrong).map(Some),
+        None => Some(None),
+    }
+}
+
 /// The principal that `field` names. One that names nobody is wrong: it never means everybody.
 pub(super) fn named(
     field: &str,

@@ -3,9 +3,10 @@
 
 use crate::broker::request::{RequestedRole, RequestedSelector};
 use crate::domain::ids::{ClusterId, RoleDefinitionId};
+use crate::domain::naming::ExternalKey;
 use crate::grpc::proto;
 
-use super::{Violations, access, naming, principal};
+use super::{Violations, access, naming, optional, principal};
 
 /// The longest name of a caller.
 const LONGEST_CALLER: usize = 256;
@@ -45,14 +46,8 @@ fn read(
     wrong: &mut Violations,
 ) -> Option<RequestedSelector> {
     let at = |name: &str| format!("{field}.{name}");
-    let principal = match &selector.principal {
-        Some(named) => principal::named(&at("principal"), named, wrong).map(Some),
-        None => Some(None),
-    };
-    let cluster = match selector.cluster.as_str() {
-        "" => Some(None),
-        id => wrong.take(&at("cluster"), ClusterId::parse(id)).map(Some),
-    };
+    let principal = principal::optional(&at("principal"), selector.principal.as_ref(), wrong);
+    let cluster = optional(&at("cluster"), &selector.cluster, ClusterId::parse, wrong);
     let role = role(field, selector, wrong);
     let namespaces = access::namespaces(&at("namespaces"), &selector.namespaces, wrong);
     let labels = naming::labels(&at("labels"), &selector.labels, wrong);
@@ -61,7 +56,12 @@ fn read(
         let expected = format!("{length} characters long; at most {LONGEST_CALLER}");
         wrong.add(at("requested_by"), expected);
     }
-    let external_key = naming::external_key(&at("external_key"), &selector.external_key, wrong);
+    let external_key = optional(
+        &at("external_key"),
+        &selector.external_key,
+        ExternalKey::parse,
+        wrong,
+    );
     Some(RequestedSelector {
         principal: principal?,
         cluster: cluster?,
