@@ -28,7 +28,7 @@ use rand::{RngExt, SeedableRng};
 use support::ask::{access, permanent, revocation};
 use support::broker::{BrokerProcess, Client};
 use support::proxy::{Held, Proxy, Trigger};
-use support::raw::{RawClient, framed};
+use support::raw::{RawClient, SERVED, framed};
 use support::refusal::Refusal;
 use support::{Timing, World, ask, weather};
 use tonic::Code;
@@ -249,20 +249,7 @@ async fn a_message_that_is_too_large_is_refused_whatever_it_is_for() {
     let world = World::start().await;
     let broker = world.broker(&Timing::default()).await;
     let raw = RawClient::new(&broker);
-    for rpc in [
-        "Grant",
-        "ExtendGrant",
-        "Revoke",
-        "CheckAccess",
-        "GetJob",
-        "WatchJob",
-        "ListJobs",
-        "ListJobTargets",
-        "GetGrant",
-        "ListGrants",
-        "GetCluster",
-        "ListClusters",
-    ] {
+    for rpc in SERVED {
         for length in [MOST + 1, u32::MAX] {
             let head = [&[0][..], &length.to_be_bytes(), &[0; 100]].concat();
             let status = raw.refusal(rpc, head, &[]).await.expect("a refusal");

@@ -9,38 +9,22 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{AzureRole, Decision, grant, job};
-use azure_emulator::{
-    ChangeKind, Fault, FaultEffect, NewRoleAssignment, Operation, RoleAssignment,
-    RoleAssignmentExistsWording, Scope, Settings,
+use aks_access_broker::grpc::proto::{
+    AzureRole, Decision, ListJobTargetsRequest, effect::Change, grant, job,
 };
-use support::ask::{access, check, permanent};
+use azure_emulator::{
+    ChangeKind, Fault, FaultEffect, Operation, RoleAssignmentExistsWording, Settings,
+};
+use support::ask::{access, active, check, extension, lasting, permanent};
+use support::broker::Client;
 use support::{Assignment, Timing, World, ask};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
 const CLUSTER_USER: Uuid = uuid!("4abbcc35-e782-43d8-92c5-2d3f1bd2253f");
 const READER: Uuid = uuid!("7f6c6a51-bcf8-42ba-9220-52d62157d7db");
-
-/// What somebody else gives Alice on a cluster, perhaps under a condition.
-fn somebody_else_gives(
-    world: &World,
-    cluster: &str,
-    role: Uuid,
-    condition: Option<&str>,
-) -> RoleAssignment {
-    let new = NewRoleAssignment {
-        scope: Scope::parse(cluster).unwrap(),
-        role,
-        principal: ALICE,
-        name: None,
-        description: None,
-        condition: condition.map(str::to_owned),
-    };
-    let made = world.emulator.put_role_assignment_as_somebody_else(&new);
-    made.expect("an assignment")
-}
 
 /// Alice's assignments as they truly are, whoever made them, each under its name.
 fn alices(world: &World) -> BTreeSet<Uuid> {
@@ -80,7 +64,7 @@ async fn i7_somebody_elses_assignment_counts_is_told_apart_and_is_left_alone() {
         };
         let world = World::start_with(settings, 0).await;
         let cluster = world.cluster("aks-production");
-        let theirs = somebody_else_gives(&world, &cluster, READER, None);
+        let theirs = world.somebody_else_gives(&cluster, READER, ALICE, None);
         let broker = world.broker(&Timing::default()).await;
         let mut client = broker.client();
         let reader = access(AzureRole::RbacReader, &[]);
@@ -124,7 +108,7 @@ async fn i7_somebody_elses_assignment_counts_is_told_apart_and_is_left_alone() {
 async fn i7_somebody_elses_cluster_user_is_left_alone_too() {
     let world = World::start().await;
     let cluster = world.cluster("aks-production");
-    let theirs = somebody_else_gives(&world, &cluster, CLUSTER_USER, None);
+    let theirs = world.somebody_else_gives(&cluster, CLUSTER_USER, ALICE, None);
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();
     let request = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
@@ -142,7 +126,7 @@ async fn i7_somebody_elses_cluster_user_is_left_alone_too() {
 async fn i7_what_somebody_else_has_taken_away_again_is_made_anew_by_the_next_grant() {
     let world = World::start().await;
     let cluster = world.cluster("aks-production");
-    let theirs = somebody_else_gives(&world, &cluster, READER, None);
+    let theirs = world.somebody_else_gives(&cluster, READER, ALICE, None);
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();
     let request = || permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
@@ -173,7 +157,7 @@ async fn i7_somebody_elses_assignment_under_a_condition_is_not_what_was_asked_fo
     let world = World::start().await;
     let cluster = world.cluster("aks-production");
     let condition = "@Resource[Microsoft.ContainerService/managedClusters:kind] StringEquals 'x'";
-    let theirs = somebody_else_gives(&world, &cluster, READER, Some(condition));
+    let theirs = world.somebody_else_gives(&cluster, READER, ALICE, Some(condition));
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();
     let reader = access(AzureRole::RbacReader, &[]);
@@ -230,4 +214,96 @@ async fn i7_an_assignment_that_exists_and_that_no_list_shows_is_not_taken_for_so
         .await
         .effects;
     assert!(effects.iter().all(|effect| effect.managed), "{effects:?}");
+}
+
+/// What was done for a job on its one target: role, what is below the cluster, the change, whether it is ours.
+async fn done(client: &mut Client, job_id: &str) -> BTreeSet<(String, String, Change, bool)> {
+    let request = ListJobTargetsRequest {
+        job_id: job_id.to_owned(),
+        ..ListJobTargetsRequest::default()
+    };
+    let targets = client
+        .list_job_targets(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .targets;
+    let [target] = targets.as_slice() else {
+        panic!("{targets:?}")
+    };
+    let told = target.effects.iter().map(|effect| {
+        let below = effect.scope.strip_prefix(&effect.cluster).unwrap();
+        (
+            effect.role.clone(),
+            below.to_owned(),
+            effect.change(),
+            effect.managed,
+        )
+    });
+    told.collect()
+}
+
+#[tokio::test]
+async fn i7_a_job_says_what_was_done_for_it_and_what_of_somebody_elses_was_left_alone() {
+    let world = World::start().await;
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    world.somebody_else_gives(&format!("{cluster}/namespaces/till"), READER, ALICE, None);
+    let request = lasting(
+        ALICE,
+        &cluster,
+        access(AzureRole::RbacReader, &["shop", "till"]),
+        Duration::from_hours(1),
+    );
+    let granted = active(&mut client, request).await;
+    let row =
+        |role: &str, below: &str, change, ours| (role.to_owned(), below.to_owned(), change, ours);
+    let expected = |change| {
+        BTreeSet::from([
+            row(
+                "Azure Kubernetes Service Cluster User Role",
+                "",
+                change,
+                true,
+            ),
+            row(
+                "Azure Kubernetes Service RBAC Reader",
+                "/namespaces/shop",
+                change,
+                true,
+            ),
+            row(
+                "Azure Kubernetes Service RBAC Reader",
+                "/namespaces/till",
+                Change::None,
+                false,
+            ),
+        ])
+    };
+    assert_eq!(
+        done(&mut client, &granted.job_id).await,
+        expected(Change::Create)
+    );
+
+    let longer = extension(&granted.grant_id, Duration::from_hours(2));
+    let extended = client
+        .extend_grant(longer)
+        .await
+        .unwrap()
+        .into_inner()
+        .job
+        .unwrap();
+    ask::over(&mut client, &extended.job_id).await;
+    let updated: BTreeSet<_> = expected(Change::Update)
+        .into_iter()
+        .filter(|row| row.3)
+        .collect();
+    assert_eq!(done(&mut client, &extended.job_id).await, updated);
+
+    let revoked = ask::revoke(&mut client, &granted.grant_id).await;
+    assert_eq!(
+        done(&mut client, &revoked.job_id).await,
+        expected(Change::Delete)
+    );
 }

@@ -9,21 +9,18 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
     AzureRole, GetJobRequest, GrantSelector, Job, ListClustersRequest, ListGrantsRequest,
-    ListJobTargetsRequest, ListJobsRequest, effect::Change, grant, job,
+    ListJobTargetsRequest, ListJobsRequest, grant, job,
 };
-use azure_emulator::{NewRoleAssignment, Scope};
-use support::ask::{access, active, extension, lasting, permanent, revocation_of, user};
+use support::ask::{access, active, permanent, revocation_of, user};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World, ask};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
-const READER: Uuid = uuid!("7f6c6a51-bcf8-42ba-9220-52d62157d7db");
 
 async fn world() -> (World, BrokerProcess, Client) {
     let world = World::start().await;
@@ -320,107 +317,6 @@ async fn the_targets_of_a_job_come_by_page_and_the_first_twenty_with_the_job() {
             .into_inner()
             .targets
             .is_empty()
-    );
-}
-
-/// What was done for a job on its one target: role, what is below the cluster, the change, whether it is ours.
-async fn done(client: &mut Client, job_id: &str) -> BTreeSet<(String, String, Change, bool)> {
-    let request = ListJobTargetsRequest {
-        job_id: job_id.to_owned(),
-        ..ListJobTargetsRequest::default()
-    };
-    let targets = client
-        .list_job_targets(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .targets;
-    let [target] = targets.as_slice() else {
-        panic!("{targets:?}")
-    };
-    let told = target.effects.iter().map(|effect| {
-        let below = effect.scope.strip_prefix(&effect.cluster).unwrap();
-        (
-            effect.role.clone(),
-            below.to_owned(),
-            effect.change(),
-            effect.managed,
-        )
-    });
-    told.collect()
-}
-
-#[tokio::test]
-async fn i7_a_job_says_what_was_done_for_it_and_what_of_somebody_elses_was_left_alone() {
-    let (world, _broker, mut client) = world().await;
-    let cluster = world.cluster("aks-production");
-    let theirs = NewRoleAssignment {
-        scope: Scope::parse(&format!("{cluster}/namespaces/till")).unwrap(),
-        role: READER,
-        principal: ALICE,
-        name: None,
-        description: None,
-        condition: None,
-    };
-    world
-        .emulator
-        .put_role_assignment_as_somebody_else(&theirs)
-        .unwrap();
-    let request = lasting(
-        ALICE,
-        &cluster,
-        access(AzureRole::RbacReader, &["shop", "till"]),
-        Duration::from_hours(1),
-    );
-    let granted = active(&mut client, request).await;
-    let row =
-        |role: &str, below: &str, change, ours| (role.to_owned(), below.to_owned(), change, ours);
-    let expected = |change| {
-        BTreeSet::from([
-            row(
-                "Azure Kubernetes Service Cluster User Role",
-                "",
-                change,
-                true,
-            ),
-            row(
-                "Azure Kubernetes Service RBAC Reader",
-                "/namespaces/shop",
-                change,
-                true,
-            ),
-            row(
-                "Azure Kubernetes Service RBAC Reader",
-                "/namespaces/till",
-                Change::None,
-                false,
-            ),
-        ])
-    };
-    assert_eq!(
-        done(&mut client, &granted.job_id).await,
-        expected(Change::Create)
-    );
-
-    let longer = extension(&granted.grant_id, Duration::from_hours(2));
-    let extended = client
-        .extend_grant(longer)
-        .await
-        .unwrap()
-        .into_inner()
-        .job
-        .unwrap();
-    ask::over(&mut client, &extended.job_id).await;
-    let updated: BTreeSet<_> = expected(Change::Update)
-        .into_iter()
-        .filter(|row| row.3)
-        .collect();
-    assert_eq!(done(&mut client, &extended.job_id).await, updated);
-
-    let revoked = ask::revoke(&mut client, &granted.grant_id).await;
-    assert_eq!(
-        done(&mut client, &revoked.job_id).await,
-        expected(Change::Delete)
     );
 }
 

@@ -16,7 +16,7 @@ use aks_access_broker::grpc::proto::{
     Access, AzureRole, Effect, ExtendGrantRequest, Finding, GrantRequest, GrantSelector,
     RevokeRequest, effect::Change, finding::Severity, grant, job,
 };
-use azure_emulator::{Fault, FaultEffect, NewRoleAssignment, Operation, Scope};
+use azure_emulator::{Fault, FaultEffect, Operation};
 use support::ask::{
     access, active, extension, lasting, permanent, revocation, revocation_of, user,
 };
@@ -289,21 +289,6 @@ async fn what_would_be_refused_is_refused() {
     }
 }
 
-fn somebody_else_gives(world: &World, scope: &str, condition: Option<&str>) {
-    let new = NewRoleAssignment {
-        scope: Scope::parse(scope).unwrap(),
-        role: READER,
-        principal: ALICE,
-        name: None,
-        description: None,
-        condition: condition.map(str::to_owned),
-    };
-    world
-        .emulator
-        .put_role_assignment_as_somebody_else(&new)
-        .expect("an assignment");
-}
-
 fn reasons(findings: &[Finding]) -> BTreeMap<String, Severity> {
     findings
         .iter()
@@ -315,7 +300,7 @@ fn reasons(findings: &[Finding]) -> BTreeMap<String, Severity> {
 async fn i7_a_grant_is_told_of_what_somebody_else_has_assigned_and_will_outlive_it() {
     let (world, _broker, mut client) = world().await;
     let cluster = world.cluster("aks-production");
-    somebody_else_gives(&world, &cluster, None);
+    world.somebody_else_gives(&cluster, READER, ALICE, None);
     let request = permanent(ALICE, &cluster, reader());
     let (_, effects, findings) = would_grant(&mut client, request.clone()).await;
     let expected = plan(&[
@@ -356,7 +341,7 @@ async fn i7_what_is_inherited_from_above_outlives_a_grant_as_well() {
     let (world, _broker, mut client) = world().await;
     let cluster = world.cluster("aks-production");
     let (group, _) = cluster.split_once("/providers/").unwrap();
-    somebody_else_gives(&world, group, Some("@Resource[x] StringEquals 'y'"));
+    world.somebody_else_gives(group, READER, ALICE, Some("@Resource[x] StringEquals 'y'"));
     let request = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &["shop"]));
     let answer = client.grant(request).await.unwrap().into_inner();
     assert_eq!(
@@ -375,7 +360,12 @@ async fn i7_what_is_inherited_from_above_outlives_a_grant_as_well() {
 async fn i7_a_grant_that_somebody_elses_condition_stands_in_the_way_of_is_told_so() {
     let (world, _broker, mut client) = world().await;
     let cluster = world.cluster("aks-production");
-    somebody_else_gives(&world, &cluster, Some("@Resource[x] StringEquals 'y'"));
+    world.somebody_else_gives(
+        &cluster,
+        READER,
+        ALICE,
+        Some("@Resource[x] StringEquals 'y'"),
+    );
     let request = permanent(ALICE, &cluster, reader());
     let (_, _, findings) = would_grant(&mut client, request.clone()).await;
     assert_eq!(

@@ -155,9 +155,11 @@ fn page_agrees<R: PartialEq + Debug>(
 }
 
 impl Model {
-    /// Where a page of this query begins; the fault where the token is not one of its own.
-    fn begins(&self, query: &Query, token: &str) -> Result<Option<Row>, Faults> {
+    /// Where a page of this query begins, if no other field is at fault; the fault where the token is not one of
+    /// its own.
+    fn begins(&self, faults: Faults, query: &Query, token: &str) -> Result<Option<Row>, Faults> {
         match self.tokens.get(token) {
+            _ if !faults.is_empty() => Err(faults),
             _ if token.is_empty() => Ok(None),
             Some(place) if place.query == *query => Ok(place.behind.clone()),
             _ => Err(BTreeSet::from(["page_token".to_owned()])),
@@ -177,12 +179,8 @@ impl Model {
         told: &Told<ListGrantsResponse>,
         when: Window,
     ) -> Verdict {
-        let faults = faults::of_grants_list(asked);
-        if !faults.is_empty() {
-            return at_fault(told, &faults);
-        }
         let query = Query::of_grants(asked);
-        let begins = match self.begins(&query, &asked.page_token) {
+        let begins = match self.begins(faults::of_grants_list(asked), &query, &asked.page_token) {
             Ok(begins) => begins,
             Err(faults) => return at_fault(told, &faults),
         };
@@ -237,12 +235,8 @@ impl Model {
         told: &Told<ListJobsResponse>,
         when: Window,
     ) -> Verdict {
-        let faults = faults::of_jobs_list(asked);
-        if !faults.is_empty() {
-            return at_fault(told, &faults);
-        }
         let query = Query::of_jobs(asked);
-        let begins = match self.begins(&query, &asked.page_token) {
+        let begins = match self.begins(faults::of_jobs_list(asked), &query, &asked.page_token) {
             Ok(begins) => begins,
             Err(faults) => return at_fault(told, &faults),
         };
@@ -286,12 +280,12 @@ impl Model {
         asked: &ListJobTargetsRequest,
         told: &Told<ListJobTargetsResponse>,
     ) -> Verdict {
-        let faults = faults::of_job_targets_list(asked);
-        if !faults.is_empty() {
-            return at_fault(told, &faults);
-        }
         let query = Query::of_targets(asked);
-        let begins = match self.begins(&query, &asked.page_token) {
+        let begins = match self.begins(
+            faults::of_job_targets_list(asked),
+            &query,
+            &asked.page_token,
+        ) {
             Ok(begins) => begins,
             Err(faults) => return at_fault(told, &faults),
         };

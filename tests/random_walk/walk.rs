@@ -13,7 +13,7 @@ use tonic::{Response, Status};
 use crate::company::Company;
 use crate::draw::{Call, Draw};
 use crate::faults;
-use crate::grant::UNKNOWN_GRANT;
+use crate::grant::{Reason, UNKNOWN_GRANT};
 use crate::model::{Model, Told, Verdict, Window, at_fault, refused, served};
 use crate::pages::UNKNOWN_JOB;
 use crate::support::broker::{BrokerProcess, Client};
@@ -262,18 +262,30 @@ fn has_request_id(call: &Call) -> bool {
     }
 }
 
+/// What is to be said of an id that is none, or of nothing that there is; `None`: it is of something.
+fn not_there<T: Debug>(
+    told: &Told<T>,
+    field: &'static str,
+    id: &str,
+    is_known: impl Fn(&str) -> bool,
+    unknown: Reason,
+) -> Option<Verdict> {
+    let faults = faults::of_id(field, id);
+    if !faults.is_empty() {
+        return Some(at_fault(told, &faults));
+    }
+    (!is_known(&id.to_lowercase())).then(|| refused(told, &[unknown]))
+}
+
 fn got_grant(
     model: &mut Model,
     asked: &GetGrantRequest,
     told: &Told<aks_access_broker::grpc::proto::Grant>,
     when: Window,
 ) -> Verdict {
-    let faults = faults::of_id("grant_id", &asked.grant_id);
-    if !faults.is_empty() {
-        return at_fault(told, &faults);
-    }
-    if !model.grants.contains_key(&asked.grant_id.to_lowercase()) {
-        return refused(told, &[UNKNOWN_GRANT]);
+    let is_known = |id: &str| model.grants.contains_key(id);
+    if let Some(verdict) = not_there(told, "grant_id", &asked.grant_id, is_known, UNKNOWN_GRANT) {
+        return verdict;
     }
     let grant = served(told)?;
     model.grant_is_told(grant, when)?;
@@ -286,12 +298,9 @@ fn got_job(
     told: &Told<GetJobResponse>,
     when: Window,
 ) -> Verdict {
-    let faults = faults::of_id("job_id", &asked.job_id);
-    if !faults.is_empty() {
-        return at_fault(told, &faults);
-    }
-    if !model.jobs.contains_key(&asked.job_id.to_lowercase()) {
-        return refused(told, &[UNKNOWN_JOB]);
+    let is_known = |id: &str| model.jobs.contains_key(id);
+    if let Some(verdict) = not_there(told, "job_id", &asked.job_id, is_known, UNKNOWN_JOB) {
+        return verdict;
     }
     let answer = served(told)?;
     let job = answer.job.as_ref().ok_or("job: present")?;
@@ -319,12 +328,9 @@ fn followed(
     told: &Told<Vec<WatchJobResponse>>,
     when: Window,
 ) -> Verdict {
-    let faults = faults::of_id("job_id", &asked.job_id);
-    if !faults.is_empty() {
-        return at_fault(told, &faults);
-    }
-    if !model.jobs.contains_key(&asked.job_id.to_lowercase()) {
-        return refused(told, &[UNKNOWN_JOB]);
+    let is_known = |id: &str| model.jobs.contains_key(id);
+    if let Some(verdict) = not_there(told, "job_id", &asked.job_id, is_known, UNKNOWN_JOB) {
+        return verdict;
     }
     for (index, message) in served(told)?.iter().enumerate() {
         let job = message.job.as_ref().ok_or("job: present")?;

@@ -27,7 +27,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use azure_emulator::{Emulator, Operation, Options, Settings};
+use azure_emulator::{
+    Emulator, NewRoleAssignment, Operation, Options, RoleAssignment, Scope, Settings,
+};
 use tempfile::TempDir;
 use uuid::{Uuid, uuid};
 
@@ -214,6 +216,26 @@ impl World {
             Some((assignment, end))
         })
         .collect()
+    }
+
+    /// Assigns a role as somebody else does, perhaps under a condition.
+    pub fn somebody_else_gives(
+        &self,
+        scope: &str,
+        role: Uuid,
+        principal: Uuid,
+        condition: Option<&str>,
+    ) -> RoleAssignment {
+        let new = NewRoleAssignment {
+            scope: Scope::parse(scope).expect("a scope"),
+            role,
+            principal,
+            name: None,
+            description: None,
+            condition: condition.map(str::to_owned),
+        };
+        let made = self.emulator.put_role_assignment_as_somebody_else(&new);
+        made.expect("an assignment")
     }
 
     /// The ends that Azure's own descriptions say, as a set: of grants with one end it has one element.

@@ -4,6 +4,22 @@ use tonic::Status;
 
 use super::broker::BrokerProcess;
 
+/// The RPCs of the contract that are served.
+pub const SERVED: [&str; 12] = [
+    "Grant",
+    "ExtendGrant",
+    "Revoke",
+    "CheckAccess",
+    "GetJob",
+    "WatchJob",
+    "ListJobs",
+    "ListJobTargets",
+    "GetGrant",
+    "ListGrants",
+    "GetCluster",
+    "ListClusters",
+];
+
 /// HTTP/2 to a broker.
 #[derive(Clone)]
 pub struct RawClient {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use azure_emulator::{NewRoleAssignment, Principal, Scope, ServicePrincipal};
+use azure_emulator::{Principal, ServicePrincipal};
 use futures::future::join_all;
 use uuid::{Uuid, uuid};
 
@@ -42,17 +42,8 @@ impl Replica {
             .emulator
             .add_principal(Principal::ServicePrincipal(itself));
         added.expect("a service principal");
-        let owner = NewRoleAssignment {
-            scope: Scope::parse("/providers/Microsoft.Management/managementGroups/contoso")
-                .expect("a scope"),
-            role: OWNER,
-            principal,
-            name: None,
-            description: None,
-            condition: None,
-        };
-        let made = world.emulator.put_role_assignment_as_somebody_else(&owner);
-        made.expect("a role assignment");
+        let everywhere = "/providers/Microsoft.Management/managementGroups/contoso";
+        world.somebody_else_gives(everywhere, OWNER, principal, None);
         let config = world.config_as(app, timing, &world.redis.url(), &world.emulator.urls().arm);
         Self {
             process: BrokerProcess::start(&config).await,
