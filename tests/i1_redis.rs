@@ -17,7 +17,7 @@ use aks_access_broker::grpc::proto::{
     WatchJobRequest, job,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
-use support::ask::{access, permanent, revocation};
+use support::ask::{access, now, permanent, revocation};
 use support::broker::BrokerProcess;
 use support::redis::RedisServer;
 use support::refusal::Refusal;
@@ -181,6 +181,7 @@ async fn i1_while_redis_is_away_callers_are_told_so_and_what_was_accepted_goes_o
         principal: request.principal.clone(),
         cluster: request.cluster.clone(),
         access: request.access.clone(),
+        consistency: Some(now()),
         ..CheckAccessRequest::default()
     };
     is_away(&Refusal::from(client.check_access(asked).await));

@@ -124,7 +124,11 @@ async fn i8_a_role_that_is_changed_between_accept_and_apply_is_not_assigned() {
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();
     // Now the role is known, and is not read for accepting it.
-    check(&mut client, ALICE, &cluster, read_pods(&[])).await;
+    let preview = GrantRequest {
+        validate_only: true,
+        ..permanent(ALICE, &cluster, read_pods(&[]))
+    };
+    client.grant(preview).await.expect("a preview");
     let hold = FaultEffect::Hold {
         name: "the pass".to_owned(),
     };

@@ -17,7 +17,7 @@ use aks_access_broker::grpc::proto::{
     Access, AzureRole, GetClusterRequest, GrantRequest, WatchJobRequest, job,
 };
 use azure_emulator::{CustomRole, Event, Fault, FaultEffect, Operation, Permissions, Scope};
-use support::ask::{access, check, permanent, revocation};
+use support::ask::{access, permanent, revocation};
 use support::broker::BrokerProcess;
 use support::refusal::Refusal;
 use support::{Timing, World, ask};
@@ -268,7 +268,11 @@ async fn a_pass_that_has_called_nothing_yet_calls_nothing_more() {
         ..Access::default()
     };
     // From here on accepting it needs no look at the role; the pass looks again.
-    check(&mut broker.client(), ALICE, &cluster, read_pods.clone()).await;
+    let preview = GrantRequest {
+        validate_only: true,
+        ..permanent(ALICE, &cluster, read_pods.clone())
+    };
+    broker.client().grant(preview).await.expect("a preview");
     held(before_commit, Operation::RoleDefinitionRead, &world);
     let request = permanent(ALICE, &cluster, read_pods);
     let (grant_id, job_id) = accepted(&broker, request).await;

@@ -46,14 +46,6 @@ async fn what_is_granted_is_in_azure_and_what_is_revoked_is_not() {
     );
     let answer = check(&mut client, ALICE, &cluster, reader.clone()).await;
     assert_eq!(answer.decision(), Decision::Allowed, "{answer:?}");
-    let findings = answer.permission.expect("a layer").findings;
-    assert!(
-        findings
-            .iter()
-            .any(|finding| finding.reason == "DENY_ASSIGNMENTS_NOT_READ"),
-        "an answer says what it has not looked at: {findings:?}"
-    );
-
     let grant_id = accepted.grant.expect("a grant").grant_id;
     let job = ask::revoke(&mut client, &grant_id).await;
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");

@@ -12,10 +12,9 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use aks_access_broker::grpc::proto::{
-    Access, AzureRole, BatchCheckAccessRequest, CheckAccessRequest, Consistency,
-    ExtendGrantRequest, GetClusterRequest, GetGrantRequest, GetJobRequest, GetKubeconfigRequest,
-    GrantRequest, GrantSelector, KubernetesRequest, KubernetesRole, LiftOffboardingRequest,
-    ListAccessRequest, ListAuditEventsRequest, ListJobTargetsRequest, ListOffboardingsRequest,
+    Access, AzureRole, CheckAccessRequest, ExtendGrantRequest, GetClusterRequest, GetGrantRequest,
+    GetJobRequest, GetKubeconfigRequest, GrantRequest, GrantSelector, KubernetesRole,
+    LiftOffboardingRequest, ListAuditEventsRequest, ListJobTargetsRequest, ListOffboardingsRequest,
     OffboardRequest, PrincipalRef, RevokeRequest, WatchGrantsRequest, WatchJobRequest,
 };
 use azure_emulator::Operation;
@@ -66,22 +65,6 @@ async fn fields_whose_feature_is_not_there_yet_are_refused_by_name_and_never_ign
     };
     Refusal::from(client.revoke(revoke).await)
         .names(&["selector.kubernetes_role", "include_unmanaged"]);
-    let check = CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster,
-        request: Some(KubernetesRequest::default()),
-        consistency: Some(Consistency {
-            max_staleness: Some(prost_types::Duration::default()),
-            at_least_as_fresh: "1-1".to_owned(),
-            ..Consistency::default()
-        }),
-        ..CheckAccessRequest::default()
-    };
-    Refusal::from(client.check_access(check).await).names(&[
-        "request",
-        "consistency.max_staleness",
-        "consistency.at_least_as_fresh",
-    ]);
     nothing_was_queued(&world).await;
 }
 
@@ -161,8 +144,6 @@ async fn rpcs_that_are_not_there_yet_say_so() {
         offboard(OffboardRequest::default()),
         lift_offboarding(LiftOffboardingRequest::default()),
         list_offboardings(ListOffboardingsRequest::default()),
-        batch_check_access(BatchCheckAccessRequest::default()),
-        list_access(ListAccessRequest::default()),
         watch_grants(WatchGrantsRequest::default()),
         get_kubeconfig(GetKubeconfigRequest::default()),
         list_audit_events(ListAuditEventsRequest::default()),

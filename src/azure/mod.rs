@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 pub use arm::deny_assignments::DenyFilter;
 pub use arm::role_assignments::{Deletion, Filter, Place, RoleAssignment, Written};
+pub use arm::role_definitions::RoleType;
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
 pub use graph::{DirectoryObject, GraphError};
 

@@ -14,16 +14,15 @@ use crate::azure::{Azure, AzureError};
 use crate::domain::cluster::Cluster;
 use crate::domain::ids::{ClusterId, SubscriptionId};
 use crate::domain::reason::Reason;
-
-/// How many clusters are remembered; more are read again.
-const MOST_CLUSTERS: u64 = 10_000;
+use crate::view::{Need, View};
 
 /// What is known of the clusters. Cheap to clone; clones share what they know.
 #[derive(Clone, Debug)]
 pub struct Clusters {
     azure: Azure,
+    view: View,
     subscriptions: Arc<BTreeSet<SubscriptionId>>,
-    known: Cache<ClusterId, Arc<Cluster>>,
+    known_for: Duration,
     listed: Cache<SubscriptionId, Arc<Vec<Arc<Cluster>>>>,
 }
 
@@ -74,7 +73,7 @@ impl ClusterError {
         }
     }
 
-    fn of(cluster: &ClusterId, error: AzureError) -> Self {
+    pub(super) fn of(cluster: &ClusterId, error: AzureError) -> Self {
         if error.is_gone() {
             return Self::NotFound {
                 cluster: cluster.clone(),
@@ -128,16 +127,21 @@ pub struct ClusterPage {
 impl Clusters {
     /// What is known of a cluster is believed for `known_for`.
     #[must_use]
-    pub fn new(azure: Azure, subscriptions: BTreeSet<SubscriptionId>, known_for: Duration) -> Self {
-        let known = Cache::builder().max_capacity(MOST_CLUSTERS);
+    pub fn new(
+        azure: Azure,
+        view: View,
+        subscriptions: BTreeSet<SubscriptionId>,
+        known_for: Duration,
+    ) -> Self {
         Self {
             azure,
+            view,
+            known_for,
             listed: Cache::builder()
                 .max_capacity(subscriptions.len() as u64)
                 .time_to_live(known_for)
                 .build(),
             subscriptions: Arc::new(subscriptions),
-            known: known.time_to_live(known_for).build(),
         }
     }
 
@@ -146,29 +150,15 @@ impl Clusters {
     /// # Errors
     /// [`ClusterError`]; an error is not remembered.
     pub async fn get(&self, cluster: &ClusterId) -> Result<Arc<Cluster>, ClusterError> {
-        self.must_be_managed(cluster)?;
-        self.known
-            .try_get_with_by_ref(cluster, self.read(cluster))
-            .await
-            .map_err(Arc::unwrap_or_clone)
+        self.read(cluster, Need::within(self.known_for)).await
     }
 
     /// A cluster as it is now.
     ///
     /// # Errors
-    /// [`ClusterError`]; what was known of the cluster before is then forgotten.
+    /// [`ClusterError`]
     pub async fn get_fresh(&self, cluster: &ClusterId) -> Result<Arc<Cluster>, ClusterError> {
-        self.must_be_managed(cluster)?;
-        match self.read(cluster).await {
-            Ok(read) => {
-                self.known.insert(cluster.clone(), Arc::clone(&read)).await;
-                Ok(read)
-            }
-            Err(error) => {
-                self.known.invalidate(cluster).await;
-                Err(error)
-            }
-        }
+        self.read(cluster, Need::within(Duration::ZERO)).await
     }
 
     /// A page of the clusters of all configured subscriptions.
@@ -200,7 +190,7 @@ impl Clusters {
     }
 
     /// All clusters in the order of their ids, and the subscriptions that could not be listed.
-    async fn all(&self) -> (Vec<Arc<Cluster>>, Vec<SubscriptionId>) {
+    pub(super) async fn all(&self) -> (Vec<Arc<Cluster>>, Vec<SubscriptionId>) {
         let lists = self.subscriptions.iter().map(|id| async {
             let list = self
                 .listed
@@ -223,7 +213,8 @@ impl Clusters {
         (clusters, unreachable)
     }
 
-    fn must_be_managed(&self, cluster: &ClusterId) -> Result<(), ClusterError> {
+    /// Whether the broker manages it at all.
+    pub(super) fn must_be_managed(&self, cluster: &ClusterId) -> Result<(), ClusterError> {
         if self.subscriptions.contains(&cluster.subscription()) {
             return Ok(());
         }
@@ -236,12 +227,12 @@ impl Clusters {
         })
     }
 
-    async fn read(&self, cluster: &ClusterId) -> Result<Arc<Cluster>, ClusterError> {
-        self.azure
-            .managed_cluster(cluster, Uuid::new_v4())
-            .await
-            .map(Arc::new)
-            .map_err(|error| ClusterError::of(cluster, error))
+    async fn read(&self, cluster: &ClusterId, need: Need) -> Result<Arc<Cluster>, ClusterError> {
+        self.must_be_managed(cluster)?;
+        match self.view.cluster(cluster, need).await {
+            Ok(read) => Ok(Arc::clone(&read.value)),
+            Err(error) => Err(ClusterError::of(cluster, error)),
+        }
     }
 
     async fn read_all(&self, id: SubscriptionId) -> Result<Arc<Vec<Arc<Cluster>>>, AzureError> {

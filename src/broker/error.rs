@@ -32,7 +32,7 @@ pub enum BrokerError {
     #[error(transparent)]
     Principal(#[from] PrincipalError),
     /// A check has no answer.
-    #[error(transparent)]
+    #[error("{}", of_check(.0))]
     Check(#[from] CheckError),
     /// A page token that is not of this list.
     #[error(transparent)]
@@ -117,6 +117,14 @@ pub enum BrokerError {
     Store(#[from] StoreError),
 }
 
+/// What the store itself says is for its operator here as well.
+fn of_check(error: &CheckError) -> String {
+    match error.store() {
+        Some(error) => to_callers(error).to_owned(),
+        None => error.to_string(),
+    }
+}
+
 /// What a caller learns of trouble with the store: the reason, and what to do.
 const fn to_callers(error: &StoreError) -> &'static str {
     match error {
@@ -175,6 +183,10 @@ impl BrokerError {
             // Whoever carries things out says so all the time, once for all callers.
             Self::Store(StoreError::Unavailable(_)) => None,
             Self::Store(error) => Some(error.to_string()),
+            Self::Check(error) => match error.store() {
+                None | Some(StoreError::Unavailable(_)) => None,
+                Some(error) => Some(error.to_string()),
+            },
             _ => None,
         }
     }
@@ -203,7 +215,7 @@ impl BrokerError {
                 values
             }
             Self::TooManyMatches { most } => pair("max_grants", most),
-            Self::Principal(error) => error.metadata(),
+            Self::Principal(error) | Self::Check(CheckError::Principal(error)) => error.metadata(),
             Self::JobNotFound(job) => pair("job_id", job),
             _ => BTreeMap::new(),
         }
@@ -217,7 +229,9 @@ impl BrokerError {
             code::UNAVAILABLE | code::RESOURCE_EXHAUSTED
         );
         let said = match self {
-            Self::Principal(error) => error.retry_after(),
+            Self::Principal(error) | Self::Check(CheckError::Principal(error)) => {
+                error.retry_after()
+            }
             _ => None,
         };
         passes.then_some(said.unwrap_or(RETRY_AFTER))

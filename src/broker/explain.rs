@@ -1,42 +1,113 @@
-//! `CheckAccess` with `explain`: which live grant calls for each way in.
+//! `CheckAccess` with `explain`, and `ListAccess`: which live grant calls for each way in, and through which groups it
+//! leads.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::{Asked, Checked};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::check::{Asked, CheckError, Checked};
 use super::{Broker, BrokerError};
+use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::evaluate::Path;
 use crate::domain::grant::Grant;
-use crate::domain::ids::{PrincipalId, TargetId};
+use crate::domain::ids::{ClusterId, PrincipalId, TargetId};
+use crate::domain::membership::chain;
+use crate::view::Need;
+
+/// How many targets, or groups, are looked up at a time.
+const READ_AT_ONCE: usize = 32;
+
+/// The chains of somebody in more groups than this are not worked out: each of them would be asked for.
+const MOST_GROUPS: usize = 50;
 
 impl Broker {
-    /// Names, for each path of ours, the live grants that call for it, the one that ends last first, and when
-    /// that one ends. What an assignment's description names may have ended since: ids alone are not worth a
-    /// write.
+    /// Names, for each path of ours, the live grants that call for it, and for each path through groups, all of them.
     ///
     /// # Errors
-    /// What the store says.
-    pub async fn explain(&self, asked: &Asked, checked: &mut Checked) -> Result<(), BrokerError> {
-        let answer = &mut checked.answer;
+    /// What the store or the directory says.
+    pub(super) async fn explain(
+        &self,
+        asked: &Asked,
+        checked: &mut Checked,
+        need: Need,
+    ) -> Result<(), BrokerError> {
+        let Some(answer) = &mut checked.why else {
+            return Ok(());
+        };
         let layers = [&mut answer.cluster_access, &mut answer.permission];
-        let paths = layers.into_iter().flat_map(|layer| &mut layer.paths);
-        let mut live: BTreeMap<PrincipalId, Vec<Grant>> = BTreeMap::new();
-        for path in paths.filter(|path| path.managed) {
-            let holder = path.via.unwrap_or(asked.principal.id);
-            let grants = match live.entry(holder) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let target = TargetId {
-                        cluster: asked.cluster.clone(),
-                        principal: holder,
-                    };
-                    let mut grants = self.live_grants_on(&target).await?;
-                    grants.sort_by_key(|grant| Reverse(grant.expiry));
-                    unknown.insert(grants)
-                }
-            };
-            name(path, grants);
+        let mut paths: Vec<&mut Path> = layers
+            .into_iter()
+            .flat_map(|layer| &mut layer.paths)
+            .collect();
+        self.name_groups(&asked.principal, &mut paths, need).await?;
+        let holder = |path: &Path| path.via.last().copied().unwrap_or(asked.principal.id);
+        let paths = paths
+            .into_iter()
+            .map(|path| (holder(path), &asked.cluster, path));
+        self.name_grants(paths.collect()).await
+    }
+
+    /// Names the live grants that call for each path of ours, the one that ends last first, and when that one ends.
+    /// What an assignment's description names may have ended since: ids alone are not worth a write.
+    pub(super) async fn name_grants(
+        &self,
+        paths: Vec<(PrincipalId, &ClusterId, &mut Path)>,
+    ) -> Result<(), BrokerError> {
+        let target = |principal, cluster: &ClusterId| TargetId {
+            cluster: cluster.clone(),
+            principal,
+        };
+        let ours = paths.iter().filter(|(_, _, path)| path.managed);
+        let targets: BTreeSet<TargetId> = ours
+            .map(|(principal, cluster, _)| target(*principal, cluster))
+            .collect();
+        let reads = targets.into_iter().map(|target| async move {
+            let mut grants = self.live_grants_on(&target).await?;
+            grants.sort_by_key(|grant| Reverse(grant.expiry));
+            Ok::<_, BrokerError>((target, grants))
+        });
+        let live: BTreeMap<TargetId, Vec<Grant>> = stream::iter(reads)
+            .buffer_unordered(READ_AT_ONCE)
+            .try_collect()
+            .await?;
+        for (principal, cluster, path) in paths {
+            if path.managed
+                && let Some(grants) = live.get(&target(principal, cluster))
+            {
+                name(path, grants);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills in the groups between a principal and those through which its paths lead.
+    pub(super) async fn name_groups(
+        &self,
+        principal: &Principal,
+        paths: &mut [&mut Path],
+        need: Need,
+    ) -> Result<(), BrokerError> {
+        if paths.iter().all(|path| path.via.is_empty()) {
+            return Ok(());
+        }
+        let groups = self.check.groups_of(principal, need).await?;
+        if groups.value.ids.len() > MOST_GROUPS {
+            return Ok(());
+        }
+        let reads = groups.value.ids.iter().copied().map(|group| async move {
+            let group = Principal::unnamed(group, PrincipalType::Group);
+            let above = self.check.groups_of(&group, need).await?;
+            Ok::<_, CheckError>((group.id, above.value.ids.iter().copied().collect()))
+        });
+        let above: BTreeMap<PrincipalId, BTreeSet<PrincipalId>> = stream::iter(reads)
+            .buffer_unordered(READ_AT_ONCE)
+            .try_collect()
+            .await?;
+        for path in paths {
+            if let Some(holder) = path.via.last().copied() {
+                path.via = chain(&above, holder);
+            }
         }
         Ok(())
     }

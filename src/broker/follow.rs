@@ -13,7 +13,7 @@ use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::{Grant, GrantState};
 use crate::domain::ids::{GrantId, JobId};
 use crate::domain::job::Job;
-use crate::store::{Accepted, Change, RequestKey, StoreError};
+use crate::store::{Accepted, Change, Event, RequestKey, StoreError};
 
 /// A watcher looks again after so long even if nothing was told: a change is never missed for good.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -153,12 +153,12 @@ impl Broker {
 }
 
 /// Waits until a job may have changed, but no longer than `most`.
-async fn change_of(id: JobId, changes: &mut Receiver<Change>, most: Duration) {
+async fn change_of(id: JobId, changes: &mut Receiver<Event>, most: Duration) {
     let told = async {
         loop {
             match changes.recv().await {
-                Ok(Change::Job(other)) if other != id => {}
-                Ok(Change::Job(_) | Change::Missed) | Err(RecvError::Lagged(_)) => return,
+                Ok(event) if !may_concern(&event.change, id) => {}
+                Ok(_) | Err(RecvError::Lagged(_)) => return,
                 // The stream's reader has ended with the process; the server ends this watch.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
@@ -166,4 +166,12 @@ async fn change_of(id: JobId, changes: &mut Receiver<Change>, most: Duration) {
     };
     // A time-out looks again as well.
     let _ = tokio::time::timeout(most, told).await;
+}
+
+fn may_concern(change: &Change, id: JobId) -> bool {
+    match change {
+        Change::Job(other) => *other == id,
+        Change::Effects(_) => false,
+        Change::Lost | Change::Missed => true,
+    }
 }

@@ -3,6 +3,7 @@
 //! Nothing here knows gRPC, Redis's encodings or Azure's JSON. Each use case is a file that reads like
 //! its specification, top to bottom.
 
+mod access;
 pub mod check;
 pub mod clusters;
 mod error;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::sync::Notify;
 
+pub use access::{AccessEntry, AccessPage};
 pub use error::{BrokerError, RETRY_AFTER};
 pub use follow::GrantWithEffects;
 pub use grant::Granted;
@@ -36,11 +38,12 @@ pub use revoke::MOST_REVOKED;
 
 use crate::azure::Azure;
 use crate::domain::cluster::{Cluster, Finding, findings};
-use crate::domain::effect::{Effect, Known};
-use crate::domain::grant::Expiry;
-use crate::domain::ids::{ClusterId, SubscriptionId, TargetId};
+use crate::domain::freshness::Freshness;
+use crate::domain::ids::{ClusterId, SubscriptionId};
 use crate::store::{Changes, Store};
-use check::{Asked, Check, Checked, OwnEffect, OwnRecord};
+pub use crate::view::Need;
+use crate::view::View;
+use check::{Asked, Check, Checked, Staleness};
 use clusters::{ClusterPage, ClusterQuery, Clusters};
 use principals::Principals;
 use request::CheckRequest;
@@ -73,6 +76,8 @@ pub struct BrokerSettings {
     pub lag: Duration,
     /// How long a watcher waits for a store that has gone away.
     pub patience: Duration,
+    /// How old the data may be that answers about access rest on.
+    pub staleness: Staleness,
 }
 
 impl Broker {
@@ -81,17 +86,24 @@ impl Broker {
     pub fn new(
         store: Store,
         azure: Azure,
+        view: View,
         changes: Changes,
         work: Arc<Notify>,
         settings: BrokerSettings,
     ) -> Self {
-        let clusters = Clusters::new(azure.clone(), settings.subscriptions, settings.known_for);
+        let known_for = settings.known_for;
+        let clusters = Clusters::new(
+            azure.clone(),
+            view.clone(),
+            settings.subscriptions,
+            known_for,
+        );
         let roles = Roles::new(azure.clone(), settings.known_for);
         let principals = Principals::new(azure.clone(), settings.known_for);
         let lag = SignedDuration::try_from(settings.lag).unwrap_or(SignedDuration::MAX);
         Self {
-            unmanaged: Unmanaged::new(azure.clone(), settings.known_for),
-            check: Check::new(azure, clusters.clone(), roles.clone(), lag),
+            unmanaged: Unmanaged::new(azure, known_for),
+            check: Check::new(view, clusters.clone(), roles.clone(), settings.staleness),
             lag,
             store,
             clusters,
@@ -103,32 +115,33 @@ impl Broker {
         }
     }
 
-    /// Whether a principal holds an access, from what Azure says now, with our own record laid over it; and
-    /// who was meant.
+    /// How fresh the data must be that answers rest on.
+    ///
+    /// # Errors
+    /// [`BrokerError::Check`] where what a token names has not been heard of here in good time.
+    pub async fn need(&self, freshness: Freshness) -> Result<Need, BrokerError> {
+        Ok(self.check.need(freshness).await?)
+    }
+
+    /// Whether a principal may do something; and who was meant. With `explain`, also why.
     ///
     /// # Errors
     /// [`BrokerError`] wherever something that the answer hangs on cannot be read: it fails closed.
     pub async fn check_access(
         &self,
         request: CheckRequest,
+        need: Need,
+        explain: bool,
     ) -> Result<(Asked, Checked), BrokerError> {
         let asked = Asked {
             principal: self.principals.get(&request.principal).await?,
             cluster: request.cluster,
-            access: request.access,
+            asks: request.asks,
         };
-        let target = TargetId {
-            cluster: asked.cluster.clone(),
-            principal: asked.principal.id,
-        };
-        let instance = self.store.instance().await?;
-        let record = self.store.target(&target).await?;
-        let own = OwnRecord {
-            instance,
-            cluster_uid: record.cluster_uid,
-            effects: record.effects.values().filter_map(own_effect).collect(),
-        };
-        let checked = self.check.check_access(&asked, &own, record.now).await?;
+        let mut checked = self.check.check_access(&asked, need, explain).await?;
+        if explain {
+            self.explain(&asked, &mut checked, need).await?;
+        }
         Ok((asked, checked))
     }
 
@@ -152,24 +165,4 @@ impl Broker {
     pub async fn list_clusters(&self, query: &ClusterQuery) -> Result<ClusterPage, BrokerError> {
         Ok(self.clusters.list(query).await?)
     }
-}
-
-/// What we know of an effect for certain; nothing while it is unsettled.
-fn own_effect(effect: &Effect) -> Option<OwnEffect> {
-    let present = match effect.known {
-        Known::Present => true,
-        Known::Absent => false,
-        Known::NameRefused | Known::Foreign(_) => return None,
-    };
-    let written = effect.written.as_ref();
-    (!effect.is_unsettled()).then(|| OwnEffect {
-        name: effect.name,
-        at: effect.at.clone(),
-        present,
-        changed: effect.changed,
-        grants: written
-            .map(|written| written.grants.clone())
-            .unwrap_or_default(),
-        expiry: written.map_or(Expiry::Never, |written| written.expiry),
-    })
 }

@@ -60,7 +60,7 @@ pub enum PrincipalError {
 }
 
 impl PrincipalError {
-    fn of(asked: &RequestedPrincipal, error: GraphError) -> Self {
+    pub(super) fn of(asked: &RequestedPrincipal, error: GraphError) -> Self {
         match error.reason() {
             Reason::PrincipalNotFound => Self::NotFound(asked.clone()),
             Reason::PrincipalNotReadable => Self::NotReadable {

@@ -8,11 +8,13 @@ use jiff::Timestamp;
 
 use super::page::PageSize;
 use crate::domain::access::PrincipalType;
+use crate::domain::freshness::Freshness;
 use crate::domain::grant::Phase;
 use crate::domain::ids::{
     ApplicationId, ClusterId, GrantId, JobId, Namespace, PrincipalId, RequestId, RoleDefinitionId,
 };
 use crate::domain::job::{JobKind, JobState};
+use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::naming::{ExternalKey, Labels, OnBehalfOf};
 use crate::domain::role::BuiltInRole;
 use crate::domain::user_principal_name::UserPrincipalName;
@@ -212,13 +214,52 @@ pub struct JobTargetQuery {
     pub token: String,
 }
 
-/// The `access` question of `CheckAccess`.
+/// A `CheckAccess`, as asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckRequest {
     /// Who.
     pub principal: RequestedPrincipal,
     /// Where.
     pub cluster: ClusterId,
+    /// What.
+    pub asks: Question,
+}
+
+/// What may be asked about somebody on a cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Question {
     /// Does the principal hold every permission that this gives, however it got them?
-    pub access: RequestedAccess,
+    Access(RequestedAccess),
+    /// Would the API server let this through?
+    Request(KubernetesRequest),
+}
+
+/// A `ListAccess`, as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessQuery {
+    /// Whose.
+    pub of: AccessOf,
+    /// How fresh the answer must be.
+    pub freshness: Freshness,
+    /// How many at most.
+    pub size: PageSize,
+    /// Where the last page ended; empty: the first page.
+    pub token: String,
+}
+
+/// Whose access is listed, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AccessOf {
+    /// Everybody's on this cluster, or one principal's, its groups' included; where a request is named, of those
+    /// assignments that let it through.
+    Cluster {
+        /// Where.
+        cluster: ClusterId,
+        /// Only this one's.
+        principal: Option<RequestedPrincipal>,
+        /// Only who may do this.
+        request: Option<KubernetesRequest>,
+    },
+    /// All that one principal has, on every cluster.
+    Principal(RequestedPrincipal),
 }

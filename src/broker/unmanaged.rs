@@ -10,11 +10,10 @@ use uuid::Uuid;
 use super::Broker;
 use crate::azure::{Azure, AzureError, Filter, Place, RoleAssignment};
 use crate::domain::cluster::{Finding, Severity, findings};
-use crate::domain::evaluate::holds_at;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{ClusterId, InstanceId, Scope};
-use crate::domain::ownership::Description;
 use crate::domain::reason::Reason;
+use crate::domain::snapshot::holds_at;
 use crate::store::StoreError;
 
 /// How many assignments are remembered, over all clusters.
@@ -84,14 +83,9 @@ impl Unmanaged {
             .await?;
         Ok(all
             .into_iter()
-            .filter(|found| !is_ours(found, instance))
+            .filter(|found| found.made_by(instance).is_none())
             .collect())
     }
-}
-
-fn is_ours(found: &RoleAssignment, instance: InstanceId) -> bool {
-    let description = found.description.as_deref().and_then(Description::parse);
-    description.is_some_and(|description| description.instance == instance)
 }
 
 impl Broker {

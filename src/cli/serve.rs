@@ -5,17 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::azure::{Azure, AzureSettings};
+use crate::broker::check::Staleness;
 use crate::broker::{Broker, BrokerSettings};
 use crate::config::Config;
 use crate::domain::ids::InstanceId;
+use crate::domain::kubernetes_request::Features;
 use crate::reconcile::Reconciler;
 use crate::store::{Changes, Store, StoreError};
+use crate::view::{View, ViewSettings};
 use crate::{grpc, telemetry};
 
 use super::signals::Signals;
@@ -80,9 +84,13 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
     let listener = listen(config.server.listen).await?;
     let work = Arc::new(Notify::new());
     let changes = Changes::follow(store.clone(), shutdown.clone());
+    let view = View::new(store.clone(), &azure, &view_settings(config));
+    let followed = view.clone().follow(changes.clone());
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
     let broker = Broker::new(
         store.clone(),
         azure.clone(),
+        view,
         changes,
         Arc::clone(&work),
         BrokerSettings {
@@ -90,6 +98,10 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
             known_for: config.reconciler.cluster_cache,
             lag: config.reconciler.lag,
             patience: config.server.max_deadline,
+            staleness: Staleness {
+                usual: config.view.max_staleness,
+                longest: config.view.longest_staleness,
+            },
         },
     );
     let (ready, is_ready) = watch::channel(false);
@@ -108,6 +120,22 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
         worked.map_err(AnyError::from)
     };
     tokio::try_join!(server, reconciler).map(|_| ())
+}
+
+fn view_settings(config: &Config) -> ViewSettings {
+    let lag = SignedDuration::try_from(config.reconciler.lag);
+    ViewSettings {
+        subscriptions: config.azure.subscriptions.iter().copied().collect(),
+        longest_staleness: config.view.longest_staleness,
+        renew_after: config.view.renew_after,
+        lag: lag.unwrap_or(SignedDuration::MAX),
+        most_assignments: config.view.max_assignments,
+        most_principals: config.view.max_principals,
+        features: Features {
+            custom_resources: config.view.custom_resource_conditions,
+            subresources: config.view.subresource_conditions,
+        },
+    }
 }
 
 /// Carries out what was accepted, from the moment at which Redis is there. Health hears when a first

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis, Server};
+use super::{
+    Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis, Server, View,
+};
 
 /// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
 const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
@@ -25,6 +27,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     redis(&config.redis, &mut found);
     azure(&config.azure, &mut found);
     reconciler(&config.reconciler, &config.azure, &mut found);
+    view(&config.view, &mut found);
     log(&config.log, &mut found);
     found
 }
@@ -34,6 +37,7 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
         server,
         azure,
         reconciler,
+        view,
         ..
     } = config;
     for (key, value) in [
@@ -50,6 +54,9 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
         ("reconciler.poll", reconciler.poll),
         ("reconciler.retention", reconciler.retention),
         ("reconciler.cluster_cache", reconciler.cluster_cache),
+        ("view.max_staleness", view.max_staleness),
+        ("view.longest_staleness", view.longest_staleness),
+        ("view.renew_after", view.renew_after),
     ] {
         if value > LONGEST {
             let message = format!(
@@ -246,6 +253,40 @@ fn settling(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
                 human(azure.call_timeout)
             ),
         ));
+    }
+}
+
+fn view(view: &View, found: &mut Vec<Problem>) {
+    at_least("view.max_staleness", view.max_staleness, SECOND, found);
+    if view.renew_after.is_zero() || view.renew_after >= view.max_staleness {
+        found.push(Problem::new(
+            "view.renew_after",
+            format!(
+                "{} has to be more than nothing and less than view.max_staleness, {}",
+                human(view.renew_after),
+                human(view.max_staleness)
+            ),
+        ));
+    }
+    if view.longest_staleness < view.max_staleness {
+        found.push(Problem::new(
+            "view.longest_staleness",
+            format!(
+                "{} is less than view.max_staleness, {}",
+                human(view.longest_staleness),
+                human(view.max_staleness)
+            ),
+        ));
+    }
+    for (key, limit, least) in [
+        ("view.max_assignments", view.max_assignments, 10_000),
+        ("view.max_principals", view.max_principals, 1_000),
+    ] {
+        if limit < least {
+            let problem =
+                format!("{limit} is too few: each question would read Azure; at least {least}");
+            found.push(Problem::new(key, problem));
+        }
     }
 }
 

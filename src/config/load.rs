@@ -19,7 +19,7 @@ use super::{Config, check, defaults};
 /// that name, and those are not settings.
 const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
-const SECTIONS: [&str; 5] = ["azure", "log", "reconciler", "redis", "server"];
+const SECTIONS: [&str; 6] = ["azure", "log", "reconciler", "redis", "server", "view"];
 
 /// The keys that hold a secret itself. They come from the environment, or not at all: configuration files
 /// end up in repositories.
@@ -148,15 +148,17 @@ impl Config {
         let redis = section(figment, "redis", &mut problems);
         let azure = section(figment, "azure", &mut problems);
         let reconciler = section(figment, "reconciler", &mut problems);
+        let view = section(figment, "view", &mut problems);
         let log = section(figment, "log", &mut problems);
-        if let (Some(server), Some(redis), Some(azure), Some(reconciler), Some(log)) =
-            (server, redis, azure, reconciler, log)
+        if let (Some(server), Some(redis), Some(azure), Some(reconciler), Some(view), Some(log)) =
+            (server, redis, azure, reconciler, view, log)
         {
             let config = Self {
                 server,
                 redis,
                 azure,
                 reconciler,
+                view,
                 log,
             };
             let found = check::problems(&config).into_iter();

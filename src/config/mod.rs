@@ -15,6 +15,7 @@ mod redis;
 mod secret;
 mod server;
 mod text;
+mod view;
 
 use serde::Serialize;
 
@@ -29,6 +30,7 @@ pub use reconciler::{Bucket, LaneBudget, Reconciler};
 pub use redis::{DurabilityException, Redis};
 pub use secret::{Secret, SecretError};
 pub use server::Server;
+pub use view::View;
 
 /// The whole configuration, read and checked.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub azure: Azure,
     /// How Azure is made to agree with what was accepted.
     pub reconciler: Reconciler,
+    /// What is known of who has what, and how old it may get.
+    pub view: View,
     /// What is logged, and how.
     pub log: Log,
 }

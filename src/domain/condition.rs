@@ -11,7 +11,7 @@ use winnow::prelude::*;
 use winnow::token::{take_till, take_while};
 
 use super::kubernetes_request::DataAction;
-use super::pattern::subsumes;
+use super::pattern::{overlap, subsumes};
 
 /// What a condition comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -89,7 +89,7 @@ impl Condition {
             .unwrap_or(Self::NotUnderstood)
     }
 
-    /// What it comes to for this action of a request.
+    /// What it comes to for this action of a request, or for all actions of a pattern.
     #[must_use]
     pub fn holds_for(&self, action: &DataAction) -> Truth {
         match self {
@@ -106,7 +106,10 @@ impl Condition {
                     .negated()
             }
             Self::Not(part) => part.holds_for(action).negated(),
-            Self::ActionMatches(pattern) => Truth::from(subsumes(pattern, &action.id)),
+            Self::ActionMatches(pattern) if subsumes(pattern, &action.id) => Truth::True,
+            // Of a pattern of actions, some may match.
+            Self::ActionMatches(pattern) if overlap(pattern, &action.id) => Truth::Unknown,
+            Self::ActionMatches(_) => Truth::False,
             Self::Compares {
                 attribute,
                 comparison,
@@ -321,6 +324,26 @@ mod tests {
             Truth::True,
             "of other actions it says nothing"
         );
+    }
+
+    #[test]
+    fn of_a_pattern_it_is_unknown_what_does_not_hold_for_all_its_actions() {
+        let condition = "ActionMatches{'*/pods/read'}";
+        for (pattern, expected) in [
+            ("pods/read", Truth::True),
+            ("pods/*", Truth::Unknown),
+            ("*", Truth::Unknown),
+            ("secrets/*", Truth::Unknown),
+            ("pods/write", Truth::False),
+        ] {
+            assert_eq!(comes_to(condition, &action(pattern)), expected, "{pattern}");
+        }
+        let (one, none) = (
+            "ActionMatches{'*/pods/*'}",
+            "ActionMatches{'*/nodes/write'}",
+        );
+        assert_eq!(comes_to(one, &action("pods/*")), Truth::True);
+        assert_eq!(comes_to(none, &action("pods/read")), Truth::False);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::evaluate::holds_at;
 use super::ids::PrincipalId;
 use super::role::Permissions;
 
@@ -49,30 +48,24 @@ pub struct Principals {
 }
 
 impl Principals {
-    /// Whether somebody is among them who has these object ids: their own and their groups'.
-    #[must_use]
-    pub fn contain(&self, identities: &BTreeSet<PrincipalId>) -> bool {
-        self.everyone || !self.ids.is_disjoint(identities)
+    /// Whether somebody is among them, in person or in one of these groups.
+    fn contain(&self, principal: PrincipalId, groups: &[PrincipalId]) -> bool {
+        self.everyone
+            || self.ids.contains(&principal)
+            || (!self.ids.is_empty() && groups.iter().any(|group| self.ids.contains(group)))
     }
 }
 
 impl DenyAssignment {
-    /// Whether it may keep somebody from something at `scope`, in lower case: it is enforced, binds there, and binds
-    /// whoever has these object ids, their own and their groups'. What it keeps them from, and on which condition, is
-    /// in the rest of it.
+    /// Whether it binds somebody who is in these groups, where it binds at all. What it keeps them from, and on which
+    /// condition, is in the rest of it.
+    ///
+    /// Whoever is excluded by a group stays bound: no source says that an excluded group stands for its members.
     #[must_use]
-    pub fn binds(&self, identities: &BTreeSet<PrincipalId>, scope: &str) -> bool {
+    pub fn binds(&self, principal: PrincipalId, groups: &[PrincipalId]) -> bool {
         self.effect == Effect::Enforced
-            && self.is_at(scope)
-            && self.principals.contain(identities)
-            && !self.excluded.contain(identities)
-    }
-
-    fn is_at(&self, scope: &str) -> bool {
-        if self.at_its_scope_only {
-            return self.scope == scope;
-        }
-        holds_at(&self.scope, scope)
+            && self.principals.contain(principal, groups)
+            && !self.excluded.contain(principal, &[])
     }
 }
 
@@ -81,9 +74,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-
-    const CLUSTER: &str =
-        "/subscriptions/s/resourcegroups/rg/providers/microsoft.containerservice/managedclusters/c";
 
     fn id(n: u128) -> PrincipalId {
         PrincipalId::new(Uuid::from_u128(n))
@@ -118,9 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn it_binds_whoever_is_named_or_in_a_group_that_is_and_is_not_excluded() {
+    fn it_binds_whoever_is_named_or_in_a_group_that_is_unless_excluded_in_person() {
         // Somebody with the object id 1, in group 2.
-        let identities = BTreeSet::from([id(1), id(2)]);
         for (principals, excluded, binds) in [
             (everyone(), of(&[]), true),
             (of(&[1]), of(&[]), true),
@@ -128,7 +117,7 @@ mod tests {
             (of(&[3]), of(&[]), false),
             (of(&[]), of(&[]), false),
             (everyone(), of(&[1]), false),
-            (everyone(), of(&[2]), false),
+            (everyone(), of(&[2]), true),
             (everyone(), of(&[3]), true),
             (of(&[1]), everyone(), false),
         ] {
@@ -138,34 +127,7 @@ mod tests {
                 excluded,
                 ..deny()
             };
-            assert_eq!(deny.binds(&identities, CLUSTER), binds, "{told}");
-        }
-    }
-
-    #[test]
-    fn it_binds_at_its_scope_and_below_unless_it_says_otherwise() {
-        let namespace = format!("{CLUSTER}/namespaces/web");
-        let group = "/providers/microsoft.management/managementgroups/contoso";
-        for (scope, everywhere, alone) in [
-            (CLUSTER, true, true),
-            ("/subscriptions/s", true, false),
-            ("/subscriptions/other", false, false),
-            (&namespace, false, false),
-            (group, true, false),
-            ("/", true, false),
-        ] {
-            for (at_its_scope_only, binds) in [(false, everywhere), (true, alone)] {
-                let deny = DenyAssignment {
-                    scope: scope.to_owned(),
-                    at_its_scope_only,
-                    ..deny()
-                };
-                assert_eq!(
-                    deny.binds(&BTreeSet::new(), CLUSTER),
-                    binds,
-                    "{scope}, alone: {at_its_scope_only}"
-                );
-            }
+            assert_eq!(deny.binds(id(1), &[id(2)]), binds, "{told}");
         }
     }
 
@@ -175,6 +137,6 @@ mod tests {
             effect: Effect::Audit,
             ..deny()
         };
-        assert!(!deny.binds(&BTreeSet::from([id(1)]), CLUSTER));
+        assert!(!deny.binds(id(1), &[]));
     }
 }

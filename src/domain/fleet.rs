@@ -9,7 +9,10 @@ use super::ids::{ClusterId, SubscriptionId};
 
 /// The ARM id of a fleet, in its canonical form (lower case).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct FleetId(String);
+pub struct FleetId {
+    id: String,
+    subscription: SubscriptionId,
+}
 
 /// A text that is not the ARM id of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -30,7 +33,7 @@ impl FleetId {
     pub fn parse(id: &str) -> Result<Self, InvalidFleetId> {
         let lower = id.to_ascii_lowercase();
         let segments: Vec<&str> = lower.split('/').collect();
-        let well_formed = match segments.as_slice() {
+        let subscription = match segments.as_slice() {
             [
                 "",
                 "subscriptions",
@@ -41,24 +44,30 @@ impl FleetId {
                 "microsoft.containerservice",
                 "fleets",
                 name,
-            ] => {
-                SubscriptionId::parse(subscription).is_ok() && is_segment(group) && is_segment(name)
-            }
-            _ => false,
+            ] if is_segment(group) && is_segment(name) => SubscriptionId::parse(subscription).ok(),
+            _ => None,
         };
-        if well_formed {
-            Ok(Self(lower))
-        } else {
-            Err(InvalidFleetId {
+        match subscription {
+            Some(subscription) => Ok(Self {
+                id: lower,
+                subscription,
+            }),
+            None => Err(InvalidFleetId {
                 id: id.chars().take(300).collect(),
-            })
+            }),
         }
     }
 
     /// The canonical id, in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.id
+    }
+
+    /// The subscription that the fleet is in.
+    #[must_use]
+    pub const fn subscription(&self) -> SubscriptionId {
+        self.subscription
     }
 }
 
@@ -73,7 +82,7 @@ fn is_segment(name: &str) -> bool {
 
 impl fmt::Display for FleetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.id)
     }
 }
 

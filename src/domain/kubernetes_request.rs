@@ -5,13 +5,15 @@
 
 mod operations;
 
+use std::hash::{Hash, Hasher};
+
 use thiserror::Error;
 
 use super::ids::Namespace;
 use operations::{OPERATIONS, Resource};
 
 /// What every data action of a cluster begins with.
-const PREFIX: &str = "Microsoft.ContainerService/managedClusters";
+pub(super) const PREFIX: &str = "Microsoft.ContainerService/managedClusters";
 
 /// A request to an API server, as in Kubernetes' `SubjectAccessReview`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -114,6 +116,34 @@ impl KubernetesRequest {
                 Ok(Demand::All(vec![DataAction::plain(&action)]))
             }
             Self::Resource(request) => request.demand(features).map(Demand::All),
+        }
+    }
+
+    /// Whether the other needs the same of Azure RBAC, each in its own namespace.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Resource(one), Self::Resource(other)) => {
+                one.namespace.is_some() == other.namespace.is_some()
+                    && (&one.verb, &one.api_group) == (&other.verb, &other.api_group)
+                    && (&one.resource, &one.subresource) == (&other.resource, &other.subresource)
+            }
+            (Self::Path { .. }, Self::Path { .. }) => self == other,
+            _ => false,
+        }
+    }
+
+    /// Hashes what [`asks_the_same`](Self::asks_the_same) compares.
+    pub fn hash_what_is_asked(&self, hasher: &mut impl Hasher) {
+        match self {
+            Self::Resource(request) => {
+                request.verb.hash(hasher);
+                request.api_group.hash(hasher);
+                request.resource.hash(hasher);
+                request.subresource.hash(hasher);
+                request.namespace.is_some().hash(hasher);
+            }
+            Self::Path { .. } => self.hash(hasher),
         }
     }
 
@@ -264,12 +294,18 @@ impl ResourceRequest {
 }
 
 impl DataAction {
-    fn plain(action: &str) -> Self {
+    /// An action, or a pattern of some, of which conditions learn nothing but the name.
+    #[must_use]
+    pub const fn named(id: String) -> Self {
         Self {
-            id: format!("{PREFIX}/{action}"),
+            id,
             subresource: None,
             custom_resource: None,
         }
+    }
+
+    fn plain(action: &str) -> Self {
+        Self::named(format!("{PREFIX}/{action}"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! between two steps is a question about data, and a property test can ask it.
 
 pub mod access;
+pub mod assignments;
 pub mod backoff;
 pub mod cluster;
 pub mod conclude;
@@ -12,12 +13,14 @@ pub mod deny;
 pub mod effect;
 pub mod evaluate;
 pub mod fleet;
+pub mod freshness;
 pub mod grant;
 pub mod ids;
 #[cfg(test)]
 mod interleaving;
 pub mod job;
 pub mod kubernetes_request;
+pub mod membership;
 pub mod naming;
 pub mod ownership;
 pub mod pattern;
@@ -26,5 +29,6 @@ pub mod preview;
 pub mod reason;
 pub mod role;
 pub mod selector;
+pub mod snapshot;
 pub mod target;
 pub mod user_principal_name;

@@ -67,6 +67,8 @@ pub enum Reason {
     AzureError,
     /// What Azure answered cannot be believed yet: its replicas may not have seen an earlier write.
     NotSettled,
+    /// Data as fresh as a caller asked for are not there in good time.
+    NotFreshEnough,
     /// Redis cannot be reached, or not in time.
     StoreUnavailable,
     /// Redis is at its memory limit: grants are refused first.
@@ -160,6 +162,7 @@ impl Reason {
             Self::AzureUnavailable => ("AZURE_UNAVAILABLE", code::UNAVAILABLE),
             Self::AzureError => ("AZURE_ERROR", code::UNAVAILABLE),
             Self::NotSettled => ("NOT_SETTLED", code::UNAVAILABLE),
+            Self::NotFreshEnough => ("NOT_FRESH_ENOUGH", code::UNAVAILABLE),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", code::UNAVAILABLE),
             Self::StoreFull => ("STORE_FULL", code::RESOURCE_EXHAUSTED),
             Self::StoreUnreadable => ("STORE_UNREADABLE", code::INTERNAL),

@@ -18,7 +18,7 @@ mod check;
 mod cluster;
 mod plan;
 
-pub(super) use check::answer;
+pub(super) use check::{access_page, answer, failed_check, invalid_check};
 pub(super) use cluster::{cluster, clusters, finding};
 pub(super) use plan::{planned_extension, planned_grant, planned_revocation};
 

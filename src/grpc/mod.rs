@@ -5,6 +5,7 @@
 //! went wrong, into a status with `google.rpc` error details ([`status`]), in one place each. No other
 //! module knows the contract's messages.
 
+mod batch;
 mod convert;
 mod guard;
 mod server;

@@ -87,7 +87,8 @@ pub async fn serve(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     // Before the first caller can ask: left alone, health begins with "serving".
-    report(&reporter, *ready.borrow()).await;
+    let is_ready = *ready.borrow();
+    report(&reporter, is_ready).await;
     let telling = tokio::spawn(tell_health(reporter, ready, shutdown.clone()));
 
     let server = Server::builder()

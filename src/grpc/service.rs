@@ -17,7 +17,7 @@ use crate::domain::job::Job;
 use super::guard::Deadline;
 use super::proto::access_broker_service_server::AccessBrokerService;
 use super::status::{invalid, not_implemented, of, overloaded, shutting_down};
-use super::{convert, proto, validate};
+use super::{batch, convert, proto, validate};
 
 /// The contract, served.
 #[derive(Clone)]
@@ -122,15 +122,34 @@ impl AccessBrokerService for Service {
         request: Request<proto::CheckAccessRequest>,
     ) -> Answer<proto::CheckAccessResponse> {
         let request = request.into_inner();
-        let question = validate::check(&request).map_err(|v| invalid(&v))?;
-        let checked = self.broker.check_access(question).await;
-        let (asked, mut answer) = checked.map_err(|e| of(&e))?;
-        if request.explain {
-            let explained = self.broker.explain(&asked, &mut answer).await;
-            explained.map_err(|e| of(&e))?;
-        }
-        let explained = request.explain.then_some(&asked);
-        Ok(Response::new(convert::answer(&answer, explained)))
+        let (question, freshness) = validate::check(&request).map_err(|v| invalid(&v))?;
+        let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
+        let checked = self
+            .broker
+            .check_access(question, need, request.explain)
+            .await;
+        let (asked, checked) = checked.map_err(|e| of(&e))?;
+        Ok(Response::new(convert::answer(&asked, &checked)))
+    }
+
+    async fn batch_check_access(
+        &self,
+        request: Request<proto::BatchCheckAccessRequest>,
+    ) -> Answer<proto::BatchCheckAccessResponse> {
+        let request = request.into_inner();
+        let freshness = validate::batch(&request).map_err(|v| invalid(&v))?;
+        let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
+        let items = batch::answered(&self.broker, need, request).await;
+        Ok(Response::new(proto::BatchCheckAccessResponse { items }))
+    }
+
+    async fn list_access(
+        &self,
+        request: Request<proto::ListAccessRequest>,
+    ) -> Answer<proto::ListAccessResponse> {
+        let query = validate::list_access(request.get_ref()).map_err(|v| invalid(&v))?;
+        let page = self.broker.list_access(&query).await.map_err(|e| of(&e))?;
+        Ok(Response::new(convert::access_page(&page)))
     }
 
     async fn get_job(
@@ -285,20 +304,6 @@ impl AccessBrokerService for Service {
         _: Request<proto::ListOffboardingsRequest>,
     ) -> Answer<proto::ListOffboardingsResponse> {
         Err(not_implemented("ListOffboardings"))
-    }
-
-    async fn batch_check_access(
-        &self,
-        _: Request<proto::BatchCheckAccessRequest>,
-    ) -> Answer<proto::BatchCheckAccessResponse> {
-        Err(not_implemented("BatchCheckAccess"))
-    }
-
-    async fn list_access(
-        &self,
-        _: Request<proto::ListAccessRequest>,
-    ) -> Answer<proto::ListAccessResponse> {
-        Err(not_implemented("ListAccess"))
     }
 
     type WatchGrantsStream = Messages<proto::WatchGrantsResponse>;

@@ -1,124 +1,269 @@
-//! The stream of changes: who watches a job hears of each change on every replica.
+//! The stream of changes: every replica hears of each, in one order.
 //!
-//! One reader a process follows the stream and hands each change on; a watcher that falls behind, or a
-//! reader that lost its connection, is told to look again, because it may have missed something.
+//! One reader a process follows the stream and hands each change on; whoever falls behind, or hears that the
+//! connection was lost, looks again, because something may have been missed. A place in the stream is what a
+//! `consistency_token` names.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::streams::StreamReadReply;
-use tokio::sync::broadcast;
+use jiff::Timestamp;
+use redis::streams::{StreamRangeReply, StreamReadReply};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Store;
 use super::error::StoreError;
-use crate::domain::ids::JobId;
+use super::{Store, codec};
+use crate::domain::freshness::Position;
+use crate::domain::ids::{JobId, TargetId};
 
-/// How long one read waits for a change.
-const BLOCK: Duration = Duration::from_secs(5);
+/// How long one read waits for a change: by then the reader knows again that it has heard of all there are.
+const BLOCK: Duration = Duration::from_secs(1);
+/// How long an answer may take beyond that.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the reader waits before it connects again.
 const RECONNECT: Duration = Duration::from_millis(500);
 const READ_COUNT: usize = 512;
 const BACKLOG: usize = 4096;
 
 /// What the stream told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// This job has changed.
     Job(JobId),
-    /// Something may have been missed: look again.
+    /// What is known of this target's effects has changed.
+    Effects(TargetId),
+    /// The connection was lost: look whether it is only the reader's own.
+    Lost,
+    /// Something may have been missed before this: look again.
     Missed,
 }
 
-/// The changes as they come, for many watchers.
+/// A change, and where it stands in the stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Whoever has handled this has heard of everything up to here.
+    pub position: Position,
+    /// What changed.
+    pub change: Change,
+}
+
+/// How far the reader has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heard {
+    /// Everything up to here has been handed on.
+    pub position: Position,
+    /// There was nothing more in the stream at this moment; `None`: not known yet.
+    pub at: Option<Instant>,
+    /// The same moment by the store's clock, or a little earlier.
+    pub time: Timestamp,
+}
+
+/// The changes as they come, for many who follow them.
 #[derive(Clone, Debug)]
-pub struct Changes(broadcast::Sender<Change>);
+pub struct Changes {
+    events: broadcast::Sender<Event>,
+    heard: watch::Receiver<Heard>,
+}
+
+struct Reader {
+    store: Store,
+    events: broadcast::Sender<Event>,
+    heard: watch::Sender<Heard>,
+}
 
 impl Changes {
     /// Begins to follow the stream, until `stop`.
     #[must_use]
     pub fn follow(store: Store, stop: CancellationToken) -> Self {
-        let (sender, _) = broadcast::channel(BACKLOG);
-        let changes = Self(sender.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = follow(&store, &sender) => {}
-            }
+        let (events, _) = broadcast::channel(BACKLOG);
+        let (heard, is_heard) = watch::channel(Heard {
+            position: Position::default(),
+            at: None,
+            time: Timestamp::UNIX_EPOCH,
         });
+        let changes = Self {
+            events: events.clone(),
+            heard: is_heard,
+        };
+        let reader = Reader {
+            store,
+            events,
+            heard,
+        };
+        tokio::spawn(async move { stop.run_until_cancelled(reader.follow()).await });
         changes
     }
 
-    /// A watcher's own view, from now on.
+    /// A follower's own view, from now on.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
-        self.0.subscribe()
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// How far the reader has come.
+    #[must_use]
+    pub fn heard(&self) -> watch::Receiver<Heard> {
+        self.heard.clone()
     }
 }
 
-async fn follow(store: &Store, sender: &broadcast::Sender<Change>) {
-    loop {
-        if let Err(error) = read(store, sender).await {
-            warn!(%error, "the stream of changes is lost; connecting again");
-        }
-        // Nobody listening is no error.
-        let _ = sender.send(Change::Missed);
-        tokio::time::sleep(RECONNECT).await;
-    }
-}
-
-async fn read(store: &Store, sender: &broadcast::Sender<Change>) -> Result<(), StoreError> {
-    let key = store.key("events");
-    let mut connection = store.link.dedicated(BLOCK * 2).await?;
-    let mut last = last_id(&mut connection, &key)
-        .await
-        .map_err(StoreError::from_redis)?;
-    // What came between the last connection and this one was not read.
-    let _ = sender.send(Change::Missed);
-    loop {
-        let reply: Option<StreamReadReply> = redis::cmd("XREAD")
-            .arg("COUNT")
-            .arg(READ_COUNT)
-            .arg("BLOCK")
-            .arg(u64::try_from(BLOCK.as_millis()).unwrap_or(5000))
-            .arg("STREAMS")
-            .arg(&key)
-            .arg(&last)
-            .query_async(&mut connection)
-            .await
-            .map_err(StoreError::from_redis)?;
-        for event in reply
-            .into_iter()
-            .flat_map(|reply| reply.keys)
-            .flat_map(|stream| stream.ids)
-        {
-            if let Some(job) = event
-                .get::<String>("job")
-                .and_then(|job| JobId::parse(&job).ok())
-            {
-                let _ = sender.send(Change::Job(job));
+impl Reader {
+    async fn follow(&self) {
+        loop {
+            if let Err(error) = self.read().await {
+                warn!(%error, "the stream of changes is lost; connecting again");
             }
-            last = event.id;
+            self.tell(self.heard.borrow().position, Change::Lost);
+            tokio::time::sleep(RECONNECT).await;
         }
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
+        let key = self.store.key("events");
+        let mut connection = self.store.link.dedicated(BLOCK + PATIENCE).await?;
+        let mut last = tip(&mut connection, &key).await?;
+        // What came between the last connection and this one was not read.
+        self.tell(last, Change::Missed);
+        loop {
+            let mut pipe = redis::pipe();
+            pipe.cmd("XREAD")
+                .arg("COUNT")
+                .arg(READ_COUNT)
+                .arg("BLOCK")
+                .arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1000))
+                .arg("STREAMS")
+                .arg(&key)
+                .arg(last.to_string())
+                .cmd("TIME");
+            let (reply, (seconds, micros)): (Option<StreamReadReply>, (i64, i32)) = pipe
+                .query_async(&mut connection)
+                .await
+                .map_err(StoreError::from_redis)?;
+            let at = Instant::now();
+            let time = codec::redis_time(seconds, micros)?;
+            let ids = reply
+                .into_iter()
+                .flat_map(|reply| reply.keys)
+                .flat_map(|stream| stream.ids);
+            let mut read = 0;
+            for event in ids {
+                read += 1;
+                last = position(&event.id, &key)?;
+                if let Some(change) = change_of(&event) {
+                    self.tell(last, change);
+                }
+            }
+            self.heard.send_modify(|heard| {
+                *heard = Heard {
+                    position: last,
+                    at: (read < READ_COUNT).then_some(at).or(heard.at),
+                    time,
+                };
+            });
+        }
+    }
+
+    fn tell(&self, position: Position, change: Change) {
+        // Nobody listening is no error.
+        let _ = self.events.send(Event { position, change });
     }
 }
 
-/// The id of the newest event: reading from `$` would skip what comes between two reads.
-async fn last_id(
+fn change_of(event: &redis::streams::StreamId) -> Option<Change> {
+    let job = || JobId::parse(&event.get::<String>("job")?).ok();
+    let target = || event.get::<String>("target")?.parse().ok();
+    job()
+        .map(Change::Job)
+        .or_else(|| target().map(Change::Effects))
+}
+
+fn position(id: &str, key: &str) -> Result<Position, StoreError> {
+    id.parse().map_err(|_| StoreError::Unreadable {
+        key: key.to_owned(),
+        problem: format!("an event's id is {id:?}"),
+    })
+}
+
+/// The newest event: reading from `$` would skip what comes between two reads.
+async fn tip(
     connection: &mut redis::aio::MultiplexedConnection,
     key: &str,
-) -> redis::RedisResult<String> {
-    let newest: redis::streams::StreamRangeReply = redis::cmd("XREVRANGE")
+) -> Result<Position, StoreError> {
+    let newest: StreamRangeReply = redis::cmd("XREVRANGE")
         .arg(key)
         .arg("+")
         .arg("-")
         .arg("COUNT")
         .arg(1)
         .query_async(connection)
-        .await?;
-    Ok(newest
-        .ids
-        .into_iter()
-        .next()
-        .map_or_else(|| "0-0".to_owned(), |event| event.id))
+        .await
+        .map_err(StoreError::from_redis)?;
+    newest_of(&newest, key)
+}
+
+fn newest_of(newest: &StreamRangeReply, key: &str) -> Result<Position, StoreError> {
+    match newest.ids.first() {
+        None => Ok(Position::default()),
+        Some(event) => position(&event.id, key),
+    }
+}
+
+impl Store {
+    /// The newest place in the stream of changes. O(1).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn newest_change(&self) -> Result<Position, StoreError> {
+        let key = self.key("events");
+        let newest: StreamRangeReply = self
+            .link
+            .with(|mut connection| {
+                let mut read = redis::cmd("XREVRANGE");
+                read.arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
+                async move { read.query_async(&mut connection).await }
+            })
+            .await?;
+        newest_of(&newest, &key)
+    }
+
+    /// The targets whose effects have changed since then, as far back as twice the lag. O(log n + those).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn targets_changed_since(
+        &self,
+        time: Timestamp,
+    ) -> Result<Vec<TargetId>, StoreError> {
+        let key = self.key("recent");
+        let members: Vec<String> = self
+            .link
+            .with(|mut connection| {
+                let mut read = redis::cmd("ZRANGEBYSCORE");
+                read.arg(&key).arg(time.as_millisecond()).arg("+inf");
+                async move { read.query_async(&mut connection).await }
+            })
+            .await?;
+        let parsed = members.iter().map(|member| {
+            member.parse().map_err(|error| StoreError::Unreadable {
+                key: key.clone(),
+                problem: format!("{error}"),
+            })
+        });
+        parsed.collect()
+    }
+
+    /// Redis's time. O(1).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn time(&self) -> Result<Timestamp, StoreError> {
+        let (seconds, micros): (i64, i32) =
+            self.link
+                .with(|mut connection| async move {
+                    redis::cmd("TIME").query_async(&mut connection).await
+                })
+                .await?;
+        codec::redis_time(seconds, micros)
+    }
 }

@@ -20,7 +20,7 @@ mod script;
 pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
 pub use clock::{DueExpiry, Expired};
 pub use error::StoreError;
-pub use events::{Change, Changes};
+pub use events::{Change, Changes, Event, Heard};
 pub use lists::{Found, JobSelector, Lives};
 pub use pass::{Begun, ClaimTerms, Claimed, Closing, PassRecord, Recorded, TouchedEffect};
 pub use read::TargetRecord;

@@ -1,7 +1,5 @@
 //! Deny assignments and fleets: what is read of them, and the places at which roles are listed because of them.
 
-use std::collections::BTreeSet;
-
 use aks_access_broker::azure::{DenyFilter, Filter, Place, Purpose};
 use aks_access_broker::domain::deny::Effect;
 use aks_access_broker::domain::fleet::FleetId;
@@ -76,18 +74,21 @@ async fn deny_assignments_are_read_from_all_pages_with_whom_and_what_they_deny()
         panic!("{all:?}");
     };
 
-    let alice = BTreeSet::from([ALICE]);
-    let in_engineering = BTreeSet::from([ALICE, PrincipalId::new(ENGINEERING)]);
+    let engineering = [PrincipalId::new(ENGINEERING)];
     assert!(above.principals.everyone && above.at_its_scope_only && !above.conditional);
     assert!(above.permissions[0].conditional);
     assert_eq!(above.permissions[0].data_actions, [ACTION]);
     assert_eq!(above.permissions[0].not_data_actions, ["*/read"]);
-    assert!(above.binds(&alice, &subscription));
-    assert!(!above.binds(&in_engineering, &subscription));
-    assert!(!above.binds(&alice, cluster().as_str()));
+    assert_eq!(above.scope, subscription);
+    assert!(
+        above.binds(ALICE, &engineering),
+        "a member of an excluded group stays bound"
+    );
+    assert!(!above.binds(engineering[0], &[]));
     assert_eq!((here.effect, here.conditional), (Effect::Audit, true));
-    assert!(!here.binds(&alice, cluster().as_str()));
-    assert!(below.binds(&in_engineering, &namespace));
+    assert!(!here.binds(ALICE, &[]));
+    assert_eq!(below.scope, namespace);
+    assert!(below.binds(ALICE, &engineering));
     assert!(below.resource_id.contains("/denyAssignments/"));
     assert_eq!(calls(&emulator, Operation::DenyAssignmentList), 5);
 }

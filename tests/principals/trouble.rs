@@ -7,12 +7,14 @@ use aks_access_broker::grpc::proto::PrincipalType;
 use azure_emulator::{Fault, FaultEffect, Operation};
 use tonic::Code;
 
-use super::support::ask::user;
+use super::support::ask::{self, user};
 use super::support::broker::{BrokerProcess, Client};
+use super::support::refusal::Refusal;
 use super::support::{Timing, World};
 use super::world::{
-    ALICE, BROKER, DEPLOY_BOT, DEPLOY_BOT_APP, PLATFORM, by_application, by_id, by_name, gets_in,
-    graph_is_down, looked_up, nothing_was_queued, principal, reads, refused, status, typed, world,
+    ALICE, BROKER, DEPLOY_BOT, DEPLOY_BOT_APP, PLATFORM, by_application, by_id, by_name, check,
+    gets_in, graph_is_down, looked_up, nothing_was_queued, principal, reads, refused, status,
+    typed, world,
 };
 
 /// Each way that needs Graph is to be tried again; object id and type need no Graph.
@@ -129,7 +131,17 @@ async fn a_broker_that_may_not_read_the_directory_says_which_permission_it_lacks
         assert!(refusal.message.contains(permission), "{}", refusal.message);
     }
     nothing_was_queued(&world).await;
-    let bot = principal(DEPLOY_BOT, PrincipalType::ServicePrincipal, "", "");
-    let asked = typed(DEPLOY_BOT, PrincipalType::ServicePrincipal);
-    gets_in(&mut client, &world, asked, &bot).await;
+    let alice = principal(ALICE, PrincipalType::User, "", "");
+    gets_in(&mut client, &world, user(ALICE), &alice).await;
+    // Of a service principal in too many groups AKS learns none: without its groups nobody can say that it may.
+    let bot = typed(DEPLOY_BOT, PrincipalType::ServicePrincipal);
+    ask::grant(&mut client, reads(&world, bot.clone())).await;
+    let refusal = Refusal::from(check(&mut client, &world, bot).await);
+    let kind = (Code::FailedPrecondition, "PRINCIPAL_NOT_READABLE");
+    assert_eq!(refusal.kind(), kind, "{refusal:?}");
+    assert!(
+        refusal.message.contains("GroupMember.Read.All"),
+        "{}",
+        refusal.message
+    );
 }

@@ -94,6 +94,7 @@ pub(super) async fn check(
         principal: Some(principal),
         cluster: world.cluster("aks-production"),
         access: Some(access(AzureRole::RbacReader, &[])),
+        consistency: Some(ask::now()),
         explain: true,
         ..CheckAccessRequest::default()
     };

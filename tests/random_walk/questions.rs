@@ -164,6 +164,7 @@ impl Draw {
             principal: Some(ask::principal(principal.id, principal.kind)),
             cluster: self.a_cluster(model),
             access: Some(self.access(&[NO_ROLE])),
+            consistency: Some(ask::now()),
             explain: self.chance(50),
             ..CheckAccessRequest::default()
         }

@@ -249,6 +249,7 @@ impl Walk {
                         principal: Some(ask::principal(principal.id, principal.kind)),
                         cluster: cluster.clone(),
                         access: Some(role.access(&namespaces)),
+                        consistency: Some(ask::now()),
                         explain: self.draw.chance(30),
                         ..CheckAccessRequest::default()
                     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, ExtendGrantRequest,
+    Access, AzureRole, CheckAccessRequest, CheckAccessResponse, Consistency, ExtendGrantRequest,
     GetGrantRequest, GetJobRequest, Grant, GrantRequest, GrantResponse, GrantSelector, Job,
     PrincipalRef, PrincipalType, RevokeRequest, WatchJobRequest, job,
 };
@@ -178,7 +178,15 @@ pub async fn until(client: &mut Client, job_id: &str, state: job::State) -> Job 
     panic!("job {job_id} was over before it was {state:?}");
 }
 
-/// Whether the principal holds an access, with paths and findings.
+/// Data that are asked of Azure, and of the broker's own record, now.
+pub fn now() -> Consistency {
+    Consistency {
+        fully_consistent: true,
+        ..Consistency::default()
+    }
+}
+
+/// Whether the principal holds an access now, with paths and findings.
 pub async fn check(
     client: &mut Client,
     principal: Uuid,
@@ -189,6 +197,7 @@ pub async fn check(
         principal: Some(user(principal)),
         cluster: cluster.to_owned(),
         access: Some(access),
+        consistency: Some(now()),
         explain: true,
         ..CheckAccessRequest::default()
     };

@@ -2,8 +2,8 @@
 
 use aks_access_broker::grpc::proto::{
     AzureRole, CheckAccessRequest, ExtendGrantRequest, GetClusterRequest, GetGrantRequest,
-    GetJobRequest, GrantRequest, GrantSelector, ListClustersRequest, ListGrantsRequest,
-    ListJobTargetsRequest, ListJobsRequest, RevokeRequest, WatchJobRequest,
+    GetJobRequest, GrantRequest, GrantSelector, ListAccessRequest, ListClustersRequest,
+    ListGrantsRequest, ListJobTargetsRequest, ListJobsRequest, RevokeRequest, WatchJobRequest,
 };
 use futures::future::{BoxFuture, FutureExt, join_all};
 use std::collections::BTreeMap;
@@ -12,7 +12,9 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::World;
-use super::ask::{access, active, extension, lasting, permanent, revocation, revocation_of, user};
+use super::ask::{
+    access, active, extension, lasting, now, permanent, revocation, revocation_of, user,
+};
 use super::broker::Client;
 
 /// What the RPCs answer, by name.
@@ -57,6 +59,7 @@ impl EveryRpc {
                 principal: Some(user(somebody)),
                 cluster,
                 access: Some(reader),
+                consistency: Some(now()),
                 ..CheckAccessRequest::default()
             },
             job_id: kept.job_id,
@@ -65,7 +68,7 @@ impl EveryRpc {
 
     /// Asks every RPC for which something has to be read or kept.
     pub async fn with_the_store(&self, client: &Client) -> Answers {
-        let asked: [(&'static str, BoxFuture<'_, Result<(), Status>>); 14] = [
+        let asked: [(&'static str, BoxFuture<'_, Result<(), Status>>); 15] = [
             ("Grant", self.grant(client, false).boxed()),
             ("Grant?", self.grant(client, true).boxed()),
             ("ExtendGrant", self.extend(client, false).boxed()),
@@ -77,6 +80,7 @@ impl EveryRpc {
                 revoke(client, &self.revoke_selected, false).boxed(),
             ),
             ("CheckAccess", self.check(client).boxed()),
+            ("ListAccess", self.list_access(client).boxed()),
             ("GetJob", self.get_job(client).boxed()),
             ("WatchJob", self.watch_job(client).boxed()),
             ("ListJobs", list_jobs(client).boxed()),
@@ -113,6 +117,15 @@ impl EveryRpc {
             ..self.extend.clone()
         };
         client.clone().extend_grant(request).await.map(drop)
+    }
+
+    async fn list_access(&self, client: &Client) -> Result<(), Status> {
+        let request = ListAccessRequest {
+            cluster: self.check.cluster.clone(),
+            consistency: Some(now()),
+            ..ListAccessRequest::default()
+        };
+        client.clone().list_access(request).await.map(drop)
     }
 
     async fn check(&self, client: &Client) -> Result<(), Status> {

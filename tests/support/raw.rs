@@ -5,11 +5,13 @@ use tonic::Status;
 use super::broker::BrokerProcess;
 
 /// The RPCs of the contract that are served.
-pub const SERVED: [&str; 12] = [
+pub const SERVED: [&str; 14] = [
     "Grant",
     "ExtendGrant",
     "Revoke",
     "CheckAccess",
+    "BatchCheckAccess",
+    "ListAccess",
     "GetJob",
     "WatchJob",
     "ListJobs",

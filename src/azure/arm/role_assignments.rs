@@ -11,10 +11,13 @@ use super::super::Azure;
 use super::super::error::AzureError;
 use super::Call;
 use crate::domain::access::{PrincipalType, RoleAtScope};
+use crate::domain::assignments::resource_id;
 use crate::domain::fleet::FleetId;
 use crate::domain::ids::{
-    AssignmentName, ClusterId, Namespace, PrincipalId, RoleDefinitionId, Scope, SubscriptionId,
+    AssignmentName, ClusterId, InstanceId, Namespace, PrincipalId, RoleDefinitionId, Scope,
+    SubscriptionId,
 };
+use crate::domain::ownership::{Description, place_in_series};
 
 const API_VERSION: &str = "2022-04-01";
 const PROVIDER: &str = "/providers/Microsoft.Authorization/roleAssignments";
@@ -42,11 +45,21 @@ impl RoleAssignment {
     /// Its ARM id, with the scope in lower case.
     #[must_use]
     pub fn resource_id(&self) -> String {
-        format!(
-            "{}{PROVIDER}/{}",
-            self.scope.trim_end_matches('/'),
-            self.name
-        )
+        resource_id(&self.scope, self.name)
+    }
+
+    /// What its description says of us, if this broker made it: a description counts only under a name of our own
+    /// series, because anybody can copy one.
+    #[must_use]
+    pub fn made_by(&self, instance: InstanceId) -> Option<Description> {
+        let description = Description::parse(self.description.as_deref()?)?;
+        let at = RoleAtScope {
+            role: self.role,
+            scope: Scope::parse(&self.scope).ok()?,
+        };
+        let ours = description.instance == instance
+            && place_in_series(instance, &at, self.principal, self.name).is_some();
+        ours.then_some(description)
     }
 
     /// Whether it is an assignment of this role at this scope.

@@ -77,7 +77,39 @@ impl From<WirePermissions> for Permissions {
     }
 }
 
+/// Which role definitions to list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RoleType {
+    /// Azure's own, the same in every subscription.
+    BuiltIn,
+    /// The tenant's own.
+    Custom,
+}
+
 impl Azure {
+    /// The role definitions of a type that can be assigned in a subscription, all pages of them
+    /// [azure-docs role-definitions-list.md].
+    ///
+    /// # Errors
+    /// An [`AzureError`], also where one row cannot be read.
+    pub async fn role_definitions(
+        &self,
+        subscription: SubscriptionId,
+        kind: RoleType,
+        request: Uuid,
+    ) -> Result<Vec<RoleDefinition>, AzureError> {
+        let what = format!("list of role definitions in subscription {subscription}");
+        let path = format!(
+            "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions"
+        );
+        let filter = match kind {
+            RoleType::BuiltIn => "type eq 'BuiltInRole'",
+            RoleType::Custom => "type eq 'CustomRole'",
+        };
+        let url = self.arm.url(&path, API_VERSION, Some(filter));
+        self.arm.list(&what, url, request, Wire::parse).await
+    }
+
     /// The role definition with this GUID, as seen from a subscription.
     ///
     /// # Errors

@@ -3,9 +3,14 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::combine::wanted_by;
 use super::*;
-use crate::domain::ids::RoleDefinitionId;
+use crate::domain::assignments::{Assignments, Listed};
+use crate::domain::cluster::Cluster;
+use crate::domain::ids::{AssignmentName, ClusterId, RoleDefinitionId};
+use crate::domain::kubernetes_request::Features;
 use crate::domain::role::Permissions;
+use crate::domain::snapshot::{OwnChanges, Parts};
 
 const CLUSTER: &str = "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/rg/providers/\
                        microsoft.containerservice/managedclusters/prod";
@@ -46,15 +51,60 @@ fn role(actions: &[&str], data_actions: &[&str], not_data_actions: &[&str]) -> R
     }
 }
 
-fn held(scope: &str, role: RoleDefinition) -> Held {
-    Held {
-        resource_id: format!("{scope}/{}", role.name),
+/// What somebody holds, with what its role gives.
+#[derive(Clone)]
+struct Has {
+    scope: String,
+    role: RoleDefinition,
+    condition: Option<&'static str>,
+    ours: Option<Expiry>,
+}
+
+/// Of this nobody can say whether it holds.
+const UNKNOWN: Option<&str> = Some("@Resource[Microsoft.Storage/x:name] StringEquals 'x'");
+
+fn held(scope: &str, role: RoleDefinition) -> Has {
+    Has {
         scope: scope.to_ascii_lowercase(),
-        holder: ME,
-        role: Arc::new(role),
-        conditional: false,
-        managed: None,
+        role,
+        condition: None,
+        ours: None,
     }
+}
+
+/// A snapshot in which each assignment has a role of its own: what its role gives is what counts, not its name.
+fn snapshot(cluster: &Cluster, held: &[Has]) -> Snapshot {
+    let id = |at: usize| Uuid::from_u128(1_000 + at as u128);
+    let rows = held.iter().enumerate().map(|(at, has)| Listed {
+        name: AssignmentName::new(id(at)),
+        scope: has.scope.clone(),
+        role: RoleDefinitionId::new(id(at)),
+        holder: ME,
+        holder_kind: Some(PrincipalType::User),
+        condition: has.condition.map(ToOwned::to_owned),
+        ours: has.ours,
+    });
+    let roles = held.iter().enumerate().map(|(at, has)| {
+        let id = RoleDefinitionId::new(id(at));
+        let role = RoleDefinition {
+            id,
+            ..has.role.clone()
+        };
+        (id, Some(Arc::new(role)))
+    });
+    Snapshot::new(&Parts {
+        cluster: Arc::new(cluster.clone()),
+        assignments: Arc::new(Assignments::new(rows)),
+        denies: Arc::from([]),
+        fleet: None,
+        fleet_not_read: false,
+        own: OwnChanges::default(),
+        roles: roles.collect(),
+        features: Features {
+            custom_resources: true,
+            subresources: true,
+        },
+    })
 }
 
 fn user_role() -> RoleDefinition {
@@ -71,18 +121,25 @@ fn user_role() -> RoleDefinition {
     }
 }
 
-fn ask(cluster: &Cluster, role: &RoleDefinition, namespaces: &[&str], held: &[Held]) -> Answer {
+fn ask(cluster: &Cluster, role: &RoleDefinition, namespaces: &[&str], held: &[Has]) -> Answer {
     let namespaces = namespaces
         .iter()
         .map(|name| Namespace::parse(name).unwrap())
         .collect();
+    let snapshot = snapshot(cluster, held);
     let question = Question {
-        principal: ME,
-        cluster,
-        namespaces: &namespaces,
-        role,
+        principal: &Principal::unnamed(ME, PrincipalType::User),
+        groups: &[],
+        asks: Asks::Access {
+            role: &Arc::new(role.clone()),
+            namespaces: &namespaces,
+        },
     };
-    evaluate(&question, held)
+    let answer = snapshot.explain(&question);
+    let verdict = snapshot.decide(&question);
+    assert_eq!(verdict.decision(), answer.decision, "why and what differ");
+    assert_eq!(verdict.expire_time, answer.expire_time);
+    answer
 }
 
 fn reasons(layer: &Layer) -> Vec<&'static str> {
@@ -185,7 +242,7 @@ fn permissions_count_and_names_do_not() {
         &[],
     );
     let decision = |wanted: &RoleDefinition, roles: &[&RoleDefinition]| {
-        let held: Vec<Held> = roles
+        let held: Vec<Has> = roles
             .iter()
             .map(|role| held(CLUSTER, (*role).clone()))
             .collect();
@@ -212,8 +269,8 @@ fn permissions_count_and_names_do_not() {
 #[test]
 fn a_condition_makes_the_answer_conditional_unless_another_path_suffices() {
     let admin = role(&[CLUSTER_ACCESS], &[ALL], &[]);
-    let conditional = Held {
-        conditional: true,
+    let conditional = Has {
+        condition: UNKNOWN,
         ..held(CLUSTER, admin.clone())
     };
     let answer = ask(&cluster(), &admin, &[], std::slice::from_ref(&conditional));
@@ -264,25 +321,22 @@ fn i9_a_cluster_that_does_not_ask_azure_rbac_or_entra_permits_nothing() {
 #[test]
 fn an_answer_ends_when_the_last_path_of_its_own_does() {
     let admin = role(&[CLUSTER_ACCESS], &[ALL], &[]);
-    let until = |seconds: i64| Held {
-        managed: Some(Managed {
-            grants: Vec::new(),
-            expiry: Expiry::At(Timestamp::from_second(seconds).unwrap()),
-        }),
+    let until = |seconds: i64| Has {
+        ours: Some(Expiry::At(Timestamp::from_second(seconds).unwrap())),
         ..held(CLUSTER, admin.clone())
     };
-    let end = |held: &[Held]| {
+    let end = |held: &[Has]| {
         let end = ask(&cluster(), &admin, &[], held).expire_time;
         end.map(Timestamp::as_second)
     };
     assert_eq!(end(&[until(100), until(200)]), Some(200));
     assert_eq!(end(&[until(100), held(CLUSTER, admin.clone())]), None);
-    let user_until_50 = Held {
-        role: Arc::new(user_role()),
+    let user_until_50 = Has {
+        role: user_role(),
         ..until(50)
     };
-    let permission_until_80 = Held {
-        role: Arc::new(role(&[], &[ALL], &[])),
+    let permission_until_80 = Has {
+        role: role(&[], &[ALL], &[]),
         ..until(80)
     };
     assert_eq!(end(&[user_until_50, permission_until_80]), Some(50));
@@ -380,10 +434,10 @@ fn oracle(wanted: &RoleDefinition, world: &[(RoleDefinition, bool, &'static str)
 }
 
 fn answer(wanted: &RoleDefinition, world: &[(RoleDefinition, bool, &'static str)]) -> Decision {
-    let held: Vec<Held> = world
+    let held: Vec<Has> = world
         .iter()
-        .map(|(role, conditional, scope)| Held {
-            conditional: *conditional,
+        .map(|(role, conditional, scope)| Has {
+            condition: UNKNOWN.filter(|_| *conditional),
             ..held(scope, role.clone())
         })
         .collect();

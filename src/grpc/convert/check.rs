@@ -1,41 +1,101 @@
-//! Answers of `CheckAccess`.
+//! Answers about access.
 
 use crate::broker::check::{Asked, Checked};
+use crate::broker::{AccessEntry, AccessPage, BrokerError};
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::evaluate::{Decision, Layer, Path};
+use crate::domain::ids::ClusterId;
+use crate::domain::reason::Reason;
 use crate::grpc::proto;
+use crate::grpc::status::Violation;
 
 use super::cluster::finding;
-use super::{principal, timestamp};
+use super::{principal, principal_type, timestamp};
 
-/// An answer; with `explained`, the question that it explains itself by.
-pub(in crate::grpc) fn answer(
-    checked: &Checked,
-    explained: Option<&Asked>,
-) -> proto::CheckAccessResponse {
-    let answer = &checked.answer;
-    let layer = |layer: &Layer| match explained {
-        Some(question) => explained_layer(layer, question),
-        None => proto::Layer {
-            decision: decision(layer.decision).into(),
-            ..proto::Layer::default()
-        },
+/// An answer; with its reasons, where they were asked for.
+pub(in crate::grpc) fn answer(asked: &Asked, checked: &Checked) -> proto::CheckAccessResponse {
+    let alone = |layer: Decision| proto::Layer {
+        decision: decision(layer).into(),
+        ..proto::Layer::default()
     };
+    let explained = |layer: &Layer| explained_layer(layer, &asked.cluster);
+    let why = checked.why.as_ref();
+    let cluster_access = why.map_or_else(
+        || alone(checked.cluster_access),
+        |why| explained(&why.cluster_access),
+    );
+    let permission = why.map_or_else(
+        || alone(checked.permission),
+        |why| explained(&why.permission),
+    );
     proto::CheckAccessResponse {
-        principal: explained.map(|question| principal(&question.principal)),
-        decision: decision(answer.decision).into(),
-        cluster_access: Some(layer(&answer.cluster_access)),
-        permission: Some(layer(&answer.permission)),
+        principal: why.map(|_| principal(&asked.principal)),
+        decision: decision(checked.decision()).into(),
+        cluster_access: Some(cluster_access),
+        permission: Some(permission),
         as_of: Some(timestamp(checked.as_of)),
-        expire_time: answer.expire_time.map(timestamp),
-        ..proto::CheckAccessResponse::default()
+        consistency_token: checked.token.to_string(),
+        expire_time: checked.expire_time.map(timestamp),
     }
 }
 
-fn explained_layer(layer: &Layer, question: &Asked) -> proto::Layer {
+/// One of a batch's checks that cannot be carried out.
+pub(in crate::grpc) fn failed_check(error: &BrokerError) -> proto::Failure {
+    let reason = error.reason();
+    proto::Failure {
+        reason: reason.as_str().to_owned(),
+        message: error.to_string(),
+        retryable: error.retry_after().is_some(),
+        code: reason.code(),
+        metadata: error.metadata().into_iter().collect(),
+        ..proto::Failure::default()
+    }
+}
+
+/// One of a batch's checks that is no question: `metadata` has what is wrong, by field.
+pub(in crate::grpc) fn invalid_check(violations: &[Violation]) -> proto::Failure {
+    let fields: Vec<&str> = violations.iter().map(|it| it.field.as_str()).collect();
+    let told = violations
+        .iter()
+        .map(|it| (it.field.clone(), it.description.clone()));
+    proto::Failure {
+        reason: Reason::InvalidRequest.as_str().to_owned(),
+        message: format!("fields are wrong: {}", fields.join(", ")),
+        retryable: false,
+        code: Reason::InvalidRequest.code(),
+        metadata: told.collect(),
+        ..proto::Failure::default()
+    }
+}
+
+/// A page of access.
+pub(in crate::grpc) fn access_page(page: &AccessPage) -> proto::ListAccessResponse {
+    proto::ListAccessResponse {
+        entries: page.entries.iter().map(entry).collect(),
+        next_page_token: page.next.clone(),
+        as_of: Some(timestamp(page.as_of)),
+        unreachable: page.unreachable.clone(),
+    }
+}
+
+fn entry(entry: &AccessEntry) -> proto::list_access_response::Entry {
+    proto::list_access_response::Entry {
+        principal: Some(proto::Principal {
+            object_id: entry.holder.to_string(),
+            r#type: entry
+                .holder_kind
+                .map_or(proto::PrincipalType::Unspecified, principal_type)
+                .into(),
+            ..proto::Principal::default()
+        }),
+        path: Some(path(&entry.path, &entry.cluster)),
+    }
+}
+
+fn explained_layer(layer: &Layer, cluster: &ClusterId) -> proto::Layer {
     proto::Layer {
         decision: decision(layer.decision).into(),
-        paths: layer.paths.iter().map(|p| path(p, question)).collect(),
+        paths: layer.paths.iter().map(|it| path(it, cluster)).collect(),
         findings: layer.findings.iter().map(finding).collect(),
     }
 }
@@ -48,16 +108,16 @@ const fn decision(decision: Decision) -> proto::Decision {
     }
 }
 
-fn path(path: &Path, question: &Asked) -> proto::AccessPath {
-    let via = path
-        .via
-        .map(|group| principal(&Principal::unnamed(group, PrincipalType::Group)));
+fn path(path: &Path, cluster: &ClusterId) -> proto::AccessPath {
+    let via = path.via.iter();
     proto::AccessPath {
         resource_id: path.resource_id.clone(),
         role: path.role.clone(),
         scope: path.scope.clone(),
         inherited: path.inherited,
-        via: via.into_iter().collect(),
+        via: via
+            .map(|group| principal(&Principal::unnamed(*group, PrincipalType::Group)))
+            .collect(),
         managed: path.managed,
         // Several grants may call for one assignment; the field takes the one that ends last.
         grant_id: path
@@ -65,7 +125,7 @@ fn path(path: &Path, question: &Asked) -> proto::AccessPath {
             .first()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        cluster: question.cluster.to_string(),
+        cluster: cluster.to_string(),
         expire_time: path.expire_time.map(timestamp),
     }
 }

@@ -4,6 +4,7 @@
 //! is not there yet is refused, never ignored: a caller who sets it relies on it.
 
 mod access;
+mod check;
 mod end;
 mod lists;
 mod naming;
@@ -16,15 +17,14 @@ use std::fmt::Display;
 use jiff::Timestamp;
 
 use crate::broker::MOST_REVOKED;
-use crate::broker::request::{
-    CheckRequest, ExtendRequest, GrantRequest, RequestedGrants, RevokeRequest,
-};
+use crate::broker::request::{ExtendRequest, GrantRequest, RequestedGrants, RevokeRequest};
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
 use crate::domain::naming::{ExternalKey, OnBehalfOf};
 
 use super::proto;
 use super::status::Violation;
 
+pub(super) use check::{batch, check, check_of_batch, list_access};
 pub(super) use lists::{grants, job_targets, jobs};
 pub(super) use page::clusters;
 
@@ -258,44 +258,6 @@ fn max_grants(asked: i32, selects: bool, wrong: &mut Violations) -> Option<usize
             None
         }
     }
-}
-
-/// A `CheckAccessRequest` that asks about an access.
-///
-/// # Errors
-/// Every field that is wrong.
-pub(super) fn check(request: &proto::CheckAccessRequest) -> Result<CheckRequest, Vec<Violation>> {
-    let mut wrong = Violations::default();
-    let principal = principal::required("principal", request.principal.as_ref(), &mut wrong);
-    let cluster = cluster(&request.cluster, &mut wrong);
-    wrong.not_there_yet(&[("request", request.request.is_some())]);
-    let access = if request.request.is_some() && request.access.is_none() {
-        None
-    } else {
-        access::required(request.access.as_ref(), &mut wrong)
-    };
-    consistency(request.consistency.as_ref(), &mut wrong);
-    let whole = || {
-        Some(CheckRequest {
-            principal: principal?,
-            cluster: cluster?,
-            access: access?,
-        })
-    };
-    let whole = whole();
-    wrong.finish(whole)
-}
-
-/// Azure is read now whatever is asked, so `fully_consistent` is what there is.
-fn consistency(consistency: Option<&proto::Consistency>, wrong: &mut Violations) {
-    let Some(asked) = consistency else { return };
-    wrong.not_there_yet(&[
-        ("consistency.max_staleness", asked.max_staleness.is_some()),
-        (
-            "consistency.at_least_as_fresh",
-            !asked.at_least_as_fresh.is_empty(),
-        ),
-    ]);
 }
 
 /// The id in a `GetJobRequest` or a `WatchJobRequest`.

@@ -5,6 +5,7 @@ use super::*;
 use crate::broker::request::{RequestedEnd, RequestedRole};
 use crate::domain::role::BuiltInRole;
 
+mod checks;
 mod naming;
 mod which;
 mod who_and_what;
@@ -230,55 +231,6 @@ fn an_expire_time_is_in_the_coming_366_days() {
         grant(&permanent, now()).unwrap().end,
         RequestedEnd::Permanent
     );
-}
-
-#[test]
-fn a_check_asks_about_an_access_now() {
-    let cases: &[Case<proto::CheckAccessRequest>] = &[
-        ("whole", |_| {}, &[]),
-        ("no access", |r| r.access = None, &["access"]),
-        (
-            "a request instead",
-            |r| {
-                r.access = None;
-                r.request = Some(proto::KubernetesRequest::default());
-            },
-            &["request"],
-        ),
-        ("no principal", |r| r.principal = None, &["principal"]),
-        ("no cluster", |r| r.cluster.clear(), &["cluster"]),
-        (
-            "fully consistent",
-            |r| {
-                r.consistency = Some(proto::Consistency {
-                    fully_consistent: true,
-                    ..proto::Consistency::default()
-                });
-            },
-            &[],
-        ),
-        (
-            "otherwise consistent",
-            |r| {
-                r.consistency = Some(proto::Consistency {
-                    max_staleness: Some(seconds(5)),
-                    at_least_as_fresh: "token".to_owned(),
-                    ..proto::Consistency::default()
-                });
-            },
-            &["consistency.max_staleness", "consistency.at_least_as_fresh"],
-        ),
-    ];
-    for (name, change, expected) in cases {
-        let mut request = proto::CheckAccessRequest {
-            principal: Some(principal()),
-            cluster: CLUSTER.to_owned(),
-            access: Some(access()),
-            ..proto::CheckAccessRequest::default()
-        };
-        change(&mut request);
-        assert_eq!(fields(check(&request)), *expected, "{name}");
-    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ if replaced then
   end
   -- The old one's backoff went with it, too.
   redis.call('HSET', key, 'token', '', 'attempts', 0, 'not_before', 0, 'uid', a.uid, 'u:' .. uid, '')
+  effects_changed(a.target)
 end
 
 local expire = asked_end()

@@ -51,4 +51,5 @@ for _, row in ipairs(a.rows) do
   redis.call('HSETNX', key, 'e:' .. row.name, row.body)
   redis.call('HSET', key, 'i:' .. row.name, row.call .. ':' .. a.token)
 end
+if #a.rows > 0 then effects_changed(a.target) end
 return { 'begun' }

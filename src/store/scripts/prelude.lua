@@ -55,6 +55,14 @@ local function job_changed(job)
   return redis.call('XADD', P .. 'events', 'MAXLEN', '~', 100000, '*', 'job', job)
 end
 
+-- What is known of a target's effects has changed: replicas lay that over what Azure lists until its reads have caught
+-- up, and one that was not listening finds it in `recent`. Before the job that waits for it is over: whoever has heard
+-- of that has heard of this.
+local function effects_changed(target)
+  redis.call('XADD', P .. 'events', 'MAXLEN', '~', 100000, '*', 'target', target)
+  redis.call('ZADD', P .. 'recent', now, target)
+end
+
 -- The same from a template, about one grant; and about this job, where there is one, instead of the template's.
 local function audit_about(template, grant, target, job)
   local event = cjson.decode(template)

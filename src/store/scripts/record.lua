@@ -52,6 +52,7 @@ if redis.call('HGET', key, 'token') ~= a.token then
     end
   end
   if not touched then return { 'lost' } end
+  effects_changed(a.target)
   redis.call('HSETNX', key, 'v', 1)
   redis.call('HSETNX', key, 'generation', 0)
   redis.call('HSET', key, 'reported', a.token)
@@ -81,6 +82,10 @@ for _, row in ipairs(a.rows) do
   end
   local landed = math.max(row.put_until, row.landed and now or 0)
   if landed > 0 then raise(key, 'p:' .. row.name, landed) end
+end
+if #a.rows > 0 then
+  effects_changed(a.target)
+  redis.call('ZREMRANGEBYSCORE', P .. 'recent', '-inf', now - 2 * a.lag - 60000)
 end
 
 local moved = number(redis.call('HGET', key, 'generation')) ~= a.generation

@@ -1,0 +1,238 @@
+//! `ListAccess`: who has what on a cluster, and what somebody has everywhere; the broker's own grants and everyone
+//! else's alike.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::check::CheckError;
+use super::page::{InvalidPageToken, key_in, token_behind};
+use super::request::{AccessOf, AccessQuery, RequestedPrincipal};
+use super::{Broker, BrokerError};
+use crate::domain::access::{Principal, PrincipalType};
+use crate::domain::evaluate::Held;
+use crate::domain::ids::{ClusterId, PrincipalId};
+use crate::domain::kubernetes_request::KubernetesRequest;
+use crate::domain::reason::Reason;
+use crate::view::Need;
+
+/// One assignment on one cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessEntry {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Who holds the assignment: groups are not taken apart.
+    pub holder: PrincipalId,
+    /// What kind of principal that is; `None` for kinds that the broker does not deal in.
+    pub holder_kind: Option<PrincipalType>,
+    /// The assignment; and, where somebody's access is listed, the groups that lead there.
+    pub path: crate::domain::evaluate::Path,
+}
+
+/// A page of access.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessPage {
+    /// By cluster, then by assignment.
+    pub entries: Vec<AccessEntry>,
+    /// Where the next page begins; empty: there is none.
+    pub next: String,
+    /// What it is true of.
+    pub as_of: Timestamp,
+    /// The subscriptions and clusters that could not be read, of those that this page is about: what is assigned there
+    /// is missing.
+    pub unreachable: Vec<String>,
+}
+
+/// A page in the making.
+struct Filling {
+    size: usize,
+    after: Option<(String, String)>,
+    entries: Vec<AccessEntry>,
+    is_full: bool,
+    oldest: Instant,
+    unreachable: Vec<String>,
+}
+
+impl Filling {
+    /// Takes what there is on a cluster, as far as there is room.
+    fn take(&mut self, cluster: &ClusterId, held: Vec<Held>) {
+        for held in held {
+            let key = (cluster.as_str(), held.path.resource_id.as_str());
+            let is_before = |after: &(String, String)| key <= (after.0.as_str(), after.1.as_str());
+            if self.after.as_ref().is_some_and(is_before) {
+                continue;
+            }
+            if self.entries.len() == self.size {
+                self.is_full = true;
+                return;
+            }
+            self.entries.push(AccessEntry {
+                cluster: cluster.clone(),
+                holder: held.holder,
+                holder_kind: held.holder_kind,
+                path: held.path,
+            });
+        }
+    }
+
+    fn rests_on(&mut self, read: Instant) {
+        self.oldest = self.oldest.min(read);
+    }
+}
+
+impl Broker {
+    /// A page of access.
+    ///
+    /// # Errors
+    /// [`BrokerError::PageToken`] for a token of another query; of one cluster, what cannot be read. Of many clusters,
+    /// those that cannot be read are named.
+    pub async fn list_access(&self, query: &AccessQuery) -> Result<AccessPage, BrokerError> {
+        let filter = format!("access {:?}", query.of);
+        let after = match query.token.as_str() {
+            "" => None,
+            token => {
+                let key = key_in(token, &filter)?;
+                let (cluster, assignment) = key.split_once('|').ok_or(InvalidPageToken)?;
+                Some((cluster.to_owned(), assignment.to_owned()))
+            }
+        };
+        let need = self.check.need(query.freshness).await?;
+        let mut page = Filling {
+            size: query.size.rows(),
+            after,
+            entries: Vec::new(),
+            is_full: false,
+            oldest: need.now,
+            unreachable: Vec::new(),
+        };
+        match &query.of {
+            AccessOf::Cluster {
+                cluster,
+                principal,
+                request,
+            } => {
+                let somebody = principal.as_ref();
+                self.of_one_cluster(&mut page, cluster, somebody, request.as_ref(), need)
+                    .await?;
+            }
+            AccessOf::Principal(principal) => {
+                self.of_all_clusters(&mut page, principal, need).await?;
+            }
+        }
+        let next = match page.entries.last() {
+            Some(last) if page.is_full => token_behind(
+                &format!("{}|{}", last.cluster, last.path.resource_id),
+                &filter,
+            ),
+            _ => String::new(),
+        };
+        let of_page = page.entries.iter_mut();
+        let paths = of_page.map(|entry| (entry.holder, &entry.cluster, &mut entry.path));
+        self.name_grants(paths.collect()).await?;
+        Ok(AccessPage {
+            entries: page.entries,
+            next,
+            as_of: self.check.as_of(page.oldest)?,
+            unreachable: page.unreachable,
+        })
+    }
+
+    async fn of_one_cluster(
+        &self,
+        page: &mut Filling,
+        cluster: &ClusterId,
+        principal: Option<&RequestedPrincipal>,
+        request: Option<&KubernetesRequest>,
+        need: Need,
+    ) -> Result<(), BrokerError> {
+        let view = self.check.of_cluster(cluster, need).await?;
+        page.rests_on(view.begun);
+        let snapshot = &view.value.snapshot;
+        let somebody = match principal {
+            Some(principal) => Some(self.whose(principal, page, need).await?),
+            None => None,
+        };
+        let held = match &somebody {
+            Some((principal, groups)) => snapshot.held_through(principal.id, groups),
+            None => snapshot.all_held(),
+        };
+        let held = match request {
+            Some(request) => snapshot.who_may(request, held),
+            None => held,
+        };
+        page.take(cluster, held);
+        if let Some((principal, _)) = &somebody {
+            self.name_groups_of(page, principal, need).await?;
+        }
+        if snapshot.lacks_fleet() {
+            let without = self.check.view().without_fleets(need).await;
+            let without = without.iter().map(ToString::to_string);
+            page.unreachable.extend(without);
+        }
+        Ok(())
+    }
+
+    /// Clusters are looked at in the order of their ids, as many as it takes to fill the page.
+    async fn of_all_clusters(
+        &self,
+        page: &mut Filling,
+        principal: &RequestedPrincipal,
+        need: Need,
+    ) -> Result<(), BrokerError> {
+        let (principal, groups) = self.whose(principal, page, need).await?;
+        let (clusters, unreachable) = self.clusters.all().await;
+        page.unreachable
+            .extend(unreachable.iter().map(ToString::to_string));
+        let after = page.after.as_ref().map(|(cluster, _)| cluster.clone());
+        let is_left = |id: &ClusterId| after.as_deref().is_none_or(|after| id.as_str() >= after);
+        for cluster in clusters.iter().filter(|cluster| is_left(&cluster.id)) {
+            match self.check.of_cluster(&cluster.id, need).await {
+                Ok(view) => {
+                    page.rests_on(view.begun);
+                    let held = view.value.snapshot.held_through(principal.id, &groups);
+                    page.take(&cluster.id, held);
+                }
+                // It went away since it was listed.
+                Err(CheckError::Cluster(error)) if error.reason() == Reason::ClusterNotFound => {}
+                Err(error) => {
+                    let id = cluster.id.as_str();
+                    tracing::warn!(cluster = id, %error, "what is assigned on a cluster cannot be read");
+                    page.unreachable.push(id.to_owned());
+                }
+            }
+            if page.is_full {
+                break;
+            }
+        }
+        self.name_groups_of(page, &principal, need).await
+    }
+
+    /// Who is meant, and the groups.
+    async fn whose(
+        &self,
+        asked: &RequestedPrincipal,
+        page: &mut Filling,
+        need: Need,
+    ) -> Result<(Principal, Vec<PrincipalId>), BrokerError> {
+        let principal = self.principals.get(asked).await?;
+        let groups = self.check.groups_of(&principal, need).await?;
+        page.rests_on(groups.begun);
+        Ok((principal, groups.value.ids.to_vec()))
+    }
+
+    async fn name_groups_of(
+        &self,
+        page: &mut Filling,
+        principal: &Principal,
+        need: Need,
+    ) -> Result<(), BrokerError> {
+        let mut paths = Vec::new();
+        for entry in &mut page.entries {
+            if entry.holder != principal.id {
+                entry.path.via = vec![entry.holder];
+                paths.push(&mut entry.path);
+            }
+        }
+        self.name_groups(principal, &mut paths, need).await
+    }
+}

@@ -1,0 +1,156 @@
+//! Whether some blocks of permissions together give everything that is asked for.
+//!
+//! What is asked for may be patterns: then blocks and patterns are compared so that the answer may be too careful, and
+//! is never too generous (I9).
+
+use crate::domain::pattern::{overlap, subsumes};
+use crate::domain::role::{Permissions, RoleDefinition};
+
+/// How many roles may be laid over each other to make up one permission. Beyond that, roles that are
+/// made to contradict each other could keep the evaluation busy; the answer is then too careful.
+const DEEPEST_COMBINATION: usize = 4;
+
+/// Which half of a role definition counts: data actions have nothing to do with control-plane actions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Plane {
+    Control,
+    Data,
+}
+
+/// One block of what is asked for: what matches one of the patterns and nothing that is left out.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) patterns: Vec<String>,
+    pub(super) left_out: Vec<String>,
+}
+
+/// One block of a role that is held.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    gives: &'a [String],
+    but_not: &'a [String],
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn of(permissions: &'a Permissions, plane: Plane) -> Self {
+        match plane {
+            Plane::Control => Self {
+                gives: &permissions.actions,
+                but_not: &permissions.not_actions,
+            },
+            Plane::Data => Self {
+                gives: &permissions.data_actions,
+                but_not: &permissions.not_data_actions,
+            },
+        }
+    }
+}
+
+/// The blocks of a role. Those that hang on a condition of their own count only if `conditional`.
+pub(super) fn blocks(
+    role: &RoleDefinition,
+    plane: Plane,
+    conditional: bool,
+) -> impl Iterator<Item = Block<'_>> {
+    role.permissions
+        .iter()
+        .filter(move |block| conditional || !block.conditional)
+        .map(move |block| Block::of(block, plane))
+}
+
+/// The data actions that a role gives; empty if it gives none. A condition in its definition is left
+/// aside: without it, more is asked for.
+pub(super) fn wanted_by(role: &RoleDefinition) -> Vec<Wanted> {
+    role.permissions
+        .iter()
+        .map(|block| Wanted {
+            patterns: block
+                .data_actions
+                .iter()
+                .filter(|pattern| !is_left_out(pattern, &block.not_data_actions))
+                .cloned()
+                .collect(),
+            left_out: block.not_data_actions.clone(),
+        })
+        .filter(|wanted| !wanted.patterns.is_empty())
+        .collect()
+}
+
+fn is_left_out(pattern: &str, left_out: &[String]) -> bool {
+    left_out.iter().any(|out| subsumes(out, pattern))
+}
+
+/// Whether the blocks together give all of it.
+pub(super) fn all_held(wanted: &[Wanted], blocks: &[Block<'_>]) -> bool {
+    let mut spent = vec![false; blocks.len()];
+    wanted.iter().all(|wanted| {
+        wanted
+            .patterns
+            .iter()
+            .all(|pattern| covered(pattern, &wanted.left_out, blocks, &mut spent, 0))
+    })
+}
+
+/// Whether the blocks together give all that `pattern` matches, less what is left out.
+///
+/// One block must give the whole pattern; what that block takes out again must be left out anyway, or
+/// come from the other blocks.
+fn covered(
+    pattern: &str,
+    left_out: &[String],
+    blocks: &[Block<'_>],
+    spent: &mut [bool],
+    depth: usize,
+) -> bool {
+    if is_left_out(pattern, left_out) {
+        return true;
+    }
+    if depth == DEEPEST_COMBINATION {
+        return false;
+    }
+    for (index, block) in blocks.iter().enumerate() {
+        if spent[index] || !block.gives.iter().any(|gives| subsumes(gives, pattern)) {
+            continue;
+        }
+        spent[index] = true;
+        let whole = block
+            .but_not
+            .iter()
+            .filter(|but_not| overlap(but_not, pattern))
+            .all(|but_not| covered(but_not, left_out, blocks, spent, depth + 1));
+        spent[index] = false;
+        if whole {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the blocks may give some of it.
+pub(super) fn gives_part<'a>(
+    wanted: &[Wanted],
+    mut blocks: impl Iterator<Item = Block<'a>>,
+) -> bool {
+    blocks.any(|block| {
+        let gives = |pattern: &String| block.gives.iter().any(|gives| overlap(gives, pattern));
+        wanted.iter().flat_map(|wanted| &wanted.patterns).any(gives)
+    })
+}
+
+/// Whether a block that denies may take some of it away.
+pub(super) fn takes_part(wanted: &[Wanted], block: Block<'_>) -> bool {
+    let takes = |wanted: &Wanted, pattern: &str| {
+        let spared = |denied: &str| {
+            is_left_out(denied, &wanted.left_out)
+                || is_left_out(denied, block.but_not)
+                || is_left_out(pattern, block.but_not)
+        };
+        block
+            .gives
+            .iter()
+            .any(|denied| overlap(denied, pattern) && !spared(denied))
+    };
+    wanted
+        .iter()
+        .any(|wanted| wanted.patterns.iter().any(|pattern| takes(wanted, pattern)))
+}

@@ -1,0 +1,397 @@
+//! Everything that decides who may do what on one cluster, as it was known at one moment.
+//!
+//! Made anew when any of it changes, and never changed: whoever asks a question asks one consistent state. Who holds
+//! what is found by holder, so that a question costs what its principal holds, not what is assigned.
+
+mod reach;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::assignments::{Assignment, Assignments, Listed};
+use super::cluster::Cluster;
+use super::deny::{DenyAssignment, Effect};
+use super::evaluate::Judgements;
+use super::fleet::FleetId;
+use super::ids::{AssignmentName, PrincipalId, RoleDefinitionId};
+use super::kubernetes_request::Features;
+use super::pattern::overlap;
+use super::role::RoleDefinition;
+use reach::Around;
+pub(in crate::domain) use reach::{NO_NAMESPACE, Reach};
+pub use reach::{Place, holds_at};
+
+/// The role definitions that are known; `None`: it was asked for and could not be had.
+pub type Definitions = HashMap<RoleDefinitionId, Option<Arc<RoleDefinition>>>;
+
+/// What a snapshot is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// What is assigned in its subscription and above.
+    pub assignments: Arc<Assignments>,
+    /// What is denied in its subscription and above.
+    pub denies: Arc<[DenyAssignment]>,
+    /// The fleet that it is a member of.
+    pub fleet: Option<FleetParts>,
+    /// Whether it could not be found out if it is in a fleet: what a fleet gives is missing then.
+    pub fleet_not_read: bool,
+    /// What we did so lately that the lists may not show it.
+    pub own: OwnChanges,
+    /// The roles of all of these that matter to it, as far as they could be read.
+    pub roles: Definitions,
+    /// Which of the webhook's newer features the cluster has.
+    pub features: Features,
+}
+
+/// The fleet's part of a snapshot.
+#[derive(Clone, Debug)]
+pub struct FleetParts {
+    /// Which.
+    pub id: FleetId,
+    /// What is assigned in its subscription and above.
+    pub assignments: Arc<Assignments>,
+    /// What is denied in its subscription and above.
+    pub denies: Arc<[DenyAssignment]>,
+}
+
+/// What we did ourselves, laid over what Azure lists.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OwnChanges {
+    /// What we assigned.
+    pub present: Vec<Listed>,
+    /// What we removed.
+    pub absent: HashSet<AssignmentName>,
+}
+
+/// One assignment that counts somewhere on the cluster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) reach: Reach,
+    /// Its role, of the snapshot's.
+    pub(super) role: u32,
+    source: u32,
+    row: u32,
+}
+
+/// A deny assignment that may bind somewhere on the cluster.
+#[derive(Debug)]
+pub(super) struct Deny {
+    pub(super) reach: Reach,
+    pub(super) assignment: DenyAssignment,
+}
+
+/// A role that somebody holds.
+#[derive(Debug)]
+pub(super) struct Role {
+    pub(super) id: RoleDefinitionId,
+    /// `None`: it could not be read, and nobody knows what it gives.
+    pub(super) definition: Option<Arc<RoleDefinition>>,
+}
+
+/// Everything that decides who may do what on one cluster.
+#[derive(Debug)]
+pub struct Snapshot {
+    cluster: Arc<Cluster>,
+    fleet: Option<FleetId>,
+    fleet_not_read: bool,
+    features: Features,
+    sources: Vec<Arc<Assignments>>,
+    namespaces: HashMap<Box<str>, u32>,
+    roles: Vec<Role>,
+    entries: Box<[Entry]>,
+    by_holder: HashMap<PrincipalId, (u32, u32), RandomState>,
+    denies: Vec<Deny>,
+    judgements: Judgements,
+}
+
+/// The roles of those of `assignments` that count on a cluster or its fleet: whose definitions a snapshot asks for.
+#[must_use]
+pub fn roles_that_count(
+    cluster: &Cluster,
+    fleet: Option<&FleetId>,
+    assignments: &Assignments,
+) -> HashSet<RoleDefinitionId> {
+    let around = Around {
+        cluster: Some(&cluster.id),
+        fleet,
+    };
+    let counts: Vec<bool> = assignments
+        .scopes()
+        .iter()
+        .map(|scope| !around.reach(scope, |_| 0).is_nowhere())
+        .collect();
+    let rows = assignments.rows().iter();
+    rows.filter(|row| counts.get(row.scope_index()) == Some(&true))
+        .map(|row| row.role)
+        .collect()
+}
+
+impl Snapshot {
+    /// Puts one together.
+    #[must_use]
+    pub fn new(parts: &Parts) -> Self {
+        let mut builder = Builder::new(parts);
+        let of_cluster = Around {
+            cluster: Some(&parts.cluster.id),
+            fleet: None,
+        };
+        match &parts.fleet {
+            Some(fleet) if Arc::ptr_eq(&fleet.assignments, &parts.assignments) => {
+                let around = Around {
+                    fleet: Some(&fleet.id),
+                    ..of_cluster
+                };
+                builder.take(&around, &parts.assignments, &parts.denies);
+            }
+            Some(fleet) => {
+                builder.take(&of_cluster, &parts.assignments, &parts.denies);
+                let around = Around {
+                    cluster: None,
+                    fleet: Some(&fleet.id),
+                };
+                builder.take(&around, &fleet.assignments, &fleet.denies);
+            }
+            None => builder.take(&of_cluster, &parts.assignments, &parts.denies),
+        }
+        builder.take_own(&of_cluster);
+        builder.finish()
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub const fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// How many assignments count on the cluster.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody has anything there.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether somebody's groups might take away what is held without them: by a deny assignment that names anybody.
+    #[must_use]
+    pub fn may_deny_by_group(&self) -> bool {
+        let mut denies = self.denies.iter();
+        denies.any(|deny| !deny.assignment.principals.ids.is_empty())
+    }
+
+    pub(super) const fn fleet(&self) -> Option<&FleetId> {
+        self.fleet.as_ref()
+    }
+
+    /// Whether it could not be found out if the cluster is in a fleet.
+    #[must_use]
+    pub const fn lacks_fleet(&self) -> bool {
+        self.fleet_not_read
+    }
+
+    pub(super) const fn features(&self) -> Features {
+        self.features
+    }
+
+    pub(super) const fn judgements(&self) -> &Judgements {
+        &self.judgements
+    }
+
+    pub(super) fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
+    pub(super) fn denies(&self) -> &[Deny] {
+        &self.denies
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What one holder has.
+    pub(super) fn held_by(&self, holder: PrincipalId) -> &[Entry] {
+        let range = self.by_holder.get(&holder).copied().unwrap_or_default();
+        self.entries
+            .get(range.0 as usize..range.1 as usize)
+            .unwrap_or_default()
+    }
+
+    /// The assignment that an entry stands for, and its scope.
+    pub(super) fn assignment(&self, entry: &Entry) -> (&Assignment, &str) {
+        let source = &self.sources[entry.source as usize];
+        let row = &source.rows()[entry.row as usize];
+        (row, source.scope_of(row))
+    }
+
+    /// The number of a namespace.
+    pub(super) fn namespace(&self, name: &str) -> u32 {
+        self.namespaces.get(name).copied().unwrap_or(NO_NAMESPACE)
+    }
+}
+
+struct Builder<'a> {
+    parts: &'a Parts,
+    sources: Vec<Arc<Assignments>>,
+    namespaces: HashMap<Box<str>, u32>,
+    roles: Vec<Role>,
+    role_numbers: HashMap<RoleDefinitionId, u32>,
+    entries: Vec<(PrincipalId, Entry)>,
+    names: HashSet<AssignmentName>,
+    denies: Vec<Deny>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(parts: &'a Parts) -> Self {
+        Self {
+            parts,
+            sources: Vec::new(),
+            namespaces: HashMap::new(),
+            roles: Vec::new(),
+            role_numbers: HashMap::new(),
+            entries: Vec::new(),
+            names: HashSet::new(),
+            denies: Vec::new(),
+        }
+    }
+
+    fn take(
+        &mut self,
+        around: &Around<'_>,
+        assignments: &Arc<Assignments>,
+        denies: &[DenyAssignment],
+    ) {
+        let gone = &self.parts.own.absent;
+        self.take_rows(around, assignments, |name| gone.contains(&name));
+        for deny in denies.iter().filter(|deny| deny.effect == Effect::Enforced) {
+            let reach = self.reach(around, &deny.scope);
+            let reach = if deny.at_its_scope_only {
+                reach.alone(&deny.scope, around)
+            } else {
+                reach
+            };
+            if !reach.is_nowhere() {
+                self.denies.push(Deny {
+                    reach,
+                    assignment: deny.clone(),
+                });
+            }
+        }
+    }
+
+    /// What the lists show as well stays as they show it.
+    fn take_own(&mut self, around: &Around<'_>) {
+        if self.parts.own.present.is_empty() {
+            return;
+        }
+        let own = Arc::new(Assignments::new(self.parts.own.present.iter().cloned()));
+        let shown = self.names.clone();
+        self.take_rows(around, &own, |name| shown.contains(&name));
+    }
+
+    fn take_rows(
+        &mut self,
+        around: &Around<'_>,
+        assignments: &Arc<Assignments>,
+        leave_out: impl Fn(AssignmentName) -> bool,
+    ) {
+        let source = number(self.sources.len());
+        let scopes = assignments.scopes().iter();
+        let reaches: Vec<Reach> = scopes.map(|scope| self.reach(around, scope)).collect();
+        for (row, assignment) in assignments.rows().iter().enumerate() {
+            let reach = reaches[assignment.scope_index()];
+            if reach.is_nowhere() || leave_out(assignment.name) {
+                continue;
+            }
+            let role = self.role(assignment.role);
+            let definition = self.roles[role as usize].definition.as_deref();
+            if definition.is_some_and(|definition| !matters(definition)) {
+                continue;
+            }
+            self.names.insert(assignment.name);
+            let entry = Entry {
+                reach,
+                role,
+                source,
+                row: number(row),
+            };
+            self.entries.push((assignment.holder, entry));
+        }
+        self.sources.push(Arc::clone(assignments));
+    }
+
+    fn reach(&mut self, around: &Around<'_>, scope: &str) -> Reach {
+        around.reach(scope, |name| {
+            let next = number(self.namespaces.len());
+            match self.namespaces.get(name) {
+                Some(known) => *known,
+                None => *self.namespaces.entry(name.into()).or_insert(next),
+            }
+        })
+    }
+
+    fn role(&mut self, id: RoleDefinitionId) -> u32 {
+        *self.role_numbers.entry(id).or_insert_with(|| {
+            self.roles.push(Role {
+                id,
+                definition: self.parts.roles.get(&id).cloned().flatten(),
+            });
+            number(self.roles.len() - 1)
+        })
+    }
+
+    fn finish(mut self) -> Snapshot {
+        // In the order in which they came, of one holder.
+        self.entries.sort_by_key(|(holder, _)| *holder);
+        let mut by_holder: HashMap<PrincipalId, (u32, u32), RandomState> = HashMap::default();
+        for (at, (holder, _)) in self.entries.iter().enumerate() {
+            let at = number(at);
+            by_holder.entry(*holder).or_insert((at, at)).1 = at + 1;
+        }
+        by_holder.shrink_to_fit();
+        Snapshot {
+            cluster: Arc::clone(&self.parts.cluster),
+            fleet: self.parts.fleet.as_ref().map(|fleet| fleet.id.clone()),
+            fleet_not_read: self.parts.fleet_not_read,
+            features: self.parts.features,
+            judgements: Judgements::new(self.roles.len(), self.denies.len()),
+            sources: self.sources,
+            namespaces: self.namespaces,
+            roles: self.roles,
+            entries: self.entries.into_iter().map(|(_, entry)| entry).collect(),
+            by_holder,
+            denies: self.denies,
+        }
+    }
+}
+
+/// No list that the broker reads is as long.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// Control-plane actions that open a cluster: fetching the users' credentials, and what goes round them [azure.md §3].
+const WAYS_IN: [&str; 4] = [
+    "Microsoft.ContainerService/managedClusters/listClusterUserCredential/action",
+    "Microsoft.ContainerService/managedClusters/listClusterAdminCredential/action",
+    "Microsoft.ContainerService/managedClusters/accessProfiles/listCredential/action",
+    "Microsoft.ContainerService/managedClusters/runCommand/action",
+];
+
+/// Whether a role can matter to anybody who asks about clusters: by data actions, or by a way into a cluster.
+fn matters(role: &RoleDefinition) -> bool {
+    role.permissions.iter().any(|block| {
+        !block.data_actions.is_empty()
+            || block
+                .actions
+                .iter()
+                .any(|action| WAYS_IN.iter().any(|way| overlap(action, way)))
+    })
+}

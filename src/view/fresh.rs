@@ -1,0 +1,244 @@
+//! What was read, by key, with its age: one call for all who miss the same, renewed before it is too old, and never
+//! given to anybody for whom it is.
+//!
+//! A cache that forgets by time cannot do that: it knows one age for all who ask, and whoever comes first after it has
+//! passed waits for Azure.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use moka::sync::Cache;
+
+/// After a renewal that failed, and was not waited for, the next is not begun before so long.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How fresh something must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Need {
+    /// What is asked for at this moment.
+    pub now: Instant,
+    /// It must not have been read before.
+    pub not_before: Instant,
+}
+
+impl Need {
+    /// Read no longer ago than this.
+    #[must_use]
+    pub fn within(age: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            // Nothing was read before the machine was on.
+            not_before: now.checked_sub(age).unwrap_or(now),
+        }
+    }
+}
+
+/// A value, and since when it is known.
+#[derive(Debug)]
+pub struct Loaded<V> {
+    /// What was read.
+    pub value: V,
+    /// When reading it began: everything that was so by then is in it.
+    pub begun: Instant,
+    /// When it may be renewed, in milliseconds from `begun`.
+    renewal: AtomicU64,
+}
+
+impl<V> Loaded<V> {
+    /// A value whose reading began then.
+    pub const fn new(value: V, begun: Instant) -> Self {
+        Self {
+            value,
+            begun,
+            renewal: AtomicU64::new(0),
+        }
+    }
+}
+
+type Loading<V, E> = Shared<BoxFuture<'static, Result<Arc<Loaded<V>>, E>>>;
+type Load<K, V, E> =
+    dyn Fn(K, Need) -> BoxFuture<'static, Result<Loaded<V>, E>> + Send + Sync + 'static;
+
+struct UnderWay<V, E> {
+    since: Instant,
+    number: u64,
+    loading: Loading<V, E>,
+}
+
+/// What is under way, and how often something has begun.
+struct AllUnderWay<K, V, E> {
+    begun: u64,
+    by_key: HashMap<K, UnderWay<V, E>>,
+}
+
+/// Values of one kind, each read when somebody needs it. Cheap to clone; clones share what they know.
+pub struct Fresh<K, V, E>(Arc<Inner<K, V, E>>);
+
+struct Inner<K, V, E> {
+    known: Cache<K, Arc<Loaded<V>>, RandomState>,
+    under_way: Mutex<AllUnderWay<K, V, E>>,
+    load: Box<Load<K, V, E>>,
+    renew_after: Duration,
+}
+
+impl<K, V, E> Clone for Fresh<K, V, E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V, E> Fresh<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    E: Clone + std::fmt::Display + Send + Sync + 'static,
+{
+    /// Values that `load` reads, renewed when somebody asks for one that is older than `renew_after`. What is known
+    /// weighs at most `most` together, each as `weigh` says; what was not asked for lately goes first.
+    pub fn new<F>(
+        most: u64,
+        weigh: impl Fn(&V) -> u32 + Send + Sync + 'static,
+        renew_after: Duration,
+        load: impl Fn(K, Need) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        Self(Arc::new(Inner {
+            known: Cache::builder()
+                .max_capacity(most)
+                .weigher(move |_, loaded: &Arc<Loaded<V>>| weigh(&loaded.value))
+                .build_with_hasher(RandomState::default()),
+            under_way: Mutex::new(AllUnderWay {
+                begun: 0,
+                by_key: HashMap::new(),
+            }),
+            load: Box::new(move |key, need| load(key, need).boxed()),
+            renew_after,
+        }))
+    }
+
+    /// A value that is as fresh as is needed. Whoever misses the same at the same time waits for one call.
+    ///
+    /// # Errors
+    /// What `load` says; an error is not remembered.
+    pub async fn get(&self, key: &K, need: Need) -> Result<Arc<Loaded<V>>, E> {
+        self.get_if(key, need, |_| true).await
+    }
+
+    /// The same, of those values that `suits`: another is read anew, however fresh it is.
+    ///
+    /// # Errors
+    /// What `load` says.
+    pub async fn get_if(
+        &self,
+        key: &K,
+        need: Need,
+        suits: impl Fn(&V) -> bool,
+    ) -> Result<Arc<Loaded<V>>, E> {
+        if let Some(known) = self.0.known.get(key)
+            && known.begun >= need.not_before
+            && suits(&known.value)
+        {
+            self.renew(key, &known, need.now);
+            return Ok(known);
+        }
+        loop {
+            let (loading, since) = self.loading(key, need);
+            match loading.await {
+                Ok(loaded) if loaded.begun >= need.not_before && suits(&loaded.value) => {
+                    return Ok(loaded);
+                }
+                Err(error) if since >= need.not_before => return Err(error),
+                // It was under way already, for somebody who needed less.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Forgets one value.
+    pub fn forget(&self, key: &K) {
+        self.0.known.invalidate(key);
+    }
+
+    /// Forgets everything: what is asked for next is read anew.
+    pub fn forget_all(&self) {
+        self.0.known.invalidate_all();
+    }
+
+    /// Begins to read the value anew if it is no longer quite fresh, and nobody does so yet.
+    fn renew(&self, key: &K, known: &Loaded<V>, now: Instant) {
+        let age = now.saturating_duration_since(known.begun);
+        let wait = Duration::from_millis(known.renewal.load(Ordering::Relaxed));
+        if age < self.0.renew_after.max(wait) {
+            return;
+        }
+        // Until it is done, and after a failure a while longer, nobody else begins.
+        let next = age + AFTER_FAILURE;
+        let next = u64::try_from(next.as_millis()).unwrap_or(u64::MAX);
+        known.renewal.store(next, Ordering::Relaxed);
+        let not_before = now.checked_sub(self.0.renew_after).unwrap_or(now);
+        drop(self.loading(key, Need { now, not_before }));
+    }
+
+    /// What is under way, or is begun now, and since when.
+    fn loading(&self, key: &K, need: Need) -> (Loading<V, E>, Instant) {
+        let mut under_way = self.under_way();
+        if let Some(known) = under_way.by_key.get(key) {
+            return (known.loading.clone(), known.since);
+        }
+        under_way.begun += 1;
+        let number = under_way.begun;
+        let since = Instant::now();
+        let (this, of) = (self.clone(), key.clone());
+        let load = (self.0.load)(key.clone(), need);
+        // On a task of its own: whoever asked first and went away takes nothing from the others.
+        let task = tokio::spawn(async move {
+            let loaded = load.await.map(Arc::new);
+            match &loaded {
+                Ok(loaded) => this.0.known.insert(of.clone(), Arc::clone(loaded)),
+                Err(error) => tracing::debug!(%error, "what is known could not be renewed"),
+            }
+            this.is_over(&of, number);
+            loaded
+        });
+        let ended = |ended: Result<_, tokio::task::JoinError>| match ended {
+            Ok(loaded) => loaded,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        let loading = task.map(ended).boxed().shared();
+        let known = UnderWay {
+            since,
+            number,
+            loading: loading.clone(),
+        };
+        under_way.by_key.insert(key.clone(), known);
+        (loading, since)
+    }
+
+    fn is_over(&self, key: &K, number: u64) {
+        let mut under_way = self.under_way();
+        if under_way
+            .by_key
+            .get(key)
+            .is_some_and(|it| it.number == number)
+        {
+            under_way.by_key.remove(key);
+        }
+    }
+
+    /// Nothing can panic half-way through a change, so a poisoned lock holds good data.
+    fn under_way(&self) -> MutexGuard<'_, AllUnderWay<K, V, E>> {
+        self.0
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

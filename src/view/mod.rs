@@ -1,0 +1,460 @@
+//! What the broker knows of who has what: the source of every answer about access.
+//!
+//! Read when somebody asks, renewed while somebody does, and never older than whoever asks takes it. Assignments are
+//! read a subscription at a time, not a cluster: one list holds what is assigned at, above and below all of its
+//! clusters, and Azure allows a subscription few lists a minute. What the broker itself did lately, on any replica, is
+//! laid over what Azure lists.
+
+mod error;
+mod fleets;
+mod fresh;
+mod own;
+mod subscription;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::azure::{Azure, AzureError, GraphError};
+use crate::domain::access::PrincipalType;
+use crate::domain::cluster::Cluster;
+use crate::domain::freshness::Position;
+use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
+use crate::domain::kubernetes_request::Features;
+use crate::domain::reason::Reason;
+use crate::domain::role::RoleDefinition;
+use crate::domain::snapshot::{
+    Definitions, FleetParts, OwnChanges, Parts, Snapshot, roles_that_count,
+};
+use crate::store::{Changes, Store};
+pub use error::ViewError;
+use fleets::Fleets;
+pub use fresh::{Fresh, Loaded, Need};
+use own::{Own, OwnOfCluster};
+use subscription::{BuiltIn, Subscription};
+
+/// How many clusters are remembered; more are read again.
+const MOST_CLUSTERS: u64 = 10_000;
+/// Azure changes its own roles a few times a year.
+const BUILT_IN_ROLES_LAST: Duration = Duration::from_hours(1);
+/// How long a caller waits for changes that a token names to get here.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the view goes by.
+#[derive(Clone, Debug)]
+pub struct ViewSettings {
+    /// The subscriptions whose clusters the broker manages.
+    pub subscriptions: BTreeSet<SubscriptionId>,
+    /// The oldest data that anybody may be answered from.
+    pub longest_staleness: Duration,
+    /// Data in use are read anew when they are older than this.
+    pub renew_after: Duration,
+    /// The longest that ARM's reads may trail its writes.
+    pub lag: SignedDuration,
+    /// How many role assignments are remembered, over all subscriptions.
+    pub most_assignments: u64,
+    /// Of how many principals the groups are remembered.
+    pub most_principals: u64,
+    /// Which of AKS's newer features the clusters have.
+    pub features: Features,
+}
+
+/// Everything about one cluster.
+#[derive(Debug)]
+pub struct ClusterView {
+    /// What decides who may do what.
+    pub snapshot: Snapshot,
+    of_azure: Arc<Loaded<BuiltIn>>,
+    of_subscription: Arc<Loaded<Subscription>>,
+    own_version: u64,
+}
+
+impl ClusterView {
+    /// A role that can be assigned on the cluster, if it is among those that are known.
+    #[must_use]
+    pub fn role(&self, id: RoleDefinitionId) -> Option<&Arc<RoleDefinition>> {
+        let custom = || self.of_subscription.value.roles.get(&id);
+        self.of_azure.value.roles.get(&id).or_else(custom)
+    }
+}
+
+/// The groups of one principal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Groups {
+    /// All that it is in, through other groups too.
+    pub ids: Box<[PrincipalId]>,
+    /// Whether the directory knows the principal: one that was made a moment ago may be unknown to it, and one that was
+    /// deleted leaves its assignments behind. Neither is in any group.
+    pub is_known: bool,
+}
+
+/// The view. Cheap to clone; clones share what they know.
+#[derive(Clone)]
+pub struct View {
+    store: Store,
+    own: Own,
+    clusters: Fresh<ClusterId, Arc<Cluster>, AzureError>,
+    groups: Fresh<(PrincipalId, PrincipalType), Groups, GraphError>,
+    views: Fresh<ClusterId, ClusterView, ViewError>,
+    subscriptions: Fresh<SubscriptionId, Subscription, ViewError>,
+    fleets: Fresh<(), Fleets, ViewError>,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// A view that knows nothing yet. It gives no answers before [`follow`](Self::follow) has begun.
+    #[must_use]
+    pub fn new(store: Store, azure: &Azure, settings: &ViewSettings) -> Self {
+        let renew = settings.renew_after;
+        let oldest = SignedDuration::try_from(settings.longest_staleness);
+        let own = Own::new(settings.lag, oldest.unwrap_or(SignedDuration::MAX));
+        let clusters = {
+            let azure = azure.clone();
+            Fresh::new(
+                MOST_CLUSTERS,
+                |_| 1,
+                renew,
+                move |id, _| read_cluster(azure.clone(), id),
+            )
+        };
+        let groups = {
+            let azure = azure.clone();
+            Fresh::new(
+                settings.most_principals,
+                |_| 1,
+                renew,
+                move |(id, kind), _| read_groups(azure.clone(), id, kind),
+            )
+        };
+        let subscriptions = {
+            let (azure, store) = (azure.clone(), store.clone());
+            Fresh::new(
+                settings.most_assignments,
+                Subscription::weight,
+                renew,
+                move |id, _| Subscription::read(azure.clone(), store.clone(), id),
+            )
+        };
+        let built_in = {
+            let azure = azure.clone();
+            let ids = Arc::new(settings.subscriptions.clone());
+            Fresh::new(
+                1,
+                |_| 1,
+                BUILT_IN_ROLES_LAST / 2,
+                move |(), _| BuiltIn::read(azure.clone(), Arc::clone(&ids)),
+            )
+        };
+        let fleets = {
+            let (azure, ids) = (azure.clone(), Arc::new(settings.subscriptions.clone()));
+            Fresh::new(
+                1,
+                |_| 1,
+                renew,
+                move |(), _| Fleets::read(azure.clone(), Arc::clone(&ids)),
+            )
+        };
+        let maker = Arc::new(Maker {
+            azure: azure.clone(),
+            own: own.clone(),
+            clusters: clusters.clone(),
+            subscriptions: subscriptions.clone(),
+            built_in,
+            fleets: fleets.clone(),
+            lag: settings.lag,
+            features: settings.features,
+        });
+        let weigh = |view: &ClusterView| u32::try_from(view.snapshot.len() + 1).unwrap_or(u32::MAX);
+        let views = Fresh::new(settings.most_assignments, weigh, renew, move |id, need| {
+            let maker = Arc::clone(&maker);
+            async move { maker.make(id, need).await }
+        });
+        Self {
+            store,
+            own,
+            clusters,
+            groups,
+            views,
+            subscriptions,
+            fleets,
+        }
+    }
+
+    /// Follows what the broker does, on all replicas, for good.
+    pub async fn follow(self, changes: Changes) {
+        let Self {
+            own,
+            store,
+            views,
+            subscriptions,
+            ..
+        } = self;
+        let lost = move || {
+            views.forget_all();
+            subscriptions.forget_all();
+        };
+        own.follow(store, changes, lost).await;
+    }
+
+    /// How a cluster is set up.
+    ///
+    /// # Errors
+    /// What Azure says. Once it says that the cluster is gone, what was known of it is forgotten.
+    pub async fn cluster(
+        &self,
+        id: &ClusterId,
+        need: Need,
+    ) -> Result<Arc<Loaded<Arc<Cluster>>>, AzureError> {
+        let read = self.clusters.get(id, need).await;
+        if read.as_ref().is_err_and(AzureError::is_gone) {
+            self.clusters.forget(id);
+            self.views.forget(id);
+        }
+        read
+    }
+
+    /// Everything about a cluster. What the broker did up to now, as far as it is heard of here, is in it.
+    ///
+    /// # Errors
+    /// [`ViewError`]: what cannot be read is never left out.
+    pub async fn of_cluster(
+        &self,
+        id: &ClusterId,
+        need: Need,
+    ) -> Result<Arc<Loaded<ClusterView>>, ViewError> {
+        if !self.own.is_current_since(need.not_before) {
+            self.hear_of_everything().await?;
+        }
+        let wanted = self.own.of(id).map_or(0, |own| own.version);
+        let is_new_enough = |view: &ClusterView| view.own_version >= wanted;
+        self.views.get_if(id, need, is_new_enough).await
+    }
+
+    /// The groups that a principal is in, through other groups too.
+    ///
+    /// # Errors
+    /// What the directory says.
+    pub async fn groups_of(
+        &self,
+        principal: PrincipalId,
+        kind: PrincipalType,
+        need: Need,
+    ) -> Result<Arc<Loaded<Groups>>, GraphError> {
+        self.groups.get(&(principal, kind), need).await
+    }
+
+    /// The subscriptions whose fleets are not known.
+    pub async fn without_fleets(&self, need: Need) -> Vec<SubscriptionId> {
+        match self.fleets.get(&(), need).await {
+            Ok(fleets) => fleets.value.unreachable.iter().copied().collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Up to where the broker's own changes are taken in.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.own.position()
+    }
+
+    /// Waits until the broker's own changes are taken in up to there.
+    ///
+    /// # Errors
+    /// [`ViewError::NotReached`] after ten seconds.
+    pub async fn reach(&self, position: Position) -> Result<(), ViewError> {
+        tokio::time::timeout(PATIENCE, self.own.reaches(position))
+            .await
+            .map_err(|_| ViewError::NotReached {
+                position,
+                own: self.own.position(),
+            })
+    }
+
+    /// A moment by the store's clock, or a little earlier.
+    ///
+    /// # Errors
+    /// [`ViewError::NotFollowing`] before the store was there.
+    pub fn time_of(&self, moment: Instant) -> Result<Timestamp, ViewError> {
+        self.own.time_of(moment).ok_or(ViewError::NotFollowing)
+    }
+
+    /// The moment of a time of the store's clock.
+    ///
+    /// # Errors
+    /// [`ViewError::NotFollowing`] before the store was there.
+    pub fn moment_of(&self, time: Timestamp) -> Result<Instant, ViewError> {
+        self.own.moment_of(time).ok_or(ViewError::NotFollowing)
+    }
+
+    /// Takes in everything that the broker has done by now.
+    async fn hear_of_everything(&self) -> Result<(), ViewError> {
+        let tip = self.store.newest_change().await.map_err(ViewError::store)?;
+        self.reach(tip).await
+    }
+}
+
+/// Makes a cluster's view out of what was read.
+struct Maker {
+    azure: Azure,
+    own: Own,
+    clusters: Fresh<ClusterId, Arc<Cluster>, AzureError>,
+    subscriptions: Fresh<SubscriptionId, Subscription, ViewError>,
+    built_in: Fresh<(), BuiltIn, ViewError>,
+    fleets: Fresh<(), Fleets, ViewError>,
+    lag: SignedDuration,
+    features: Features,
+}
+
+impl Maker {
+    async fn make(&self, id: ClusterId, need: Need) -> Result<Loaded<ClusterView>, ViewError> {
+        let subscription = id.subscription();
+        let hourly = Need {
+            not_before: need
+                .now
+                .checked_sub(BUILT_IN_ROLES_LAST)
+                .unwrap_or(need.not_before),
+            ..need
+        };
+        let (cluster, of_subscription, of_azure, fleets) = tokio::join!(
+            self.clusters.get(&id, need),
+            self.subscriptions.get(&subscription, need),
+            self.built_in.get(&(), hourly),
+            self.fleets.get(&(), need),
+        );
+        let cluster = cluster.map_err(|error| ViewError::Cluster(error.into()))?;
+        let (of_subscription, of_azure) = (of_subscription?, of_azure?);
+        // A fleet only gives more: without it what the rest allows stays allowed.
+        let fleets = fleets.ok();
+        let mut fleet_not_read = fleets.as_ref().is_none_or(|it| it.value.may_lack(&id));
+        let fleet = fleets.as_ref().and_then(|it| it.value.of(&id)).cloned();
+        let of_fleet = match &fleet {
+            None => None,
+            Some(fleet) => match self.subscriptions.get(&fleet.subscription(), need).await {
+                Ok(read) => Some(read),
+                Err(error) => {
+                    tracing::warn!(%fleet, %error, "what is assigned at a fleet cannot be read");
+                    fleet_not_read = true;
+                    None
+                }
+            },
+        };
+        let lists = [
+            Some(of_subscription.begun),
+            of_fleet.as_ref().map(|it| it.begun),
+        ];
+        let lists = lists.into_iter().flatten().min().unwrap_or(need.now);
+        let begun = [
+            Some(lists),
+            Some(cluster.begun),
+            fleets.as_ref().map(|it| it.begun),
+        ];
+        let begun = begun.into_iter().flatten().min().unwrap_or(lists);
+
+        let own = self.own.of(&id);
+        let own_version = own.as_ref().map_or(0, |own| own.version);
+        let read = self.own.time_of(lists).ok_or(ViewError::NotFollowing)?;
+        let own = own.map_or_else(OwnChanges::default, |own: Arc<OwnOfCluster>| {
+            own.changes(&cluster.value.resource_uid, read, self.lag)
+        });
+        let fleet = fleet.zip(of_fleet.as_ref()).map(|(id, read)| FleetParts {
+            id,
+            assignments: Arc::clone(&read.value.assignments),
+            denies: Arc::clone(&read.value.denies),
+        });
+        let mut ids: HashSet<RoleDefinitionId> = own.present.iter().map(|row| row.role).collect();
+        let fresh: Vec<RoleDefinitionId> = ids.iter().copied().collect();
+        let mut lists = vec![&of_subscription];
+        lists.extend(&of_fleet);
+        for list in &lists {
+            let fleet = fleet.as_ref().map(|fleet| &fleet.id);
+            ids.extend(roles_that_count(
+                &cluster.value,
+                fleet,
+                &list.value.assignments,
+            ));
+        }
+        let known = |id: &RoleDefinitionId| {
+            let mut custom = lists.iter().filter_map(|list| list.value.roles.get(id));
+            of_azure
+                .value
+                .roles
+                .get(id)
+                .or_else(|| custom.next())
+                .cloned()
+        };
+        let mut roles: Definitions = ids.iter().map(|id| (*id, known(id))).collect();
+        for id in fresh {
+            self.complete(&mut roles, subscription, id).await?;
+        }
+        let snapshot = Snapshot::new(&Parts {
+            cluster: Arc::clone(&cluster.value),
+            assignments: Arc::clone(&of_subscription.value.assignments),
+            denies: Arc::clone(&of_subscription.value.denies),
+            fleet,
+            fleet_not_read,
+            own,
+            roles,
+            features: self.features,
+        });
+        let view = ClusterView {
+            snapshot,
+            of_azure,
+            of_subscription,
+            own_version,
+        };
+        Ok(Loaded::new(view, begun))
+    }
+
+    /// A role that was just made, and granted by us, may not be in Azure's list yet.
+    async fn complete(
+        &self,
+        roles: &mut Definitions,
+        subscription: SubscriptionId,
+        id: RoleDefinitionId,
+    ) -> Result<(), ViewError> {
+        if roles.get(&id).is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let read = self.azure.role_definition(subscription, id, Uuid::new_v4());
+        match read.await {
+            Ok(role) => roles.insert(id, Some(Arc::new(role))),
+            Err(error) if error.status == Some(404) => None,
+            Err(error) => return Err(ViewError::Roles(error.into())),
+        };
+        Ok(())
+    }
+}
+
+async fn read_cluster(azure: Azure, id: ClusterId) -> Result<Loaded<Arc<Cluster>>, AzureError> {
+    let begun = Instant::now();
+    let cluster = azure.managed_cluster(&id, Uuid::new_v4()).await?;
+    Ok(Loaded::new(Arc::new(cluster), begun))
+}
+
+async fn read_groups(
+    azure: Azure,
+    id: PrincipalId,
+    kind: PrincipalType,
+) -> Result<Loaded<Groups>, GraphError> {
+    let begun = Instant::now();
+    let groups = match azure.transitive_groups(id, kind, Uuid::new_v4()).await {
+        Ok(groups) => Groups {
+            ids: groups.into_iter().collect(),
+            is_known: true,
+        },
+        Err(error) if error.reason() == Reason::PrincipalNotFound => Groups {
+            ids: Box::default(),
+            is_known: false,
+        },
+        Err(error) => return Err(error),
+    };
+    Ok(Loaded::new(groups, begun))
+}

@@ -1,0 +1,390 @@
+//! What the broker itself did lately, on whichever replica: laid over Azure's lists, which trail its writes.
+//!
+//! Every replica follows the stream of changes; what it has heard of decides what it may say about a token.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, watch};
+use tracing::warn;
+
+use crate::domain::access::RoleAtScope;
+use crate::domain::assignments::Listed;
+use crate::domain::effect::{Effect, Known};
+use crate::domain::freshness::Position;
+use crate::domain::grant::Expiry;
+use crate::domain::ids::{AssignmentName, ClusterId, PrincipalId, TargetId};
+use crate::domain::snapshot::OwnChanges;
+use crate::store::{Change, Changes, Event, Heard, Store, StoreError, TargetRecord};
+
+/// So many records are read at once.
+const READ_AT_ONCE: usize = 32;
+/// After the store has failed, the next try is so much later.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often what has become old is dropped.
+const TIDY: Duration = Duration::from_mins(1);
+
+/// One settled effect of ours. Of unsettled ones nobody knows: there Azure's word counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct OwnEffect {
+    /// The assignment's name.
+    pub name: AssignmentName,
+    /// What it assigns, and where.
+    pub at: RoleAtScope,
+    /// Whether it is there.
+    pub present: bool,
+    /// When that last changed.
+    pub changed: Timestamp,
+    /// When the last of the grants that call for it ends by itself.
+    pub expiry: Expiry,
+}
+
+impl OwnEffect {
+    /// What is known of an effect for certain; nothing while it is unsettled.
+    fn of(effect: &Effect) -> Option<Self> {
+        let present = match effect.known {
+            Known::Present => true,
+            Known::Absent => false,
+            Known::NameRefused | Known::Foreign(_) => return None,
+        };
+        let written = effect.written.as_ref();
+        (!effect.is_unsettled()).then(|| Self {
+            name: effect.name,
+            at: effect.at.clone(),
+            present,
+            changed: effect.changed,
+            expiry: written.map_or(Expiry::Never, |written| written.expiry),
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct OwnOfTarget {
+    /// The `resourceUID` of the cluster that the effects are at; empty where it is not known.
+    cluster_uid: String,
+    effects: Vec<OwnEffect>,
+}
+
+/// What the broker did lately on one cluster.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnOfCluster {
+    /// Raised by each change: a later one knows at least as much.
+    pub(super) version: u64,
+    targets: BTreeMap<PrincipalId, OwnOfTarget>,
+}
+
+impl OwnOfCluster {
+    /// What a list that was read at `read` may not show yet. Of a cluster that took the place of another under the same
+    /// id, what was done at the old one says nothing: Azure took it away with that.
+    pub(super) fn changes(&self, uid: &str, read: Timestamp, lag: SignedDuration) -> OwnChanges {
+        let mut changes = OwnChanges::default();
+        for (principal, target) in &self.targets {
+            let known = !uid.is_empty() && !target.cluster_uid.is_empty();
+            if known && target.cluster_uid != uid {
+                continue;
+            }
+            for effect in &target.effects {
+                if read.duration_since(effect.changed) >= lag {
+                    continue;
+                }
+                if effect.present {
+                    changes.present.push(Listed {
+                        name: effect.name,
+                        scope: effect.at.scope.to_string(),
+                        role: effect.at.role,
+                        holder: *principal,
+                        holder_kind: None,
+                        condition: None,
+                        ours: Some(effect.expiry),
+                    });
+                } else {
+                    changes.absent.insert(effect.name);
+                }
+            }
+        }
+        changes
+    }
+}
+
+/// The store's clock, as seen from here.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    at: Instant,
+    time: Timestamp,
+}
+
+/// What the broker did lately, on all clusters. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Own(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    clusters: RwLock<HashMap<ClusterId, Arc<OwnOfCluster>, RandomState>>,
+    versions: AtomicU64,
+    position: watch::Sender<Position>,
+    clock: ArcSwap<Option<Clock>>,
+    /// When it was last known that nothing had been missed, in milliseconds from `beginning`; 0: never.
+    current: AtomicU64,
+    beginning: Instant,
+    lag: SignedDuration,
+    /// How long an entry is of use: the lag, and the age that a list may have.
+    keep: SignedDuration,
+}
+
+impl Own {
+    pub(super) fn new(lag: SignedDuration, oldest_list: SignedDuration) -> Self {
+        let now = Instant::now();
+        Self(Arc::new(State {
+            clusters: RwLock::default(),
+            versions: AtomicU64::new(0),
+            position: watch::Sender::new(Position::default()),
+            clock: ArcSwap::default(),
+            current: AtomicU64::new(0),
+            beginning: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
+            lag,
+            keep: lag.saturating_add(oldest_list),
+        }))
+    }
+
+    /// What the broker did lately on a cluster.
+    pub(super) fn of(&self, cluster: &ClusterId) -> Option<Arc<OwnOfCluster>> {
+        // Nothing can panic half-way through a change, so a poisoned lock holds good data.
+        let clusters = self
+            .0
+            .clusters
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        clusters.get(cluster).cloned()
+    }
+
+    /// Up to where changes have been taken in.
+    pub(super) fn position(&self) -> Position {
+        *self.0.position.borrow()
+    }
+
+    /// Waits until all changes up to there have been taken in.
+    pub(super) async fn reaches(&self, position: Position) {
+        let mut own = self.0.position.subscribe();
+        // The sender lives as long as this.
+        let _ = own.wait_for(|own| *own >= position).await;
+    }
+
+    /// Whether nothing was missed at that moment.
+    pub(super) fn is_current_since(&self, moment: Instant) -> bool {
+        let current = self.0.current.load(Ordering::Acquire);
+        current > 0 && self.0.beginning + Duration::from_millis(current) >= moment
+    }
+
+    /// A moment by the store's clock, or a little earlier; `None` before the store was there.
+    pub(super) fn time_of(&self, moment: Instant) -> Option<Timestamp> {
+        let clock = (**self.0.clock.load())?;
+        let time = match moment.checked_duration_since(clock.at) {
+            Some(later) => clock.time.saturating_add(later),
+            None => clock
+                .time
+                .saturating_sub(clock.at.saturating_duration_since(moment)),
+        };
+        time.ok()
+    }
+
+    /// The moment of a time of the store's clock; `None` before the store was there.
+    pub(super) fn moment_of(&self, time: Timestamp) -> Option<Instant> {
+        let clock = (**self.0.clock.load())?;
+        let later = time.duration_since(clock.time);
+        match Duration::try_from(later) {
+            Ok(later) => clock.at.checked_add(later),
+            Err(_) => clock.at.checked_sub(later.unsigned_abs()),
+        }
+    }
+
+    /// Follows the stream of changes for good. `lost`: so much was missed that nothing read before is to be believed.
+    pub(super) async fn follow(self, store: Store, changes: Changes, lost: impl Fn() + Send) {
+        let mut events = changes.subscribe();
+        let mut heard = changes.heard();
+        let mut tidy = tokio::time::interval(TIDY);
+        self.catch_up(&store, &lost).await;
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Ok(event) => self.take(event, &mut events, &store, &lost).await,
+                    Err(RecvError::Lagged(_)) => self.catch_up(&store, &lost).await,
+                    Err(RecvError::Closed) => return,
+                },
+                more = heard.changed() => if more.is_err() { return },
+                _ = tidy.tick() => self.tidy(),
+            }
+            let heard = *heard.borrow_and_update();
+            self.hears(heard);
+        }
+    }
+
+    /// How far the reader of the stream has come: if everything it handed on is taken in, nothing is missing.
+    fn hears(&self, heard: Heard) {
+        let Some(at) = heard.at else { return };
+        let clock = Clock {
+            at,
+            time: heard.time,
+        };
+        self.0.clock.store(Arc::new(Some(clock)));
+        if self.position() >= heard.position {
+            self.is_current_at(at);
+        }
+    }
+
+    fn is_current_at(&self, moment: Instant) {
+        let since = moment.saturating_duration_since(self.0.beginning);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.0.current.fetch_max(millis, Ordering::AcqRel);
+    }
+
+    /// Takes in an event, and whatever else has come.
+    async fn take(
+        &self,
+        first: Event,
+        events: &mut broadcast::Receiver<Event>,
+        store: &Store,
+        lost: &impl Fn(),
+    ) {
+        let mut targets = Vec::new();
+        let mut next = Some(first);
+        let mut position = self.position();
+        while let Some(event) = next.take() {
+            match event.change {
+                Change::Effects(target) if event.position > self.position() => targets.push(target),
+                Change::Missed => return self.catch_up(store, lost).await,
+                Change::Job(_) | Change::Effects(_) | Change::Lost => {}
+            }
+            position = position.max(event.position);
+            next = match events.try_recv() {
+                Ok(event) => Some(event),
+                Err(TryRecvError::Lagged(_)) => return self.catch_up(store, lost).await,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+            };
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        match self.read(store, targets).await {
+            Ok(()) => self.is_at(position),
+            Err(error) => {
+                warn!(%error, "what the broker did lately cannot be read");
+                self.catch_up(store, lost).await;
+            }
+        }
+    }
+
+    /// Reads everything that changed lately, until that works.
+    async fn catch_up(&self, store: &Store, lost: &impl Fn()) {
+        loop {
+            match self.try_to_catch_up(store, lost).await {
+                Ok(()) => return,
+                Err(error) => warn!(%error, "what the broker did lately cannot be read yet"),
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    async fn try_to_catch_up(&self, store: &Store, lost: &impl Fn()) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let tip = store.newest_change().await?;
+        let now = store.time().await?;
+        let since = now.saturating_sub(self.0.lag).unwrap_or(now);
+        let targets = store.targets_changed_since(since).await?;
+        self.read(store, targets).await?;
+        let lag = self.0.lag.unsigned_abs();
+        if !began
+            .checked_sub(lag)
+            .is_none_or(|lately| self.is_current_since(lately))
+        {
+            lost();
+        }
+        if self.0.clock.load().is_none() {
+            let clock = Clock {
+                at: Instant::now(),
+                time: now,
+            };
+            self.0.clock.store(Arc::new(Some(clock)));
+        }
+        self.is_at(tip);
+        self.is_current_at(began);
+        Ok(())
+    }
+
+    fn is_at(&self, position: Position) {
+        // After a failover the stream may begin again behind what was there.
+        self.0.position.send_replace(position);
+    }
+
+    async fn read(&self, store: &Store, targets: Vec<TargetId>) -> Result<(), StoreError> {
+        let reads = targets.into_iter().map(|target| async move {
+            let record = store.target(&target).await?;
+            Ok::<_, StoreError>((target, record))
+        });
+        let mut records = stream::iter(reads).buffer_unordered(READ_AT_ONCE);
+        while let Some((target, record)) = records.try_next().await? {
+            self.put(&target, &record);
+        }
+        Ok(())
+    }
+
+    fn put(&self, target: &TargetId, record: &TargetRecord) {
+        let mut clusters = self
+            .0
+            .clusters
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let cluster = clusters.entry(target.cluster.clone()).or_default();
+        let cluster = Arc::make_mut(cluster);
+        cluster.version = self.0.versions.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut effects: Vec<OwnEffect> =
+            record.effects.values().filter_map(OwnEffect::of).collect();
+        // What the record has forgotten meanwhile, because no list that is read now can trail it, an older list may.
+        if let Some(before) = cluster.targets.get(&target.principal)
+            && before.cluster_uid == record.cluster_uid
+        {
+            let forgotten =
+                |effect: &&OwnEffect| !effect.present && !record.effects.contains_key(&effect.name);
+            effects.extend(before.effects.iter().filter(forgotten).cloned());
+        }
+        let own = OwnOfTarget {
+            cluster_uid: record.cluster_uid.clone(),
+            effects,
+        };
+        cluster.targets.insert(target.principal, own);
+    }
+
+    /// Drops what every list shows by now.
+    fn tidy(&self) {
+        let Some(now) = self.time_of(Instant::now()) else {
+            return;
+        };
+        let is_old = |effect: &OwnEffect| now.duration_since(effect.changed) >= self.0.keep;
+        let mut clusters = self
+            .0
+            .clusters
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|_, cluster| {
+            if cluster
+                .targets
+                .values()
+                .any(|own| own.effects.iter().any(is_old))
+            {
+                let cluster = Arc::make_mut(cluster);
+                for own in cluster.targets.values_mut() {
+                    own.effects.retain(|effect| !is_old(effect));
+                }
+            }
+            let cluster = Arc::make_mut(cluster);
+            cluster.targets.retain(|_, own| !own.effects.is_empty());
+            !cluster.targets.is_empty()
+        });
+    }
+}

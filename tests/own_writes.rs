@@ -1,0 +1,162 @@
+//! Read your own writes: whoever asks with the token of a finished job is answered with what it did, though Azure's
+//! lists will not show that for half a minute; on the replica that did the work and on one that did not.
+#![cfg(feature = "dev")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use aks_access_broker::grpc::proto::{
+    AzureRole, CheckAccessRequest, CheckAccessResponse, Consistency, Decision, ListAccessRequest,
+};
+use azure_emulator::Settings;
+use support::ask::{access, grant, lasting, now, revoke, user};
+use support::broker::{BrokerProcess, Client};
+use support::refusal::Refusal;
+use support::{Timing, World};
+use tonic::Code;
+use uuid::{Uuid, uuid};
+
+const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+
+/// How far the emulator's reads trail its writes: much longer than the test takes.
+const READS_TRAIL: Duration = Duration::from_secs(30);
+
+/// Two replicas, in an Azure whose reads trail its writes.
+async fn world() -> (World, BrokerProcess, BrokerProcess) {
+    let settings = Settings {
+        list_lag: READS_TRAIL,
+        read_lag: READS_TRAIL,
+        ..Settings::immediate()
+    };
+    let world = World::start_with(settings, 0).await;
+    let timing = Timing {
+        lag: READS_TRAIL * 2,
+        ..Timing::default()
+    };
+    let worker = world.broker(&timing).await;
+    // It carries nothing out: whatever it knows of the work it has heard of.
+    let idle = {
+        let config = world.config(&timing, &world.redis.url(), &world.emulator.urls().arm);
+        let text = std::fs::read_to_string(&config).expect("a configuration");
+        let text = text.replace("poll: 20ms", "poll: 1h");
+        std::fs::write(&config, text).expect("a configuration");
+        BrokerProcess::start(&config).await
+    };
+    (world, worker, idle)
+}
+
+fn question(cluster: &str, token: &str) -> CheckAccessRequest {
+    CheckAccessRequest {
+        principal: Some(user(ALICE)),
+        cluster: cluster.to_owned(),
+        access: Some(access(AzureRole::RbacReader, &["team-a"])),
+        consistency: Some(Consistency {
+            at_least_as_fresh: token.to_owned(),
+            ..Consistency::default()
+        }),
+        ..CheckAccessRequest::default()
+    }
+}
+
+async fn ask(client: &mut Client, request: CheckAccessRequest) -> CheckAccessResponse {
+    client
+        .check_access(request)
+        .await
+        .expect("an answer")
+        .into_inner()
+}
+
+#[tokio::test]
+async fn a_finished_job_is_in_the_next_answer_of_every_replica() {
+    let (world, worker, idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let (mut worker, mut idle) = (worker.client(), idle.client());
+    // Both know by now that she has nothing.
+    for client in [&mut worker, &mut idle] {
+        assert_eq!(
+            ask(client, question(&cluster, "")).await.decision(),
+            Decision::Denied
+        );
+    }
+    let hour = Duration::from_hours(1);
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    let (accepted, job) = grant(&mut worker, lasting(ALICE, &cluster, reader, hour)).await;
+    let granted = accepted.grant.expect("a grant");
+    let grant_id = granted.grant_id;
+    for client in [&mut idle, &mut worker] {
+        let asked = CheckAccessRequest {
+            explain: true,
+            ..question(&cluster, &job.consistency_token)
+        };
+        let answer = ask(client, asked).await;
+        assert_eq!(answer.decision(), Decision::Allowed, "{answer:?}");
+        assert_eq!(answer.expire_time, granted.expire_time);
+        let permission = answer.permission.expect("a layer");
+        let [path] = permission.paths.as_slice() else {
+            panic!("{permission:?}");
+        };
+        assert!(path.managed && !path.inherited, "{path:?}");
+        assert_eq!(path.grant_id, grant_id);
+        assert!(path.scope.ends_with("/namespaces/team-a"), "{path:?}");
+        // An answer's token is one as well: a later answer knows at least as much.
+        let later = ask(client, question(&cluster, &answer.consistency_token)).await;
+        assert_eq!(later.decision(), Decision::Allowed);
+    }
+    let listed = ListAccessRequest {
+        cluster: cluster.clone(),
+        principal: Some(user(ALICE)),
+        consistency: question("", &job.consistency_token).consistency,
+        ..ListAccessRequest::default()
+    };
+    let listed = idle.list_access(listed).await.expect("a list").into_inner();
+    assert_eq!(listed.entries.len(), 2, "{listed:?}");
+
+    let job = revoke(&mut worker, &grant_id).await;
+    for client in [&mut idle, &mut worker] {
+        let asked = question(&cluster, &job.consistency_token);
+        assert_eq!(ask(client, asked).await.decision(), Decision::Denied);
+        // Asking Azure now, whose list is behind, does not bring it back either.
+        let asked = CheckAccessRequest {
+            consistency: Some(now()),
+            ..question(&cluster, "")
+        };
+        assert_eq!(ask(client, asked).await.decision(), Decision::Denied);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_afterwards_knows_it_as_well() {
+    let (world, worker, idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    let request = lasting(ALICE, &cluster, reader, Duration::from_hours(1));
+    let (_, job) = grant(&mut worker.client(), request).await;
+    idle.kill().await;
+    worker.kill().await;
+    let timing = Timing {
+        lag: READS_TRAIL * 2,
+        ..Timing::default()
+    };
+    let late = world.broker(&timing).await;
+    let asked = question(&cluster, &job.consistency_token);
+    let answer = ask(&mut late.client(), asked).await;
+    assert_eq!(answer.decision(), Decision::Allowed);
+}
+
+#[tokio::test]
+async fn a_token_that_nothing_leads_to_is_refused_in_good_time() {
+    let (world, worker, _idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let asked = question(&cluster, "99999999999999-0");
+    let refusal = Refusal::from(worker.client().check_access(asked).await);
+    assert_eq!(
+        (refusal.code, refusal.reason.as_str()),
+        (Code::Unavailable, "NOT_FRESH_ENOUGH")
+    );
+}
