@@ -123,6 +123,8 @@ async fn send(mut client: Client, ask: Ask) -> Result<(), Status> {
         Ask::ExtendGrant(request) => client.extend_grant(request).await.map(drop),
         Ask::Revoke(request) => client.revoke(request).await.map(drop),
         Ask::CheckAccess(request) => client.check_access(request).await.map(drop),
+        Ask::BatchCheckAccess(request) => client.batch_check_access(request).await.map(drop),
+        Ask::ListAccess(request) => client.list_access(request).await.map(drop),
         Ask::GetJob(request) => client.get_job(request).await.map(drop),
         Ask::ListJobs(request) => client.list_jobs(request).await.map(drop),
         Ask::ListJobTargets(request) => client.list_job_targets(request).await.map(drop),

@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, Decision, ListJobTargetsRequest, effect::Change, grant, job,
+    AzureRole, Decision, GrantRequest, ListJobTargetsRequest, effect::Change, grant, job,
 };
 use azure_emulator::{
-    ChangeKind, Fault, FaultEffect, Operation, RoleAssignmentExistsWording, Settings,
+    ChangeKind, Fault, FaultEffect, NewRoleAssignment, Operation, RoleAssignmentExistsWording,
+    Scope, Settings,
 };
 use support::ask::{access, active, check, extension, lasting, permanent};
 use support::broker::Client;
@@ -306,4 +307,47 @@ async fn i7_a_job_says_what_was_done_for_it_and_what_of_somebody_elses_was_left_
         done(&mut client, &revoked.job_id).await,
         expected(Change::Delete)
     );
+}
+
+/// Anybody can read a description and write it onto an assignment of their own.
+#[tokio::test]
+async fn i7_whoever_copies_our_description_is_somebody_else_all_the_same() {
+    let world = World::start().await;
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let cluster = world.cluster("aks-production");
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    ask::active(&mut client, permanent(ALICE, &cluster, reader.clone())).await;
+    let ours = world.emulator.role_assignments();
+    let ours = ours.into_iter().find_map(|found| found.description);
+    let copied = NewRoleAssignment {
+        scope: Scope::parse(&cluster).expect("a scope"),
+        role: READER,
+        principal: ALICE,
+        name: None,
+        description: Some(ours.expect("a description of ours")),
+        condition: None,
+    };
+    let made = world.emulator.put_role_assignment_as_somebody_else(&copied);
+    let made = made.expect("an assignment").name;
+    // A preview looks now.
+    let in_team_b = GrantRequest {
+        validate_only: true,
+        ..permanent(ALICE, &cluster, access(AzureRole::RbacReader, &["team-b"]))
+    };
+    let granted = client.grant(in_team_b).await.expect("a plan").into_inner();
+    let told = granted.findings.iter();
+    let told: Vec<&str> = told
+        .filter(|finding| finding.reason == "UNMANAGED_ASSIGNMENT")
+        .map(|finding| finding.message.as_str())
+        .collect();
+    assert!(
+        told.iter()
+            .any(|message| message.contains(&made.to_string())),
+        "{told:?}"
+    );
+    let answer = ask::check(&mut client, ALICE, &cluster, reader).await;
+    let paths = answer.permission.expect("a layer").paths;
+    let managed: BTreeSet<bool> = paths.iter().map(|path| path.managed).collect();
+    assert_eq!(managed, BTreeSet::from([false, true]), "{paths:?}");
 }

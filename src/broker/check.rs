@@ -168,10 +168,12 @@ impl Check {
                 let Some(as_of) = token.as_of else {
                     return Ok(need);
                 };
-                let known = self.view.moment_of(as_of).map_err(CheckError::View)?;
-                let known = known.checked_sub(CLOCKS_AGREE_TO).unwrap_or(known);
+                let age = self.as_of(need.now)?.duration_since(as_of);
+                // One of the future is as good as now.
+                let age = Duration::try_from(age).unwrap_or(Duration::ZERO);
+                let known = need.now.checked_sub(age.saturating_add(CLOCKS_AGREE_TO));
                 Ok(Need {
-                    not_before: need.not_before.max(known).min(need.now),
+                    not_before: known.map_or(need.not_before, |known| known.max(need.not_before)),
                     ..need
                 })
             }

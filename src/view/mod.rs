@@ -286,14 +286,6 @@ impl View {
         self.own.time_of(moment).ok_or(ViewError::NotFollowing)
     }
 
-    /// The moment of a time of the store's clock.
-    ///
-    /// # Errors
-    /// [`ViewError::NotFollowing`] before the store was there.
-    pub fn moment_of(&self, time: Timestamp) -> Result<Instant, ViewError> {
-        self.own.moment_of(time).ok_or(ViewError::NotFollowing)
-    }
-
     /// Takes in everything that the broker has done by now.
     async fn hear_of_everything(&self) -> Result<(), ViewError> {
         let tip = self.store.newest_change().await.map_err(ViewError::store)?;

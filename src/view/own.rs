@@ -194,16 +194,6 @@ impl Own {
         time.ok()
     }
 
-    /// The moment of a time of the store's clock; `None` before the store was there.
-    pub(super) fn moment_of(&self, time: Timestamp) -> Option<Instant> {
-        let clock = (**self.0.clock.load())?;
-        let later = time.duration_since(clock.time);
-        match Duration::try_from(later) {
-            Ok(later) => clock.at.checked_add(later),
-            Err(_) => clock.at.checked_sub(later.unsigned_abs()),
-        }
-    }
-
     /// Follows the stream of changes for good. `lost`: so much was missed that nothing read before is to be believed.
     pub(super) async fn follow(self, store: Store, changes: Changes, lost: impl Fn() + Send) {
         let mut events = changes.subscribe();
@@ -388,3 +378,6 @@ impl Own {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

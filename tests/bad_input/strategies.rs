@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use aks_access_broker::grpc::proto::{
-    Access, CheckAccessRequest, Consistency, ExtendGrantRequest, GetClusterRequest,
-    GetGrantRequest, GetJobRequest, GrantRequest, GrantSelector, KubernetesRole,
-    ListClustersRequest, ListGrantsRequest, ListJobTargetsRequest, ListJobsRequest, PrincipalRef,
-    RevokeRequest, WatchJobRequest,
+    Access, BatchCheckAccessRequest, CheckAccessRequest, Consistency, ExtendGrantRequest,
+    GetClusterRequest, GetGrantRequest, GetJobRequest, GrantRequest, GrantSelector,
+    KubernetesRequest, KubernetesRole, ListAccessRequest, ListClustersRequest, ListGrantsRequest,
+    ListJobTargetsRequest, ListJobsRequest, PrincipalRef, RevokeRequest, WatchJobRequest,
 };
 use proptest::collection::{hash_map, vec};
 use proptest::option;
@@ -19,6 +19,8 @@ pub(crate) enum Ask {
     ExtendGrant(ExtendGrantRequest),
     Revoke(RevokeRequest),
     CheckAccess(CheckAccessRequest),
+    BatchCheckAccess(BatchCheckAccessRequest),
+    ListAccess(ListAccessRequest),
     GetJob(GetJobRequest),
     WatchJob(WatchJobRequest),
     ListJobs(ListJobsRequest),
@@ -328,33 +330,111 @@ fn revocation(known: &Known) -> BoxedStrategy<Ask> {
         .boxed()
 }
 
-fn check(known: &Known) -> BoxedStrategy<Ask> {
-    let fresh = seldom(
-        (free_text(), any::<bool>())
-            .prop_map(|(at_least_as_fresh, fully_consistent)| Consistency {
-                max_staleness: None,
-                at_least_as_fresh,
-                fully_consistent,
-            })
+fn consistency() -> BoxedStrategy<Option<Consistency>> {
+    let tokens = [
+        "0-0",
+        "1-0@1790000000000",
+        "0-0@-62135596800000",
+        "0-0@253402300799999",
+    ];
+    let token = prop_oneof![
+        6 => Just(String::new()),
+        2 => proptest::sample::select(tokens.map(str::to_owned).to_vec()),
+        1 => free_text(),
+    ];
+    let fresh = (seldom(duration().boxed()), token, any::<bool>());
+    seldom(
+        fresh
+            .prop_map(
+                |(max_staleness, at_least_as_fresh, fully_consistent)| Consistency {
+                    max_staleness,
+                    at_least_as_fresh,
+                    fully_consistent,
+                },
+            )
             .boxed(),
-    );
+    )
+    .boxed()
+}
+
+fn kubernetes_request() -> BoxedStrategy<KubernetesRequest> {
+    let one_of =
+        |words: &[&str]| mostly(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
+    (
+        one_of(&["get", "create", "*", "bind"]),
+        rarely(&["apps".to_owned(), "*".to_owned(), "example.com".to_owned()]),
+        one_of(&["pods", "secrets", "*", "widgets"]),
+        rarely(&["exec".to_owned(), "log".to_owned()]),
+        rarely(&["team-a".to_owned()]),
+        rarely(&["web-0".to_owned()]),
+        rarely(&["/healthz".to_owned(), "/metrics".to_owned()]),
+    )
+        .prop_map(
+            |(verb, api_group, resource, subresource, namespace, name, path)| KubernetesRequest {
+                verb,
+                api_group,
+                resource,
+                subresource,
+                namespace,
+                name,
+                path,
+            },
+        )
+        .boxed()
+}
+
+fn one_check(known: &Known) -> BoxedStrategy<CheckAccessRequest> {
     let what = (
         some(principal(known)),
         mostly(&known.clusters),
-        some(access(known)),
+        option::of(access(known)),
+        option::of(kubernetes_request()),
     );
-    (what, fresh, any::<bool>())
-        .prop_map(|((principal, cluster, access), consistency, explain)| {
-            Ask::CheckAccess(CheckAccessRequest {
+    (what, consistency(), any::<bool>())
+        .prop_map(
+            |((principal, cluster, access, request), consistency, explain)| CheckAccessRequest {
                 principal,
                 cluster,
                 access,
-                request: None,
+                request,
                 consistency,
                 explain,
-            })
-        })
+            },
+        )
         .boxed()
+}
+
+fn check(known: &Known) -> BoxedStrategy<Ask> {
+    let batch = (vec(one_check(known), 0..4), consistency(), any::<bool>());
+    let batch = batch.prop_map(|(requests, consistency, explain)| {
+        Ask::BatchCheckAccess(BatchCheckAccessRequest {
+            requests,
+            consistency,
+            explain,
+        })
+    });
+    let list = (
+        (rarely(&known.clusters), seldom(principal(known))),
+        (number(), rarely(&known.page_tokens)),
+        consistency(),
+        seldom(kubernetes_request()),
+    );
+    let list = list.prop_map(|((cluster, principal), page, consistency, request)| {
+        Ask::ListAccess(ListAccessRequest {
+            cluster,
+            principal,
+            page_size: page.0,
+            page_token: page.1,
+            consistency,
+            request,
+        })
+    });
+    prop_oneof![
+        2 => one_check(known).prop_map(Ask::CheckAccess),
+        1 => batch,
+        1 => list,
+    ]
+    .boxed()
 }
 
 fn lists(known: &Known) -> BoxedStrategy<Ask> {

@@ -1,0 +1,130 @@
+//! What our own record changes about what Azure's lists say.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::effect::Call;
+use crate::domain::ids::{InstanceId, Scope};
+use crate::domain::ownership::assignment_name;
+use crate::domain::role::BuiltInRole;
+
+const ME: PrincipalId = PrincipalId::new(Uuid::from_u128(7));
+const LAG: SignedDuration = SignedDuration::from_mins(10);
+
+fn cluster() -> ClusterId {
+    ClusterId::parse(
+        "/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/rg/providers/\
+         Microsoft.ContainerService/managedClusters/prod",
+    )
+    .unwrap()
+}
+
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn effect(known: Known, changed: i64) -> Effect {
+    let at = RoleAtScope {
+        role: BuiltInRole::ClusterUser.id(),
+        scope: Scope::Cluster(cluster()),
+    };
+    let name = assignment_name(InstanceId::new(Uuid::from_u128(9)), &at, ME, 0);
+    Effect {
+        known,
+        ..Effect::untouched(name, at, 0, second(changed))
+    }
+}
+
+fn record(uid: &str, effects: impl IntoIterator<Item = Effect>) -> TargetRecord {
+    TargetRecord {
+        now: second(0),
+        cluster_uid: uid.to_owned(),
+        earlier_uids: BTreeSet::new(),
+        effects: effects
+            .into_iter()
+            .map(|effect| (effect.name, effect))
+            .collect(),
+    }
+}
+
+/// What is laid over a list of cluster `uid` that was read at that second: how many are there, how many are not.
+fn laid_over(own: &Own, uid: &str, read: i64) -> (usize, usize) {
+    let known = own.of(&cluster()).unwrap();
+    let changes = known.changes(uid, second(read), LAG);
+    (changes.present.len(), changes.absent.len())
+}
+
+fn own(records: impl IntoIterator<Item = TargetRecord>) -> Own {
+    let own = Own::new(LAG, SignedDuration::from_mins(10));
+    let target = TargetId {
+        cluster: cluster(),
+        principal: ME,
+    };
+    for record in records {
+        own.put(&target, &record);
+    }
+    own
+}
+
+#[test]
+fn within_the_lag_our_own_record_beats_the_list_and_after_it_the_list_beats_us() {
+    let there = own([record("uid", [effect(Known::Present, 1_000)])]);
+    let gone = own([record("uid", [effect(Known::Absent, 1_000)])]);
+    // It counts when the list was read, not when somebody asks.
+    for (read, counts) in [(900, 1), (1_000, 1), (1_599, 1), (1_600, 0)] {
+        assert_eq!(laid_over(&there, "uid", read), (counts, 0), "{read}");
+        assert_eq!(laid_over(&gone, "uid", read), (0, counts), "{read}");
+    }
+}
+
+#[test]
+fn of_a_cluster_that_took_the_place_of_another_it_says_nothing() {
+    let own = own([record("old", [effect(Known::Present, 1_000)])]);
+    for (uid, expected) in [("old", 1), ("new", 0), ("", 1)] {
+        assert_eq!(laid_over(&own, uid, 1_000), (expected, 0), "{uid:?}");
+    }
+}
+
+#[test]
+fn what_is_not_settled_is_nobodys_word() {
+    for unsettled in [
+        Effect {
+            open: Some(Call::Delete),
+            ..effect(Known::Present, 1_000)
+        },
+        Effect {
+            deadline: Some(second(2_000)),
+            ..effect(Known::Present, 1_000)
+        },
+        effect(Known::NameRefused, 1_000),
+    ] {
+        let own = own([record("uid", [unsettled])]);
+        assert_eq!(laid_over(&own, "uid", 1_000), (0, 0));
+    }
+}
+
+#[test]
+fn what_the_record_forgets_is_remembered_while_an_older_list_may_show_it() {
+    let gone = record("uid", [effect(Known::Absent, 1_000)]);
+    let known = own([gone.clone(), record("uid", [])]);
+    assert_eq!(laid_over(&known, "uid", 1_000), (0, 1));
+    // Under another cluster's id it is forgotten, and what is there again is there.
+    let known = own([gone.clone(), record("new", [])]);
+    assert_eq!(laid_over(&known, "new", 1_000), (0, 0));
+    let known = own([gone, record("uid", [effect(Known::Present, 1_100)])]);
+    assert_eq!(laid_over(&known, "uid", 1_100), (1, 0));
+}
+
+#[test]
+fn each_change_has_a_later_version() {
+    let own = own([record("uid", [effect(Known::Present, 1_000)])]);
+    let before = own.of(&cluster()).unwrap().version;
+    let target = TargetId {
+        cluster: cluster(),
+        principal: ME,
+    };
+    own.put(&target, &record("uid", []));
+    assert!(own.of(&cluster()).unwrap().version > before);
+}
