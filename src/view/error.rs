@@ -1,10 +1,12 @@
 //! Why the view has nothing to say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::azure::AzureError;
+use super::fresh::Waits;
+use crate::azure::{AzureError, GraphError};
 use crate::domain::freshness::Position;
 use crate::store::StoreError;
 
@@ -37,6 +39,27 @@ pub enum ViewError {
     /// The replica has just started, or has never reached its store.
     #[error("this replica has not heard yet what the broker did lately: ask again in a moment")]
     NotFollowing,
+}
+
+impl Waits for AzureError {
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl Waits for GraphError {
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl Waits for ViewError {
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Cluster(error) | Self::Assignments(error) | Self::Roles(error) => error.wait(),
+            Self::Store(_) | Self::NotReached { .. } | Self::NotFollowing => None,
+        }
+    }
 }
 
 impl ViewError {

@@ -18,6 +18,9 @@ use moka::sync::Cache;
 /// After a renewal that failed, and was not waited for, the next is not begun before so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// However long a service says to wait, it is asked again after so long.
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
 /// How fresh something must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Need {
@@ -62,12 +65,20 @@ impl<V> Loaded<V> {
     }
 }
 
+/// A failure that may say how long to wait before the next try.
+pub trait Waits {
+    /// How long.
+    fn wait(&self) -> Option<Duration>;
+}
+
 type Loading<V, E> = Shared<BoxFuture<'static, Result<Arc<Loaded<V>>, E>>>;
 type Load<K, V, E> =
     dyn Fn(K, Need) -> BoxFuture<'static, Result<Loaded<V>, E>> + Send + Sync + 'static;
 
 struct UnderWay<V, E> {
     since: Instant,
+    /// It has failed, and said to wait: it stays here for so long.
+    is_held: bool,
     number: u64,
     loading: Loading<V, E>,
 }
@@ -98,7 +109,7 @@ impl<K, V, E> Fresh<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
-    E: Clone + std::fmt::Display + Send + Sync + 'static,
+    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
 {
     /// Values that `load` reads, renewed when somebody asks for one that is older than `renew_after`. What is known
     /// weighs at most `most` together, each as `weigh` says; what was not asked for lately goes first.
@@ -128,7 +139,7 @@ where
     /// A value that is as fresh as is needed. Whoever misses the same at the same time waits for one call.
     ///
     /// # Errors
-    /// What `load` says; an error is not remembered.
+    /// What `load` says; an error is remembered only for as long as it says to wait.
     pub async fn get(&self, key: &K, need: Need) -> Result<Arc<Loaded<V>>, E> {
         self.get_if(key, need, |_| true).await
     }
@@ -151,12 +162,12 @@ where
             return Ok(known);
         }
         loop {
-            let (loading, since) = self.loading(key, need);
+            let (loading, since, is_held) = self.loading(key, need);
             match loading.await {
                 Ok(loaded) if loaded.begun >= need.not_before && suits(&loaded.value) => {
                     return Ok(loaded);
                 }
-                Err(error) if since >= need.not_before => return Err(error),
+                Err(error) if is_held || since >= need.not_before => return Err(error),
                 // It was under way already, for somebody who needed less.
                 Ok(_) | Err(_) => {}
             }
@@ -188,11 +199,11 @@ where
         drop(self.loading(key, Need { now, not_before }));
     }
 
-    /// What is under way, or is begun now, and since when.
-    fn loading(&self, key: &K, need: Need) -> (Loading<V, E>, Instant) {
+    /// What is under way, or is begun now, and since when; and whether it has failed and is not to be tried again yet.
+    fn loading(&self, key: &K, need: Need) -> (Loading<V, E>, Instant, bool) {
         let mut under_way = self.under_way();
         if let Some(known) = under_way.by_key.get(key) {
-            return (known.loading.clone(), known.since);
+            return (known.loading.clone(), known.since, known.is_held);
         }
         under_way.begun += 1;
         let number = under_way.begun;
@@ -204,7 +215,13 @@ where
             let loaded = load.await.map(Arc::new);
             match &loaded {
                 Ok(loaded) => this.0.known.insert(of.clone(), Arc::clone(loaded)),
-                Err(error) => tracing::debug!(%error, "what is known could not be renewed"),
+                Err(error) => {
+                    tracing::debug!(%error, "what is known could not be renewed");
+                    if let Some(wait) = error.wait() {
+                        this.hold(of, number, wait);
+                        return loaded;
+                    }
+                }
             }
             this.is_over(&of, number);
             loaded
@@ -216,11 +233,24 @@ where
         let loading = task.map(ended).boxed().shared();
         let known = UnderWay {
             since,
+            is_held: false,
             number,
             loading: loading.clone(),
         };
         under_way.by_key.insert(key.clone(), known);
-        (loading, since)
+        (loading, since, false)
+    }
+
+    /// Whoever asks meanwhile is told the same: a service that says to wait is not asked by each of them.
+    fn hold(&self, key: K, number: u64, wait: Duration) {
+        if let Some(known) = self.under_way().by_key.get_mut(&key) {
+            known.is_held = true;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait.min(LONGEST_HOLD)).await;
+            this.is_over(&key, number);
+        });
     }
 
     fn is_over(&self, key: &K, number: u64) {

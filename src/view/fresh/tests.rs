@@ -7,6 +7,12 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
+impl Waits for String {
+    fn wait(&self) -> Option<Duration> {
+        self.contains("wait").then_some(Duration::from_millis(300))
+    }
+}
+
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Values that count how often they were read; each reading waits for a permit.
@@ -14,11 +20,17 @@ struct Reads {
     begun: AtomicUsize,
     may_end: Semaphore,
     fails: AtomicUsize,
+    why: &'static str,
 }
 
 impl Reads {
     fn new(may_end: usize) -> Arc<Self> {
+        Self::that_fail_by("failed", may_end)
+    }
+
+    fn that_fail_by(why: &'static str, may_end: usize) -> Arc<Self> {
         Arc::new(Self {
+            why,
             begun: AtomicUsize::new(0),
             may_end: Semaphore::new(may_end),
             fails: AtomicUsize::new(0),
@@ -34,7 +46,7 @@ impl Reads {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         self.may_end.acquire().await.unwrap().forget();
         if number <= self.fails.load(Ordering::SeqCst) {
-            return Err(format!("reading {number} failed"));
+            return Err(format!("reading {number} {}", self.why));
         }
         Ok(Loaded::new(number, begun))
     }
@@ -162,6 +174,24 @@ async fn a_renewal_that_fails_leaves_what_is_known_and_is_not_tried_again_at_onc
     // Whoever needs it newer is not put off by that.
     reads.may_end.add_permits(1);
     assert_eq!(value(&fresh, Need::within(Duration::ZERO)).await, Ok(3));
+}
+
+#[tokio::test]
+async fn a_failure_that_says_to_wait_is_told_to_all_who_ask_meanwhile() {
+    let reads = Reads::that_fail_by("has to wait", 2);
+    reads.fails.store(1, Ordering::SeqCst);
+    let fresh = fresh(&reads, HOUR);
+    let began = Instant::now();
+    let told = Err("reading 1 has to wait".to_owned());
+    for age in [HOUR, Duration::ZERO] {
+        assert_eq!(value(&fresh, Need::within(age)).await, told);
+    }
+    assert_eq!(reads.begun(), 1);
+    while value(&fresh, Need::within(HOUR)).await == told {
+        tokio::task::yield_now().await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(reads.begun(), 2);
 }
 
 #[tokio::test]
