@@ -1,8 +1,10 @@
 //! `ListAccess`: who has what on a cluster, and what somebody has everywhere; the broker's own grants and everyone
 //! else's alike.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::check::CheckError;
@@ -14,7 +16,10 @@ use crate::domain::evaluate::Held;
 use crate::domain::ids::{ClusterId, PrincipalId};
 use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::reason::Reason;
-use crate::view::Need;
+use crate::view::{ClusterView, Loaded, Need};
+
+/// So many clusters are read at once, where they have to be read.
+const READ_AT_ONCE: usize = 8;
 
 /// One assignment on one cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -184,27 +189,39 @@ impl Broker {
         page.unreachable
             .extend(unreachable.iter().map(ToString::to_string));
         let after = page.after.as_ref().map(|(cluster, _)| cluster.clone());
-        let is_left = |id: &ClusterId| after.as_deref().is_none_or(|after| id.as_str() >= after);
-        for cluster in clusters.iter().filter(|cluster| is_left(&cluster.id)) {
-            match self.check.of_cluster(&cluster.id, need).await {
+        let mut left: Vec<ClusterId> = clusters.iter().map(|cluster| cluster.id.clone()).collect();
+        left.retain(|id| after.as_deref().is_none_or(|after| id.as_str() >= after));
+        let reads = left.into_iter().map(|id| self.read(id, need));
+        let mut reads = stream::iter(reads).buffered(READ_AT_ONCE);
+        while let Some((id, read)) = reads.next().await {
+            match read {
                 Ok(view) => {
                     page.rests_on(view.begun);
                     let held = view.value.snapshot.held_through(principal.id, &groups);
-                    page.take(&cluster.id, held);
+                    page.take(&id, held);
                 }
                 // It went away since it was listed.
                 Err(CheckError::Cluster(error)) if error.reason() == Reason::ClusterNotFound => {}
                 Err(error) => {
-                    let id = cluster.id.as_str();
-                    tracing::warn!(cluster = id, %error, "what is assigned on a cluster cannot be read");
-                    page.unreachable.push(id.to_owned());
+                    tracing::warn!(cluster = %id, %error, "what is assigned on a cluster cannot be read");
+                    page.unreachable.push(id.to_string());
                 }
             }
             if page.is_full {
                 break;
             }
         }
+        drop(reads);
         self.name_groups_of(page, &principal, need).await
+    }
+
+    async fn read(
+        &self,
+        cluster: ClusterId,
+        need: Need,
+    ) -> (ClusterId, Result<Arc<Loaded<ClusterView>>, CheckError>) {
+        let read = self.check.of_cluster(&cluster, need).await;
+        (cluster, read)
     }
 
     /// Who is meant, and the groups.

@@ -128,7 +128,8 @@ pub(super) struct Own(Arc<State>);
 struct State {
     clusters: RwLock<HashMap<ClusterId, Arc<OwnOfCluster>, RandomState>>,
     versions: AtomicU64,
-    position: watch::Sender<Position>,
+    /// `None` before anything was read.
+    position: watch::Sender<Option<Position>>,
     clock: ArcSwap<Option<Clock>>,
     /// When it was last known that nothing had been missed, in milliseconds from `beginning`; 0: never.
     current: AtomicU64,
@@ -144,7 +145,7 @@ impl Own {
         Self(Arc::new(State {
             clusters: RwLock::default(),
             versions: AtomicU64::new(0),
-            position: watch::Sender::new(Position::default()),
+            position: watch::Sender::new(None),
             clock: ArcSwap::default(),
             current: AtomicU64::new(0),
             beginning: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
@@ -166,14 +167,16 @@ impl Own {
 
     /// Up to where changes have been taken in.
     pub(super) fn position(&self) -> Position {
-        *self.0.position.borrow()
+        self.0.position.borrow().unwrap_or_default()
     }
 
     /// Waits until all changes up to there have been taken in.
     pub(super) async fn reaches(&self, position: Position) {
         let mut own = self.0.position.subscribe();
         // The sender lives as long as this.
-        let _ = own.wait_for(|own| *own >= position).await;
+        let _ = own
+            .wait_for(|own| own.is_some_and(|own| own >= position))
+            .await;
     }
 
     /// Whether nothing was missed at that moment.
@@ -309,7 +312,7 @@ impl Own {
 
     fn is_at(&self, position: Position) {
         // After a failover the stream may begin again behind what was there.
-        self.0.position.send_replace(position);
+        self.0.position.send_replace(Some(position));
     }
 
     async fn read(&self, store: &Store, targets: Vec<TargetId>) -> Result<(), StoreError> {
