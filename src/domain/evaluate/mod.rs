@@ -448,4 +448,6 @@ fn is_cluster_user(role: &RoleDefinition) -> bool {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
