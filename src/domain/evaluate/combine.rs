@@ -126,6 +126,28 @@ fn covered(
     false
 }
 
+/// Which of the patterns that are asked for the blocks give, each by itself and what they take out again aside: a bit
+/// each, of the first 64. Of a combination, for each pattern one block must: whatever else is in it.
+pub(super) fn given_whole<'a>(wanted: &[Wanted], blocks: impl Iterator<Item = Block<'a>>) -> u64 {
+    let blocks: Vec<Block<'_>> = blocks.collect();
+    let patterns = || wanted.iter().flat_map(|wanted| &wanted.patterns);
+    let mut given = 0;
+    for (at, pattern) in patterns().take(64).enumerate() {
+        let gives = |block: &Block<'_>| block.gives.iter().any(|gives| subsumes(gives, pattern));
+        given |= u64::from(blocks.iter().any(gives)) << at;
+    }
+    given
+}
+
+/// All bits of [`given_whole`].
+pub(super) fn all_whole(wanted: &[Wanted]) -> u64 {
+    let count = wanted.iter().map(|wanted| wanted.patterns.len()).sum();
+    match count {
+        0..64 => (1 << count) - 1,
+        _ => u64::MAX,
+    }
+}
+
 /// Whether the blocks may give some of it.
 pub(super) fn gives_part<'a>(
     wanted: &[Wanted],

@@ -4,12 +4,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::fast::{FixedState, RandomState};
 
-use super::combine::{Block, Plane, Wanted, all_held, blocks, gives_part, takes_part, wanted_by};
+use super::combine::{
+    Block, Plane, Wanted, all_held, all_whole, blocks, given_whole, gives_part, takes_part,
+    wanted_by,
+};
 use super::{Asks, CLUSTER_ACCESS};
 use crate::domain::condition::Truth;
 use crate::domain::deny::DenyAssignment;
@@ -24,6 +27,9 @@ const FLEET_PREFIX: &str = "Microsoft.ContainerService/fleets/members";
 
 /// So many different questions are remembered of one cluster; further ones are worked out each time.
 const MOST_QUESTIONS: usize = 1024;
+
+/// So many different sets of roles are remembered of one question; further ones are worked out each time.
+const MOST_COMBINATIONS: usize = 1024;
 
 /// What a role gives of what is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,18 +54,26 @@ pub(super) struct Judged {
     /// What conditions are asked about.
     actions: Vec<DataAction>,
     by_role: Box<[AtomicU8]>,
+    /// What each role gives whole, of all that is asked for: see [`given_whole`].
+    whole_by_role: Box<[AtomicU64]>,
+    all_whole: u64,
     by_deny: Box<[AtomicU8]>,
+    /// Whether these roles together give all of it, those with conditions of their own included or not.
+    together: RwLock<HashMap<(Vec<u32>, bool), bool, RandomState>>,
 }
 
 impl Judged {
     fn new(wanted: Vec<Wanted>, plane: Plane, actions: Vec<DataAction>, sizes: Sizes) -> Self {
         let unknown = |count| (0..count).map(|_| AtomicU8::new(0)).collect();
         Self {
+            all_whole: all_whole(&wanted),
             wanted,
             plane,
             actions,
             by_role: unknown(sizes.roles),
+            whole_by_role: (0..sizes.roles).map(|_| AtomicU64::new(0)).collect(),
             by_deny: unknown(sizes.denies),
+            together: RwLock::default(),
         }
     }
 
@@ -81,7 +95,7 @@ impl Judged {
     /// What a role of the snapshot's gives of it.
     pub(super) fn coverage(&self, roles: &[Role], index: u32) -> Coverage {
         let at = index as usize;
-        match self.by_role[at].load(Ordering::Relaxed) {
+        match self.by_role[at].load(Ordering::Acquire) {
             1 => Coverage::Unread,
             2 => Coverage::Nothing,
             3 => Coverage::Part,
@@ -90,9 +104,13 @@ impl Judged {
             _ => {
                 let (coverage, code) = match roles[at].definition.as_deref() {
                     None => (Coverage::Unread, 1),
-                    Some(role) => self.of_role(role),
+                    Some(role) => {
+                        let whole = given_whole(&self.wanted, blocks(role, self.plane, true));
+                        self.whole_by_role[at].store(whole, Ordering::Relaxed);
+                        self.of_role(role)
+                    }
                 };
-                self.by_role[at].store(code, Ordering::Relaxed);
+                self.by_role[at].store(code, Ordering::Release);
                 coverage
             }
         }
@@ -112,6 +130,45 @@ impl Judged {
         } else {
             (Coverage::Part, 3)
         }
+    }
+
+    /// Which parts of it a role gives whole, once its coverage was asked for.
+    pub(super) fn whole(&self, index: u32) -> u64 {
+        self.whole_by_role[index as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whether roles that give such parts whole may give all of it together.
+    pub(super) const fn may_be_made_up(&self, whole: u64) -> bool {
+        whole & self.all_whole == self.all_whole
+    }
+
+    /// Whether these roles of the snapshot's together give all of it.
+    pub(super) fn made_up(&self, roles: &[Role], mut of: Vec<u32>, conditional: bool) -> bool {
+        of.sort_unstable();
+        of.dedup();
+        let key = (of, conditional);
+        // Nothing can panic half-way through a change, so a poisoned lock holds good data.
+        let known = self.together.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&key) {
+            return *known;
+        }
+        drop(known);
+        let definitions = key
+            .0
+            .iter()
+            .filter_map(|at| roles[*at as usize].definition.as_deref());
+        let blocks: Vec<Block<'_>> = definitions
+            .flat_map(|role| blocks(role, self.plane, conditional))
+            .collect();
+        let held = all_held(&self.wanted, &blocks);
+        let mut known = self
+            .together
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_COMBINATIONS {
+            known.insert(key, held);
+        }
+        held
     }
 
     /// Whether a deny assignment of the snapshot's may take some of it away.

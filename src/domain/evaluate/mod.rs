@@ -23,7 +23,6 @@ use super::ids::{Namespace, PrincipalId};
 use super::kubernetes_request::KubernetesRequest;
 use super::role::{BuiltInRole, RoleDefinition};
 use super::snapshot::{Entry, NO_NAMESPACE, Place, Snapshot};
-use combine::{Block, all_held, blocks};
 pub use explain::{Answer, Layer, Path};
 pub use held::Held;
 pub use judge::Judgements;
@@ -304,12 +303,13 @@ impl<'a> Case<'a> {
     ) -> Found {
         let roles = self.snapshot.roles();
         let mut found = Found::DENIED;
-        let mut parts = false;
+        let (mut parts, mut whole) = (false, 0);
         for entry in self.counting(place, namespace) {
             let coverage = judged.coverage(roles, entry.role);
             if coverage <= Coverage::Nothing {
                 continue;
             }
+            whole |= judged.whole(entry.role);
             let (row, _) = self.snapshot.assignment(entry);
             let end = row.end();
             if after.is_some_and(|after| end <= Expiry::At(after)) {
@@ -333,7 +333,7 @@ impl<'a> Case<'a> {
                 return found;
             }
         }
-        if parts && found.decision < Decision::Allowed {
+        if parts && found.decision < Decision::Allowed && judged.may_be_made_up(whole) {
             return found.or(self.together(judged, place, namespace, after));
         }
         found
@@ -348,17 +348,13 @@ impl<'a> Case<'a> {
         after: Option<Timestamp>,
     ) -> Found {
         let held = |after: Option<Timestamp>, conditional: bool| {
-            let blocks: Vec<Block<'_>> = self
+            let roles = self.snapshot.roles();
+            let of = self
                 .counting(place, namespace)
+                .filter(|entry| judged.coverage(roles, entry.role) > Coverage::Nothing)
                 .filter(|entry| self.counts_towards(judged, entry, after, conditional))
-                .filter_map(|entry| {
-                    self.snapshot.roles()[entry.role as usize]
-                        .definition
-                        .as_ref()
-                })
-                .flat_map(|role| blocks(role, judged.plane, conditional))
-                .collect();
-            all_held(&judged.wanted, &blocks)
+                .map(|entry| entry.role);
+            judged.made_up(roles, of.collect(), conditional)
         };
         if held(after, false) {
             let ends: BTreeSet<Timestamp> = self
