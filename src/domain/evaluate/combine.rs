@@ -131,12 +131,12 @@ fn covered(
 pub(super) fn given_whole<'a>(wanted: &[Wanted], blocks: impl Iterator<Item = Block<'a>>) -> u64 {
     let blocks: Vec<Block<'_>> = blocks.collect();
     let patterns = || wanted.iter().flat_map(|wanted| &wanted.patterns);
-    let mut given = 0;
+    let mut whole = 0;
     for (at, pattern) in patterns().take(64).enumerate() {
-        let gives = |block: &Block<'_>| block.gives.iter().any(|gives| subsumes(gives, pattern));
-        given |= u64::from(blocks.iter().any(gives)) << at;
+        let gives = |block: &Block<'_>| block.gives.iter().any(|it| subsumes(it, pattern));
+        whole |= u64::from(blocks.iter().any(gives)) << at;
     }
-    given
+    whole
 }
 
 /// All bits of [`given_whole`].

@@ -165,7 +165,7 @@ impl Case<'_> {
                     .into_iter()
                     .flat_map(|namespace| {
                         let number = namespace.unwrap_or(NO_NAMESPACE);
-                        asked_at(namespace, of_cluster, of_fleet.as_ref())
+                        asked_at(namespace, of_cluster, of_fleet.as_deref())
                             .map(move |(place, judged)| (place, number, judged))
                     })
                     .collect();

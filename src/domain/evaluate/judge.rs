@@ -219,9 +219,9 @@ pub(super) enum Needs {
     ClusterAccess,
     /// These data actions.
     Actions {
-        of_cluster: Judged,
+        of_cluster: Box<Judged>,
         /// The same in a fleet's words; `None`: there are none.
-        of_fleet: Option<Judged>,
+        of_fleet: Option<Box<Judged>>,
     },
     /// What cannot be had: the role gives nothing.
     RoleGivesNothing,
@@ -321,8 +321,9 @@ impl Judgements {
             .then(|| wanted.iter().map(of_fleet).collect())
             .flatten();
         Needs::Actions {
-            of_fleet: in_fleets_words.map(|wanted| Judged::of_patterns(wanted, self.sizes)),
-            of_cluster: Judged::of_patterns(wanted, self.sizes),
+            of_fleet: in_fleets_words
+                .map(|wanted| Box::new(Judged::of_patterns(wanted, self.sizes))),
+            of_cluster: Box::new(Judged::of_patterns(wanted, self.sizes)),
         }
     }
 
@@ -346,7 +347,7 @@ impl Judgements {
         let of_fleet: Option<Vec<DataAction>> = is_in_fleet
             .then(|| actions.iter().map(translated).collect())
             .flatten();
-        let judged = |actions| Judged::of_actions(actions, Plane::Data, self.sizes);
+        let judged = |actions| Box::new(Judged::of_actions(actions, Plane::Data, self.sizes));
         Needs::Actions {
             of_fleet: of_fleet.map(judged),
             of_cluster: judged(actions),

@@ -193,7 +193,7 @@ impl<'a> Case<'a> {
             Needs::Actions {
                 of_cluster,
                 of_fleet,
-            } => self.everywhere(asks, of_cluster, of_fleet.as_ref()),
+            } => self.everywhere(asks, of_cluster, of_fleet.as_deref()),
             Needs::ClusterAccess | Needs::RoleGivesNothing | Needs::Unanswerable(_) => {
                 Found::DENIED
             }
