@@ -10,6 +10,8 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use aks_access_broker::grpc::proto::{
     Cluster, GetClusterRequest, ListClustersRequest, ListClustersResponse, finding::Severity,
 };
@@ -191,11 +193,6 @@ async fn a_cluster_that_cannot_be_read_is_an_error_and_never_a_guess() {
             (Code::NotFound, "CLUSTER_NOT_FOUND"),
         ),
         (
-            429,
-            "TooManyRequests",
-            (Code::Unavailable, "AZURE_THROTTLED"),
-        ),
-        (
             503,
             "ServerTimeout",
             (Code::Unavailable, "AZURE_UNAVAILABLE"),
@@ -220,6 +217,32 @@ async fn a_cluster_that_cannot_be_read_is_an_error_and_never_a_guess() {
     }
     // Of a failure nothing is remembered.
     get(&mut client, id).await;
+}
+
+#[tokio::test]
+async fn azure_that_says_to_wait_is_not_asked_by_each_who_asks() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    let effect = FaultEffect::Status {
+        status: 429,
+        code: "TooManyRequests".to_owned(),
+        message: "bad weather".to_owned(),
+        retry_after: None,
+    };
+    let fault = Fault::once(Operation::ManagedClusterRead, effect);
+    world.emulator.add_fault(fault);
+    let asked = GetClusterRequest {
+        cluster: cluster.clone(),
+    };
+    for _ in 0..3 {
+        let refusal = Refusal::from(client.get_cluster(asked.clone()).await);
+        assert_eq!(refusal.kind(), (Code::Unavailable, "AZURE_THROTTLED"));
+        assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+    }
+    assert_eq!(world.count(Operation::ManagedClusterRead), 1);
+    while client.get_cluster(asked.clone()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

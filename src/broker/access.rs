@@ -16,7 +16,7 @@ use crate::domain::evaluate::Held;
 use crate::domain::ids::{ClusterId, PrincipalId};
 use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::reason::Reason;
-use crate::view::{ClusterView, Loaded, Need};
+use crate::view::{ClusterView, Loaded, Need, ViewError};
 
 /// So many clusters are read at once, where they have to be read.
 const READ_AT_ONCE: usize = 8;
@@ -167,12 +167,10 @@ impl Broker {
         };
         page.take(cluster, held);
         if let Some((principal, _)) = &somebody {
-            self.name_groups_of(page, principal, need).await?;
+            self.name_groups_of(page, principal).await;
         }
         if snapshot.lacks_fleet() {
-            let without = self.check.view().without_fleets(need).await;
-            let without = without.iter().map(ToString::to_string);
-            page.unreachable.extend(without);
+            page.unreachable.push(cluster.to_string());
         }
         Ok(())
     }
@@ -185,9 +183,10 @@ impl Broker {
         need: Need,
     ) -> Result<(), BrokerError> {
         let (principal, groups) = self.whose(principal, page, need).await?;
-        let (clusters, unreachable) = self.clusters.all().await;
-        page.unreachable
-            .extend(unreachable.iter().map(ToString::to_string));
+        let (clusters, unreachable, read) = self.clusters.all(need).await;
+        page.rests_on(read);
+        let unreachable = unreachable.iter().map(|id| format!("/subscriptions/{id}"));
+        page.unreachable.extend(unreachable);
         let after = page.after.as_ref().map(|(cluster, _)| cluster.clone());
         let mut left: Vec<ClusterId> = clusters.iter().map(|cluster| cluster.id.clone()).collect();
         left.retain(|id| after.as_deref().is_none_or(|after| id.as_str() >= after));
@@ -197,11 +196,22 @@ impl Broker {
             match read {
                 Ok(view) => {
                     page.rests_on(view.begun);
-                    let held = view.value.snapshot.held_through(principal.id, &groups);
-                    page.take(&id, held);
+                    let snapshot = &view.value.snapshot;
+                    page.take(&id, snapshot.held_through(principal.id, &groups));
+                    if snapshot.lacks_fleet() {
+                        page.unreachable.push(id.to_string());
+                    }
                 }
                 // It went away since it was listed.
                 Err(CheckError::Cluster(error)) if error.reason() == Reason::ClusterNotFound => {}
+                // It is no cluster's fault, and would be the same for the next.
+                Err(
+                    error @ CheckError::View(
+                        ViewError::Store(_)
+                        | ViewError::NotFollowing
+                        | ViewError::NotReached { .. },
+                    ),
+                ) => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(cluster = %id, %error, "what is assigned on a cluster cannot be read");
                     page.unreachable.push(id.to_string());
@@ -212,7 +222,8 @@ impl Broker {
             }
         }
         drop(reads);
-        self.name_groups_of(page, &principal, need).await
+        self.name_groups_of(page, &principal).await;
+        Ok(())
     }
 
     async fn read(
@@ -237,12 +248,7 @@ impl Broker {
         Ok((principal, groups.value.ids.to_vec()))
     }
 
-    async fn name_groups_of(
-        &self,
-        page: &mut Filling,
-        principal: &Principal,
-        need: Need,
-    ) -> Result<(), BrokerError> {
+    async fn name_groups_of(&self, page: &mut Filling, principal: &Principal) {
         let mut paths = Vec::new();
         for entry in &mut page.entries {
             if entry.holder != principal.id {
@@ -250,6 +256,6 @@ impl Broker {
                 paths.push(&mut entry.path);
             }
         }
-        self.name_groups(principal, &mut paths, need).await
+        self.name_groups(principal, &mut paths).await;
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Answered from the view, as fresh as the caller needs it. Whatever cannot be read is an error, never an answer (I9).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::store::StoreError;
 use crate::view::{ClusterView, Groups, Loaded, Need, View, ViewError};
 
 /// Two replicas know each other's clocks only by the store's: to so much.
-const CLOCKS_AGREE_TO: Duration = Duration::from_millis(100);
+const CLOCKS_AGREE_TO: Duration = Duration::from_millis(20);
 
 /// What is asked, of a principal that is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -147,9 +148,9 @@ impl Check {
         }
     }
 
-    /// What it answers from.
-    pub(super) const fn view(&self) -> &View {
-        &self.view
+    /// Data as old as any answer may rest on.
+    pub(super) fn oldest(&self) -> Need {
+        Need::within(self.staleness.longest)
     }
 
     /// How fresh the data must be. Waits until the broker's own changes that a token names are heard of here.
@@ -209,8 +210,15 @@ impl Check {
             }
         };
         let snapshot = &view.value.snapshot;
+        let mut principal = Cow::Borrowed(&asked.principal);
+        if groups
+            .as_ref()
+            .is_ok_and(|it| it.value.is_service_principal)
+        {
+            principal.to_mut().kind = PrincipalType::ServicePrincipal;
+        }
         let question = Question {
-            principal: &asked.principal,
+            principal: &principal,
             groups: groups.as_ref().map_or(&[], |groups| &groups.value.ids),
             asks,
         };
@@ -218,6 +226,9 @@ impl Check {
         let read = match &groups {
             Ok(groups) => {
                 if !groups.value.is_known {
+                    if snapshot.may_deny_by_group() {
+                        answer.deny();
+                    }
                     answer.add(&not_in_directory(&asked.principal));
                 }
                 view.begun.min(groups.begun)
@@ -298,6 +309,23 @@ impl Answered {
         Self {
             verdict: snapshot.decide(question),
             why: explain.then(|| snapshot.explain(question)),
+        }
+    }
+
+    /// What a deny assignment might take away by a group that nobody knows of is not allowed.
+    fn deny(&mut self) {
+        self.verdict = Verdict {
+            cluster_access: Decision::Denied,
+            permission: Decision::Denied,
+            expire_time: None,
+        };
+        if let Some(why) = &mut self.why {
+            why.decision = Decision::Denied;
+            why.expire_time = None;
+            for layer in [&mut why.cluster_access, &mut why.permission] {
+                layer.decision = Decision::Denied;
+                layer.paths.clear();
+            }
         }
     }
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use moka::future::Cache;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -14,16 +13,26 @@ use crate::azure::{Azure, AzureError};
 use crate::domain::cluster::Cluster;
 use crate::domain::ids::{ClusterId, SubscriptionId};
 use crate::domain::reason::Reason;
-use crate::view::{Need, View};
+use crate::view::{Fresh, Loaded, Need, View};
+
+/// How many clusters of all lists are remembered; more are listed again.
+const MOST_LISTED: u64 = 20_000;
 
 /// What is known of the clusters. Cheap to clone; clones share what they know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Clusters {
-    azure: Azure,
     view: View,
     subscriptions: Arc<BTreeSet<SubscriptionId>>,
     known_for: Duration,
-    listed: Cache<SubscriptionId, Arc<Vec<Arc<Cluster>>>>,
+    listed: Fresh<SubscriptionId, Vec<Arc<Cluster>>, AzureError>,
+}
+
+impl std::fmt::Debug for Clusters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut told = f.debug_struct("Clusters");
+        told.field("subscriptions", &self.subscriptions)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a cluster cannot be had.
@@ -133,14 +142,18 @@ impl Clusters {
         subscriptions: BTreeSet<SubscriptionId>,
         known_for: Duration,
     ) -> Self {
+        let weigh = |list: &Vec<_>| u32::try_from(list.len() + 1).unwrap_or(u32::MAX);
+        let listed = {
+            let view = view.clone();
+            // One that is asked for is read when it is too old, and not before: most are asked for once.
+            Fresh::new(MOST_LISTED, weigh, known_for, move |id, _| {
+                read_all(azure.clone(), view.clone(), id)
+            })
+        };
         Self {
-            azure,
             view,
             known_for,
-            listed: Cache::builder()
-                .max_capacity(subscriptions.len() as u64)
-                .time_to_live(known_for)
-                .build(),
+            listed,
             subscriptions: Arc::new(subscriptions),
         }
     }
@@ -172,7 +185,7 @@ impl Clusters {
             "" => String::new(),
             token => key_in(token, &filter)?,
         };
-        let (all, unreachable) = self.all().await;
+        let (all, unreachable, _) = self.all(Need::within(self.known_for)).await;
         let mut rest = all.into_iter().filter(|cluster| {
             cluster.id.as_str() > after.as_str()
                 && (query.name.is_empty() || cluster.name.eq_ignore_ascii_case(&query.name))
@@ -189,20 +202,24 @@ impl Clusters {
         })
     }
 
-    /// All clusters in the order of their ids, and the subscriptions that could not be listed.
-    pub(super) async fn all(&self) -> (Vec<Arc<Cluster>>, Vec<SubscriptionId>) {
+    /// All clusters in the order of their ids, the subscriptions that could not be listed, and since when that is known.
+    pub(super) async fn all(
+        &self,
+        need: Need,
+    ) -> (Vec<Arc<Cluster>>, Vec<SubscriptionId>, Instant) {
         let lists = self.subscriptions.iter().map(|id| async {
-            let list = self
-                .listed
-                .try_get_with_by_ref(id, self.read_all(*id))
-                .await;
+            let list = self.listed.get(id, need).await;
             (*id, list)
         });
         let mut clusters = Vec::new();
         let mut unreachable = Vec::new();
+        let mut oldest = need.now;
         for (subscription, list) in join_all(lists).await {
             match list {
-                Ok(list) => clusters.extend(list.iter().map(Arc::clone)),
+                Ok(list) => {
+                    oldest = oldest.min(list.begun);
+                    clusters.extend(list.value.iter().map(Arc::clone));
+                }
                 Err(error) => {
                     tracing::warn!(%subscription, %error, "the clusters of a subscription cannot be listed");
                     unreachable.push(subscription);
@@ -210,7 +227,7 @@ impl Clusters {
             }
         }
         clusters.sort_by(|one, other| one.id.cmp(&other.id));
-        (clusters, unreachable)
+        (clusters, unreachable, oldest)
     }
 
     /// Whether the broker manages it at all.
@@ -234,9 +251,19 @@ impl Clusters {
             Err(error) => Err(ClusterError::of(cluster, error)),
         }
     }
+}
 
-    async fn read_all(&self, id: SubscriptionId) -> Result<Arc<Vec<Arc<Cluster>>>, AzureError> {
-        let clusters = self.azure.managed_clusters(id, Uuid::new_v4()).await?;
-        Ok(Arc::new(clusters.into_iter().map(Arc::new).collect()))
+/// All clusters of a subscription; what a list tells of each needs no look at it.
+async fn read_all(
+    azure: Azure,
+    view: View,
+    id: SubscriptionId,
+) -> Result<Loaded<Vec<Arc<Cluster>>>, AzureError> {
+    let begun = Instant::now();
+    let clusters = azure.managed_clusters(id, Uuid::new_v4()).await?;
+    let clusters: Vec<Arc<Cluster>> = clusters.into_iter().map(Arc::new).collect();
+    for cluster in &clusters {
+        view.put_cluster(cluster, begun);
     }
+    Ok(Loaded::new(clusters, begun))
 }

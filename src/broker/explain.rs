@@ -13,7 +13,6 @@ use crate::domain::evaluate::Path;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{ClusterId, PrincipalId, TargetId};
 use crate::domain::membership::chain;
-use crate::view::Need;
 
 /// How many targets, or groups, are looked up at a time.
 const READ_AT_ONCE: usize = 32;
@@ -25,12 +24,11 @@ impl Broker {
     /// Names, for each path of ours, the live grants that call for it, and for each path through groups, all of them.
     ///
     /// # Errors
-    /// What the store or the directory says.
+    /// What the store says.
     pub(super) async fn explain(
         &self,
         asked: &Asked,
         checked: &mut Checked,
-        need: Need,
     ) -> Result<(), BrokerError> {
         let Some(answer) = &mut checked.why else {
             return Ok(());
@@ -40,7 +38,7 @@ impl Broker {
             .into_iter()
             .flat_map(|layer| &mut layer.paths)
             .collect();
-        self.name_groups(&asked.principal, &mut paths, need).await?;
+        self.name_groups(&asked.principal, &mut paths).await;
         let holder = |path: &Path| path.via.last().copied().unwrap_or(asked.principal.id);
         let paths = paths
             .into_iter()
@@ -81,35 +79,38 @@ impl Broker {
         Ok(())
     }
 
-    /// Fills in the groups between a principal and those through which its paths lead.
-    pub(super) async fn name_groups(
-        &self,
-        principal: &Principal,
-        paths: &mut [&mut Path],
-        need: Need,
-    ) -> Result<(), BrokerError> {
+    /// Fills in the groups between a principal and those through which its paths lead. Where they cannot be read, the
+    /// last one has to do: it is what the answer rests on.
+    pub(super) async fn name_groups(&self, principal: &Principal, paths: &mut [&mut Path]) {
         if paths.iter().all(|path| path.via.is_empty()) {
-            return Ok(());
+            return;
         }
-        let groups = self.check.groups_of(principal, need).await?;
+        // They are told, and nothing is decided by them: they may be as old as any data.
+        let need = self.check.oldest();
+        let Ok(groups) = self.check.groups_of(principal, need).await else {
+            return;
+        };
         if groups.value.ids.len() > MOST_GROUPS {
-            return Ok(());
+            return;
         }
         let reads = groups.value.ids.iter().copied().map(|group| async move {
             let group = Principal::unnamed(group, PrincipalType::Group);
             let above = self.check.groups_of(&group, need).await?;
             Ok::<_, CheckError>((group.id, above.value.ids.iter().copied().collect()))
         });
-        let above: BTreeMap<PrincipalId, BTreeSet<PrincipalId>> = stream::iter(reads)
-            .buffer_unordered(READ_AT_ONCE)
-            .try_collect()
-            .await?;
+        let above: Result<BTreeMap<PrincipalId, BTreeSet<PrincipalId>>, CheckError> =
+            stream::iter(reads)
+                .buffer_unordered(READ_AT_ONCE)
+                .try_collect()
+                .await;
+        let Ok(above) = above else {
+            return;
+        };
         for path in paths {
             if let Some(holder) = path.via.last().copied() {
                 path.via = chain(&above, holder);
             }
         }
-        Ok(())
     }
 }
 

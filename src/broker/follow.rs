@@ -171,7 +171,7 @@ async fn change_of(id: JobId, changes: &mut Receiver<Event>, most: Duration) {
 fn may_concern(change: &Change, id: JobId) -> bool {
     match change {
         Change::Job(other) => *other == id,
-        Change::Effects(_) => false,
+        Change::Effects(_) | Change::Other => false,
         Change::Lost | Change::Missed => true,
     }
 }

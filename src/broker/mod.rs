@@ -140,7 +140,7 @@ impl Broker {
         };
         let mut checked = self.check.check_access(&asked, need, explain).await?;
         if explain {
-            self.explain(&asked, &mut checked, need).await?;
+            self.explain(&asked, &mut checked).await?;
         }
         Ok((asked, checked))
     }

@@ -160,7 +160,11 @@ impl Effect {
             }
             Answer::NameRefused => self.settle(Known::NameRefused, time),
             Answer::Foreign(foreign) => self.settle(Known::Foreign(foreign.clone()), time),
-            Answer::Deleted => self.settle(Known::Absent, time),
+            Answer::Deleted => {
+                self.settle(Known::Absent, time);
+                // It stood, whatever we knew.
+                self.changed = time.now;
+            }
             Answer::NotThere if self.absence_is_believed(time) => self.settle(Known::Absent, time),
             Answer::NotThere | Answer::Unexplained => self.open = Some(call),
             Answer::Unknown { until } => {
@@ -181,7 +185,8 @@ impl Effect {
     }
 
     fn settle(&mut self, known: Known, time: PassTime) {
-        if self.known != known {
+        // What a call without an answer did, and when, nobody knows: it may have been a moment ago.
+        if self.known != known || self.is_unsettled() {
             self.changed = time.now;
         }
         self.known = known;

@@ -126,7 +126,8 @@ impl KubernetesRequest {
             (Self::Resource(one), Self::Resource(other)) => {
                 one.namespace.is_some() == other.namespace.is_some()
                     && (&one.verb, &one.api_group) == (&other.verb, &other.api_group)
-                    && (&one.resource, &one.subresource) == (&other.resource, &other.subresource)
+                    && one.resource == other.resource
+                    && one.subresource_that_matters() == other.subresource_that_matters()
             }
             (Self::Path { .. }, Self::Path { .. }) => self == other,
             _ => false,
@@ -140,7 +141,7 @@ impl KubernetesRequest {
                 request.verb.hash(hasher);
                 request.api_group.hash(hasher);
                 request.resource.hash(hasher);
-                request.subresource.hash(hasher);
+                request.subresource_that_matters().hash(hasher);
                 request.namespace.is_some().hash(hasher);
             }
             Self::Path { .. } => self.hash(hasher),
@@ -192,6 +193,16 @@ const NAMED_SUBRESOURCES: [(&str, &str); 9] = [
 ];
 
 impl ResourceRequest {
+    /// The subresource, where it makes a difference to Azure RBAC; empty where every one is the same to it.
+    fn subresource_that_matters(&self) -> &str {
+        let asked = (self.resource.as_str(), self.subresource.as_str());
+        if NAMED_SUBRESOURCES.contains(&asked) {
+            &self.subresource
+        } else {
+            ""
+        }
+    }
+
     fn demand(&self, features: Features) -> Result<Vec<DataAction>, NoDemand> {
         if features.custom_resources && self.is_custom() {
             return self.of_custom_resources();

@@ -33,6 +33,8 @@ pub enum Change {
     Job(JobId),
     /// What is known of this target's effects has changed.
     Effects(TargetId),
+    /// Something that this version does not know, of a newer one's.
+    Other,
     /// The connection was lost: look whether it is only the reader's own.
     Lost,
     /// Something may have been missed before this: look again.
@@ -55,8 +57,8 @@ pub struct Heard {
     pub position: Position,
     /// There was nothing more in the stream at this moment; `None`: not known yet.
     pub at: Option<Instant>,
-    /// The same moment by the store's clock, or a little earlier.
-    pub time: Timestamp,
+    /// A moment, and the store's time then or a little earlier.
+    pub clock: Option<(Instant, Timestamp)>,
 }
 
 /// The changes as they come, for many who follow them.
@@ -80,7 +82,7 @@ impl Changes {
         let (heard, is_heard) = watch::channel(Heard {
             position: Position::default(),
             at: None,
-            time: Timestamp::UNIX_EPOCH,
+            clock: None,
         });
         let changes = Self {
             events: events.clone(),
@@ -136,12 +138,12 @@ impl Reader {
                 .arg(&key)
                 .arg(last.to_string())
                 .cmd("TIME");
+            let sent = Instant::now();
             let (reply, (seconds, micros)): (Option<StreamReadReply>, (i64, i32)) = pipe
                 .query_async(&mut connection)
                 .await
                 .map_err(StoreError::from_redis)?;
-            let at = Instant::now();
-            let time = codec::redis_time(seconds, micros)?;
+            let clock = (Instant::now(), codec::redis_time(seconds, micros)?);
             let ids = reply
                 .into_iter()
                 .flat_map(|reply| reply.keys)
@@ -150,15 +152,19 @@ impl Reader {
             for event in ids {
                 read += 1;
                 last = position(&event.id, &key)?;
-                if let Some(change) = change_of(&event) {
-                    self.tell(last, change);
-                }
+                self.tell(last, change_of(&event));
             }
+            // The server looked some time between the question and the answer; where nothing came, to the end.
+            let at = match read {
+                0 => Some(sent + BLOCK),
+                1..READ_COUNT => Some(sent),
+                _ => None,
+            };
             self.heard.send_modify(|heard| {
                 *heard = Heard {
                     position: last,
-                    at: (read < READ_COUNT).then_some(at).or(heard.at),
-                    time,
+                    at: at.or(heard.at),
+                    clock: Some(clock),
                 };
             });
         }
@@ -170,12 +176,12 @@ impl Reader {
     }
 }
 
-fn change_of(event: &redis::streams::StreamId) -> Option<Change> {
+fn change_of(event: &redis::streams::StreamId) -> Change {
     let job = || JobId::parse(&event.get::<String>("job")?).ok();
     let target = || event.get::<String>("target")?.parse().ok();
-    job()
-        .map(Change::Job)
-        .or_else(|| target().map(Change::Effects))
+    let known = job().map(Change::Job);
+    let known = known.or_else(|| target().map(Change::Effects));
+    known.unwrap_or(Change::Other)
 }
 
 fn position(id: &str, key: &str) -> Result<Position, StoreError> {
@@ -244,13 +250,14 @@ impl Store {
                 async move { read.query_async(&mut connection).await }
             })
             .await?;
-        let parsed = members.iter().map(|member| {
-            member.parse().map_err(|error| StoreError::Unreadable {
-                key: key.clone(),
-                problem: format!("{error}"),
-            })
+        let parsed = members.iter().filter_map(|member| {
+            let parsed = member.parse();
+            // It names none of our targets, whatever it is.
+            parsed
+                .inspect_err(|error| warn!(key, %error, "passed over"))
+                .ok()
         });
-        parsed.collect()
+        Ok(parsed.collect())
     }
 
     /// Redis's time. O(1).

@@ -36,8 +36,10 @@ pub enum ViewError {
         /// How far the replica has come.
         own: Position,
     },
-    /// The replica has just started, or has never reached its store.
-    #[error("this replica has not heard yet what the broker did lately: ask again in a moment")]
+    /// The replica has just started, or does not get on with reading what the broker did.
+    #[error(
+        "this replica has not heard in time what the broker did lately: ask again in a moment; if it stays so, its log says          what it cannot read"
+    )]
     NotFollowing,
 }
 

@@ -174,6 +174,16 @@ where
         }
     }
 
+    /// Takes in a value that was read together with others, unless a later one is known.
+    pub fn put(&self, key: K, value: V, begun: Instant) {
+        let later = |known: &Arc<Loaded<V>>| known.begun >= begun;
+        if !self.0.known.get(&key).as_ref().is_some_and(later) {
+            self.0
+                .known
+                .insert(key, Arc::new(Loaded::new(value, begun)));
+        }
+    }
+
     /// Forgets one value.
     pub fn forget(&self, key: &K) {
         self.0.known.invalidate(key);
@@ -212,25 +222,36 @@ where
         let load = (self.0.load)(key.clone(), need);
         // On a task of its own: whoever asked first and went away takes nothing from the others.
         let task = tokio::spawn(async move {
+            // Also when the load panics: its key would be lost otherwise.
+            let over = Over {
+                of: &this,
+                key: &of,
+                number,
+                is_held: false,
+            };
             let loaded = load.await.map(Arc::new);
             match &loaded {
                 Ok(loaded) => this.0.known.insert(of.clone(), Arc::clone(loaded)),
                 Err(error) => {
                     tracing::debug!(%error, "what is known could not be renewed");
                     if let Some(wait) = error.wait() {
-                        this.hold(of, number, wait);
-                        return loaded;
+                        over.hold(wait);
                     }
                 }
             }
-            this.is_over(&of, number);
             loaded
         });
-        let ended = |ended: Result<_, tokio::task::JoinError>| match ended {
-            Ok(loaded) => loaded,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        let loading = async move {
+            match task.await {
+                Ok(loaded) => loaded,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panicked) => std::panic::resume_unwind(panicked),
+                    // The process is ending: nobody is answered any more.
+                    Err(_) => std::future::pending().await,
+                },
+            }
         };
-        let loading = task.map(ended).boxed().shared();
+        let loading = loading.boxed().shared();
         let known = UnderWay {
             since,
             is_held: false,
@@ -239,18 +260,6 @@ where
         };
         under_way.by_key.insert(key.clone(), known);
         (loading, since, false)
-    }
-
-    /// Whoever asks meanwhile is told the same: a service that says to wait is not asked by each of them.
-    fn hold(&self, key: K, number: u64, wait: Duration) {
-        if let Some(known) = self.under_way().by_key.get_mut(&key) {
-            known.is_held = true;
-        }
-        let this = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(wait.min(LONGEST_HOLD)).await;
-            this.is_over(&key, number);
-        });
     }
 
     fn is_over(&self, key: &K, number: u64) {
@@ -270,6 +279,52 @@ where
             .under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of a load, however it comes.
+struct Over<'l, K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
+{
+    of: &'l Fresh<K, V, E>,
+    key: &'l K,
+    number: u64,
+    is_held: bool,
+}
+
+impl<K, V, E> Over<'_, K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
+{
+    /// Whoever asks meanwhile is told the same: a service that says to wait is not asked by each of them.
+    fn hold(mut self, wait: Duration) {
+        self.is_held = true;
+        if let Some(known) = self.of.under_way().by_key.get_mut(self.key) {
+            known.is_held = true;
+        }
+        let (of, key, number) = (self.of.clone(), self.key.clone(), self.number);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait.min(LONGEST_HOLD)).await;
+            of.is_over(&key, number);
+        });
+    }
+}
+
+impl<K, V, E> Drop for Over<'_, K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.is_held {
+            self.of.is_over(self.key, self.number);
+        }
     }
 }
 

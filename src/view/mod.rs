@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::azure::{Azure, AzureError, GraphError};
-use crate::domain::access::PrincipalType;
+use crate::azure::{Azure, AzureError, DirectoryObject, GraphError};
+use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::cluster::Cluster;
+use crate::domain::evaluate::MOST_GROUPS_OF_SERVICE_PRINCIPALS;
 use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
 use crate::domain::kubernetes_request::Features;
@@ -89,6 +90,8 @@ pub struct Groups {
     /// Whether the directory knows the principal: one that was made a moment ago may be unknown to it, and one that was
     /// deleted leaves its assignments behind. Neither is in any group.
     pub is_known: bool,
+    /// Whether it is a service principal in so many groups that AKS learns of none, whatever a caller says that it is.
+    pub is_service_principal: bool,
 }
 
 /// The view. Cheap to clone; clones share what they know.
@@ -100,7 +103,6 @@ pub struct View {
     groups: Fresh<(PrincipalId, PrincipalType), Groups, GraphError>,
     views: Fresh<ClusterId, ClusterView, ViewError>,
     subscriptions: Fresh<SubscriptionId, Subscription, ViewError>,
-    fleets: Fresh<(), Fleets, ViewError>,
 }
 
 impl std::fmt::Debug for View {
@@ -168,7 +170,7 @@ impl View {
             clusters: clusters.clone(),
             subscriptions: subscriptions.clone(),
             built_in,
-            fleets: fleets.clone(),
+            fleets,
             lag: settings.lag,
             features: settings.features,
         });
@@ -184,7 +186,6 @@ impl View {
             groups,
             views,
             subscriptions,
-            fleets,
         }
     }
 
@@ -221,6 +222,12 @@ impl View {
         read
     }
 
+    /// Takes in how a cluster is set up, from a list whose reading began then.
+    pub fn put_cluster(&self, cluster: &Arc<Cluster>, begun: Instant) {
+        self.clusters
+            .put(cluster.id.clone(), Arc::clone(cluster), begun);
+    }
+
     /// Everything about a cluster. What the broker did up to now, as far as it is heard of here, is in it.
     ///
     /// # Errors
@@ -251,14 +258,6 @@ impl View {
         self.groups.get(&(principal, kind), need).await
     }
 
-    /// The subscriptions whose fleets are not known.
-    pub async fn without_fleets(&self, need: Need) -> Vec<SubscriptionId> {
-        match self.fleets.get(&(), need).await {
-            Ok(fleets) => fleets.value.unreachable.iter().copied().collect(),
-            Err(_) => Vec::new(),
-        }
-    }
-
     /// Up to where the broker's own changes are taken in.
     #[must_use]
     pub fn position(&self) -> Position {
@@ -268,14 +267,21 @@ impl View {
     /// Waits until the broker's own changes are taken in up to there.
     ///
     /// # Errors
-    /// [`ViewError::NotReached`] after ten seconds.
+    /// [`ViewError::NotReached`] after ten seconds, or at once where nothing leads there.
     pub async fn reach(&self, position: Position) -> Result<(), ViewError> {
-        tokio::time::timeout(PATIENCE, self.own.reaches(position))
-            .await
-            .map_err(|_| ViewError::NotReached {
-                position,
-                own: self.own.position(),
-            })
+        let not_reached = || ViewError::NotReached {
+            position,
+            own: self.own.position(),
+        };
+        if self.own.position() >= position {
+            return Ok(());
+        }
+        // One that nothing leads to is not waited for.
+        if self.store.newest_change().await.map_err(ViewError::store)? < position {
+            return Err(not_reached());
+        }
+        let reached = tokio::time::timeout(PATIENCE, self.own.reaches(position)).await;
+        reached.map_err(|_| not_reached())
     }
 
     /// A moment by the store's clock, or a little earlier.
@@ -289,7 +295,8 @@ impl View {
     /// Takes in everything that the broker has done by now.
     async fn hear_of_everything(&self) -> Result<(), ViewError> {
         let tip = self.store.newest_change().await.map_err(ViewError::store)?;
-        self.reach(tip).await
+        let reached = tokio::time::timeout(PATIENCE, self.own.reaches(tip)).await;
+        reached.map_err(|_| ViewError::NotFollowing)
     }
 }
 
@@ -352,6 +359,9 @@ impl Maker {
 
         let own = self.own.of(&id);
         let own_version = own.as_ref().map_or(0, |own| own.version);
+        if let Some(problem) = own.as_ref().and_then(|own| own.problem()) {
+            return Err(ViewError::Store(problem));
+        }
         let read = self.own.time_of(lists).ok_or(ViewError::NotFollowing)?;
         let own = own.map_or_else(OwnChanges::default, |own: Arc<OwnOfCluster>| {
             own.changes(&cluster.value.resource_uid, read, self.lag)
@@ -439,14 +449,29 @@ async fn read_groups(
     let begun = Instant::now();
     let groups = match azure.transitive_groups(id, kind, Uuid::new_v4()).await {
         Ok(groups) => Groups {
+            is_service_principal: groups.len() > MOST_GROUPS_OF_SERVICE_PRINCIPALS
+                && is_service_principal(&azure, id).await?,
             ids: groups.into_iter().collect(),
             is_known: true,
         },
         Err(error) if error.reason() == Reason::PrincipalNotFound => Groups {
             ids: Box::default(),
             is_known: false,
+            is_service_principal: false,
         },
         Err(error) => return Err(error),
     };
     Ok(Loaded::new(groups, begun))
+}
+
+/// A caller may say that it is something else; the directory knows.
+async fn is_service_principal(azure: &Azure, id: PrincipalId) -> Result<bool, GraphError> {
+    let object = azure.directory_object(id, Uuid::new_v4()).await?;
+    Ok(matches!(
+        object,
+        Some(DirectoryObject::Principal(Principal {
+            kind: PrincipalType::ServicePrincipal,
+            ..
+        }))
+    ))
 }

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::domain::access::RoleAtScope;
 use crate::domain::assignments::Listed;
@@ -28,6 +28,8 @@ use crate::store::{Change, Changes, Event, Heard, Store, StoreError, TargetRecor
 const READ_AT_ONCE: usize = 32;
 /// After the store has failed, the next try is so much later.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// So much longer than it may be of use it is kept, for callers that take their time.
+const SLACK: SignedDuration = SignedDuration::from_mins(1);
 /// How often what has become old is dropped.
 const TIDY: Duration = Duration::from_mins(1);
 
@@ -75,23 +77,27 @@ struct OwnOfTarget {
 /// What the broker did lately on one cluster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnOfCluster {
-    /// Raised by each change: a later one knows at least as much.
+    /// Raised by each change, and never taken back: a later one knows at least as much.
     pub(super) version: u64,
     targets: BTreeMap<PrincipalId, OwnOfTarget>,
+    /// What was done there and cannot be read.
+    unreadable: BTreeMap<PrincipalId, Arc<StoreError>>,
 }
 
 impl OwnOfCluster {
-    /// What a list that was read at `read` may not show yet. Of a cluster that took the place of another under the same
-    /// id, what was done at the old one says nothing: Azure took it away with that.
+    /// What a list that was read at `read` may not show yet. What was assigned at a cluster whose place another has taken
+    /// under the same id is not there any more: Azure took it away with that. What was removed there is gone all the
+    /// more.
     pub(super) fn changes(&self, uid: &str, read: Timestamp, lag: SignedDuration) -> OwnChanges {
         let mut changes = OwnChanges::default();
         for (principal, target) in &self.targets {
             let known = !uid.is_empty() && !target.cluster_uid.is_empty();
-            if known && target.cluster_uid != uid {
-                continue;
-            }
+            let is_of_another = known && target.cluster_uid != uid;
             for effect in &target.effects {
                 if read.duration_since(effect.changed) >= lag {
+                    continue;
+                }
+                if effect.present && is_of_another {
                     continue;
                 }
                 if effect.present {
@@ -150,7 +156,7 @@ impl Own {
             current: AtomicU64::new(0),
             beginning: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
             lag,
-            keep: lag.saturating_add(oldest_list),
+            keep: lag.saturating_add(oldest_list).saturating_add(SLACK),
         }))
     }
 
@@ -221,13 +227,12 @@ impl Own {
 
     /// How far the reader of the stream has come: if everything it handed on is taken in, nothing is missing.
     fn hears(&self, heard: Heard) {
-        let Some(at) = heard.at else { return };
-        let clock = Clock {
-            at,
-            time: heard.time,
-        };
-        self.0.clock.store(Arc::new(Some(clock)));
-        if self.position() >= heard.position {
+        if let Some((at, time)) = heard.clock {
+            self.0.clock.store(Arc::new(Some(Clock { at, time })));
+        }
+        if let Some(at) = heard.at
+            && self.position() >= heard.position
+        {
             self.is_current_at(at);
         }
     }
@@ -253,7 +258,7 @@ impl Own {
             match event.change {
                 Change::Effects(target) if event.position > self.position() => targets.push(target),
                 Change::Missed => return self.catch_up(store, lost).await,
-                Change::Job(_) | Change::Effects(_) | Change::Lost => {}
+                Change::Job(_) | Change::Effects(_) | Change::Other | Change::Lost => {}
             }
             position = position.max(event.position);
             next = match events.try_recv() {
@@ -288,7 +293,8 @@ impl Own {
         let began = Instant::now();
         let tip = store.newest_change().await?;
         let now = store.time().await?;
-        let since = now.saturating_sub(self.0.lag).unwrap_or(now);
+        // Twice: lists that were read a while ago are in use still.
+        let since = now.saturating_sub(self.0.lag * 2).unwrap_or(now);
         let targets = store.targets_changed_since(since).await?;
         self.read(store, targets).await?;
         let lag = self.0.lag.unsigned_abs();
@@ -317,40 +323,39 @@ impl Own {
 
     async fn read(&self, store: &Store, targets: Vec<TargetId>) -> Result<(), StoreError> {
         let reads = targets.into_iter().map(|target| async move {
-            let record = store.target(&target).await?;
-            Ok::<_, StoreError>((target, record))
+            match store.target(&target).await {
+                // It says nothing of any other target.
+                Err(error @ StoreError::Unreadable { .. }) => Ok((target, Err(error))),
+                read => read.map(|record| (target, Ok(record))),
+            }
         });
         let mut records = stream::iter(reads).buffer_unordered(READ_AT_ONCE);
         while let Some((target, record)) = records.try_next().await? {
-            self.put(&target, &record);
+            match record {
+                Ok(record) => self.put(&target, &record),
+                Err(error) => {
+                    error!(%target, %error, "nothing is said of a cluster while this cannot be read");
+                    self.change(&target.cluster, |cluster| {
+                        cluster.unreadable.insert(target.principal, Arc::new(error));
+                    });
+                }
+            }
         }
-        Ok(())
+        Ok::<_, StoreError>(())
+    }
+
+    fn change(&self, cluster: &ClusterId, change: impl FnOnce(&mut OwnOfCluster)) {
+        let clusters = &self.0.clusters;
+        let mut clusters = clusters.write().unwrap_or_else(PoisonError::into_inner);
+        let cluster = Arc::make_mut(clusters.entry(cluster.clone()).or_default());
+        cluster.version = self.0.versions.fetch_add(1, Ordering::AcqRel) + 1;
+        change(cluster);
     }
 
     fn put(&self, target: &TargetId, record: &TargetRecord) {
-        let mut clusters = self
-            .0
-            .clusters
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let cluster = clusters.entry(target.cluster.clone()).or_default();
-        let cluster = Arc::make_mut(cluster);
-        cluster.version = self.0.versions.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut effects: Vec<OwnEffect> =
-            record.effects.values().filter_map(OwnEffect::of).collect();
-        // What the record has forgotten meanwhile, because no list that is read now can trail it, an older list may.
-        if let Some(before) = cluster.targets.get(&target.principal)
-            && before.cluster_uid == record.cluster_uid
-        {
-            let forgotten =
-                |effect: &&OwnEffect| !effect.present && !record.effects.contains_key(&effect.name);
-            effects.extend(before.effects.iter().filter(forgotten).cloned());
-        }
-        let own = OwnOfTarget {
-            cluster_uid: record.cluster_uid.clone(),
-            effects,
-        };
-        cluster.targets.insert(target.principal, own);
+        self.change(&target.cluster, |cluster| {
+            cluster.put(target.principal, record);
+        });
     }
 
     /// Drops what every list shows by now.
@@ -359,26 +364,43 @@ impl Own {
             return;
         };
         let is_old = |effect: &OwnEffect| now.duration_since(effect.changed) >= self.0.keep;
-        let mut clusters = self
-            .0
-            .clusters
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        clusters.retain(|_, cluster| {
-            if cluster
-                .targets
-                .values()
-                .any(|own| own.effects.iter().any(is_old))
-            {
+        let clusters = &self.0.clusters;
+        let mut clusters = clusters.write().unwrap_or_else(PoisonError::into_inner);
+        // A cluster stays, with its version: whoever waits for that would wait for ever.
+        for cluster in clusters.values_mut() {
+            let mut targets = cluster.targets.values();
+            if targets.any(|own| own.effects.is_empty() || own.effects.iter().any(is_old)) {
                 let cluster = Arc::make_mut(cluster);
                 for own in cluster.targets.values_mut() {
                     own.effects.retain(|effect| !is_old(effect));
                 }
+                cluster.targets.retain(|_, own| !own.effects.is_empty());
             }
-            let cluster = Arc::make_mut(cluster);
-            cluster.targets.retain(|_, own| !own.effects.is_empty());
-            !cluster.targets.is_empty()
-        });
+        }
+    }
+}
+
+impl OwnOfCluster {
+    /// Why nothing can be said of the cluster.
+    pub(super) fn problem(&self) -> Option<Arc<StoreError>> {
+        self.unreadable.values().next().cloned()
+    }
+
+    fn put(&mut self, principal: PrincipalId, record: &TargetRecord) {
+        self.unreadable.remove(&principal);
+        let mut effects: Vec<OwnEffect> =
+            record.effects.values().filter_map(OwnEffect::of).collect();
+        // What the record has forgotten meanwhile, because no list that is read now can trail it, an older list may.
+        if let Some(before) = self.targets.get(&principal) {
+            let forgotten =
+                |effect: &&OwnEffect| !effect.present && !record.effects.contains_key(&effect.name);
+            effects.extend(before.effects.iter().filter(forgotten).cloned());
+        }
+        let own = OwnOfTarget {
+            cluster_uid: record.cluster_uid.clone(),
+            effects,
+        };
+        self.targets.insert(principal, own);
     }
 }
 

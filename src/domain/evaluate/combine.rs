@@ -17,6 +17,9 @@ pub(super) enum Plane {
     Data,
 }
 
+/// How many blocks are looked at for one combination. Beyond that, too, the answer is too careful.
+const MOST_STEPS: usize = 20_000;
+
 /// One block of what is asked for: what matches one of the patterns and nothing that is left out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Wanted {
@@ -82,48 +85,56 @@ fn is_left_out(pattern: &str, left_out: &[String]) -> bool {
 
 /// Whether the blocks together give all of it.
 pub(super) fn all_held(wanted: &[Wanted], blocks: &[Block<'_>]) -> bool {
-    let mut spent = vec![false; blocks.len()];
+    let mut search = Search {
+        blocks,
+        spent: vec![false; blocks.len()],
+        steps: MOST_STEPS,
+    };
     wanted.iter().all(|wanted| {
-        wanted
-            .patterns
-            .iter()
-            .all(|pattern| covered(pattern, &wanted.left_out, blocks, &mut spent, 0))
+        let mut patterns = wanted.patterns.iter();
+        patterns.all(|pattern| search.covers(pattern, &wanted.left_out, 0))
     })
 }
 
-/// Whether the blocks together give all that `pattern` matches, less what is left out.
-///
-/// One block must give the whole pattern; what that block takes out again must be left out anyway, or
-/// come from the other blocks.
-fn covered(
-    pattern: &str,
-    left_out: &[String],
-    blocks: &[Block<'_>],
-    spent: &mut [bool],
-    depth: usize,
-) -> bool {
-    if is_left_out(pattern, left_out) {
-        return true;
-    }
-    if depth == DEEPEST_COMBINATION {
-        return false;
-    }
-    for (index, block) in blocks.iter().enumerate() {
-        if spent[index] || !block.gives.iter().any(|gives| subsumes(gives, pattern)) {
-            continue;
-        }
-        spent[index] = true;
-        let whole = block
-            .but_not
-            .iter()
-            .filter(|but_not| overlap(but_not, pattern))
-            .all(|but_not| covered(but_not, left_out, blocks, spent, depth + 1));
-        spent[index] = false;
-        if whole {
+/// A search for blocks that make something up together.
+struct Search<'s, 'b> {
+    blocks: &'s [Block<'b>],
+    /// Which of them are in use already.
+    spent: Vec<bool>,
+    /// How many more may be looked at.
+    steps: usize,
+}
+
+impl Search<'_, '_> {
+    /// Whether the blocks together give all that `pattern` matches, less what is left out.
+    ///
+    /// One block must give the whole pattern; what that block takes out again must be left out anyway, or
+    /// come from the other blocks.
+    fn covers(&mut self, pattern: &str, left_out: &[String], depth: usize) -> bool {
+        if is_left_out(pattern, left_out) {
             return true;
         }
+        if depth == DEEPEST_COMBINATION {
+            return false;
+        }
+        for (index, block) in self.blocks.iter().enumerate() {
+            let Some(left) = self.steps.checked_sub(1) else {
+                return false;
+            };
+            self.steps = left;
+            if self.spent[index] || !block.gives.iter().any(|gives| subsumes(gives, pattern)) {
+                continue;
+            }
+            self.spent[index] = true;
+            let mut taken_out = block.but_not.iter().filter(|out| overlap(out, pattern));
+            let whole = taken_out.all(|out| self.covers(out, left_out, depth + 1));
+            self.spent[index] = false;
+            if whole {
+                return true;
+            }
+        }
+        false
     }
-    false
 }
 
 /// Which of the patterns that are asked for the blocks give, each by itself and what they take out again aside: a bit

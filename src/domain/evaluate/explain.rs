@@ -116,7 +116,7 @@ impl Case<'_> {
         let judged = &self.snapshot.judgements().cluster_access;
         let asked = [(Place::Cluster, NO_NAMESPACE, judged)];
         let mut layer = self.layer(decision, &asked);
-        if decision == Decision::Denied {
+        if decision == Decision::Denied && !self.is_taken_away(&asked) {
             layer
                 .findings
                 .push(findings::no_cluster_user_role(self.principal.id, cluster));
@@ -171,7 +171,9 @@ impl Case<'_> {
                     .collect();
                 let mut layer = self.layer(decision, &asked);
                 if decision == Decision::Denied {
-                    layer.findings.extend(self.what_is_missing(asks, &asked));
+                    if !self.is_taken_away(&asked) {
+                        layer.findings.extend(self.what_is_missing(asks, &asked));
+                    }
                     layer.findings.push(bindings);
                 }
                 layer
@@ -270,6 +272,14 @@ impl Case<'_> {
             })
             .map(|(at, _)| at)
             .collect()
+    }
+
+    /// Whether roles give it somewhere, and a deny assignment takes it away: another role would change nothing.
+    fn is_taken_away(&self, asked: &[(Place, u32, &Judged)]) -> bool {
+        asked.iter().any(|(place, namespace, judged)| {
+            let given = self.given(judged, *place, *namespace, None).decision;
+            given != Decision::Denied && self.most(judged, *place, *namespace) == Decision::Denied
+        })
     }
 
     fn what_is_missing(

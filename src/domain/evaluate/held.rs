@@ -51,15 +51,17 @@ impl Snapshot {
     /// The assignments by which a holder may do something.
     fn ways_of(&self, held: &Held, request: &KubernetesRequest) -> BTreeSet<String> {
         let kind = held.holder_kind.unwrap_or(PrincipalType::User);
-        let answer = self.explain(&Question {
-            principal: &Principal::unnamed(held.holder, kind),
+        let principal = Principal::unnamed(held.holder, kind);
+        let question = Question {
+            principal: &principal,
             groups: &[],
             asks: Asks::Request(request),
-        });
-        if answer.permission.decision == Decision::Denied {
+        };
+        // Why somebody may not is not asked, and would cost a look at all others.
+        if self.decide(&question).permission == Decision::Denied {
             return BTreeSet::new();
         }
-        let paths = answer.permission.paths.into_iter();
+        let paths = self.explain(&question).permission.paths.into_iter();
         paths.map(|path| path.resource_id).collect()
     }
 

@@ -25,8 +25,9 @@ use crate::domain::snapshot::{Role, Snapshot};
 /// What data actions begin with where AKS asks at a fleet [azure.md §3].
 const FLEET_PREFIX: &str = "Microsoft.ContainerService/fleets/members";
 
-/// So many different questions are remembered of one cluster; further ones are worked out each time.
-const MOST_QUESTIONS: usize = 1024;
+/// So many actions of different questions are remembered of one cluster; beyond that all are forgotten, and those that
+/// are asked again are worked out again.
+const MOST_ACTIONS: usize = 20_000;
 
 /// So many different sets of roles are remembered of one question; further ones are worked out each time.
 const MOST_COMBINATIONS: usize = 1024;
@@ -229,6 +230,20 @@ pub(super) enum Needs {
     Unanswerable(NoDemand),
 }
 
+impl Needs {
+    /// How much it is, in actions.
+    fn actions(&self) -> usize {
+        let of = |judged: &Judged| judged.actions.len();
+        match self {
+            Self::Actions {
+                of_cluster,
+                of_fleet,
+            } => 1 + of(of_cluster) + of_fleet.as_deref().map_or(0, of),
+            _ => 1,
+        }
+    }
+}
+
 /// Which question a judgement is of.
 #[derive(Debug)]
 enum Of {
@@ -260,8 +275,15 @@ pub(super) struct Judgement {
 pub struct Judgements {
     sizes: Sizes,
     pub(super) cluster_access: Judged,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How many actions they are about.
+    actions: usize,
     /// By the hash of the question.
-    known: RwLock<HashMap<u64, Arc<Judgement>, RandomState>>,
+    by_key: HashMap<u64, Arc<Judgement>, RandomState>,
 }
 
 impl Judgements {
@@ -282,15 +304,19 @@ impl Judgements {
         let key = key(asks);
         // Nothing can panic half-way through a change, so a poisoned lock holds good data.
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let found = known.get(&key).filter(|known| known.of.is_asked(asks));
+        let found = known.by_key.get(&key);
+        let found = found.filter(|known| known.of.is_asked(asks));
         if let Some(found) = found {
             return Arc::clone(found);
         }
         drop(known);
         let new = Arc::new(self.judge(asks, snapshot));
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MOST_QUESTIONS || known.contains_key(&key) {
-            known.insert(key, Arc::clone(&new));
+        known.actions += new.needs.actions();
+        if known.actions > MOST_ACTIONS {
+            *known = Known::default();
+        } else {
+            known.by_key.insert(key, Arc::clone(&new));
         }
         new
     }

@@ -33,7 +33,7 @@ pub const CLUSTER_ACCESS: &str =
     "Microsoft.ContainerService/managedClusters/listClusterUserCredential/action";
 
 /// A service principal in more groups than this has no groups in its token, and AKS refuses it [azure.md §3].
-const MOST_GROUPS_OF_SERVICE_PRINCIPALS: usize = 200;
+pub const MOST_GROUPS_OF_SERVICE_PRINCIPALS: usize = 200;
 
 /// An answer, or a layer's part of it. Ordered: of two, the lesser one holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -343,6 +343,27 @@ fn an_answer_ends_when_the_last_path_of_its_own_does() {
     assert_eq!(end(&[]), None);
 }
 
+/// However many hold the same that is not enough, a question about it costs next to nothing.
+#[test]
+fn many_roles_that_take_out_the_same_are_not_tried_in_every_order() {
+    let admin = |n: usize| {
+        let own = format!("Microsoft.ContainerService/managedClusters/of{n}/read");
+        role(
+            &[CLUSTER_ACCESS],
+            &[ALL, &own],
+            &["Microsoft.ContainerService/managedClusters/namespaces/write"],
+        )
+    };
+    let wanted = role(
+        &[],
+        &["Microsoft.ContainerService/managedClusters/namespaces/write"],
+        &[],
+    );
+    let held: Vec<Has> = (0..200).map(|n| held(CLUSTER, admin(n))).collect();
+    let answer = ask(&cluster(), &wanted, &[], &held);
+    assert_eq!(answer.permission.decision, Decision::Denied);
+}
+
 /// As it is defined, one character at a time.
 fn matches(pattern: &[u8], action: &[u8]) -> bool {
     match pattern.split_first() {

@@ -304,3 +304,27 @@ fn paths_are_asked_for_by_their_segments_but_for_discovery() {
         assert_eq!(demand(verb, path), expected, "{verb} {path}");
     }
 }
+
+#[test]
+fn what_makes_no_difference_to_azure_rbac_makes_no_other_question() {
+    let of = |subresource: &str, namespace: &str| {
+        let request = ResourceRequest {
+            subresource: subresource.to_owned(),
+            namespace: Namespace::parse(namespace).ok(),
+            ..request("get", "", "pods")
+        };
+        KubernetesRequest::Resource(request)
+    };
+    for (one, other, same) in [
+        (of("", "a"), of("", "b"), true),
+        (of("", "a"), of("", ""), false),
+        (of("log", "a"), of("status", "a"), true),
+        (of("log", "a"), of("", "a"), true),
+        (of("exec", "a"), of("", "a"), false),
+        (of("exec", "a"), of("attach", "a"), false),
+    ] {
+        assert_eq!(one.asks_the_same(&other), same, "{one:?} {other:?}");
+        let demand = |asked: &KubernetesRequest| asked.demand(ALL).unwrap();
+        assert!(!same || demand(&one) == demand(&other), "{one:?} {other:?}");
+    }
+}

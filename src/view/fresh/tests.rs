@@ -195,6 +195,44 @@ async fn a_failure_that_says_to_wait_is_told_to_all_who_ask_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_load_that_panics_leaves_its_key_to_the_next() {
+    let reads = Reads::that_fail_by("panics", 2);
+    reads.fails.store(1, Ordering::SeqCst);
+    let of = Arc::clone(&reads);
+    let fresh: Fresh<u8, usize, String> = Fresh::new(
+        10,
+        |_| 1,
+        HOUR,
+        move |_, _| {
+            let of = Arc::clone(&of);
+            async move {
+                let read = of.one().await;
+                assert!(read.is_ok(), "it panics");
+                read
+            }
+        },
+    );
+    let asking = {
+        let fresh = fresh.clone();
+        tokio::spawn(async move { value(&fresh, Need::within(HOUR)).await })
+    };
+    assert!(asking.await.unwrap_err().is_panic());
+    assert_eq!(value(&fresh, Need::within(HOUR)).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_later_value_is_not_replaced_by_an_earlier_one() {
+    let reads = Reads::new(1);
+    let fresh = fresh(&reads, HOUR);
+    let early = Instant::now();
+    assert_eq!(value(&fresh, Need::within(HOUR)).await, Ok(1));
+    fresh.put(1, 7, early);
+    assert_eq!(value(&fresh, Need::within(HOUR)).await, Ok(1));
+    fresh.put(1, 8, Instant::now());
+    assert_eq!(value(&fresh, Need::within(HOUR)).await, Ok(8));
+}
+
+#[tokio::test]
 async fn what_is_forgotten_is_read_again() {
     let reads = Reads::new(3);
     let fresh = fresh(&reads, HOUR);

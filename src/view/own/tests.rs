@@ -80,11 +80,52 @@ fn within_the_lag_our_own_record_beats_the_list_and_after_it_the_list_beats_us()
 }
 
 #[test]
-fn of_a_cluster_that_took_the_place_of_another_it_says_nothing() {
-    let own = own([record("old", [effect(Known::Present, 1_000)])]);
+fn on_a_cluster_that_took_the_place_of_another_nothing_of_the_old_one_is_there() {
+    let there = own([record("old", [effect(Known::Present, 1_000)])]);
+    let gone = own([record("old", [effect(Known::Absent, 1_000)])]);
     for (uid, expected) in [("old", 1), ("new", 0), ("", 1)] {
-        assert_eq!(laid_over(&own, uid, 1_000), (expected, 0), "{uid:?}");
+        assert_eq!(laid_over(&there, uid, 1_000), (expected, 0), "{uid:?}");
+        assert_eq!(laid_over(&gone, uid, 1_000), (0, 1), "{uid:?}");
     }
+}
+
+#[test]
+fn a_version_is_never_taken_back() {
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
+    let old = Effect {
+        changed: long_ago,
+        ..effect(Known::Absent, 0)
+    };
+    let own = own([record("uid", [old])]);
+    let clock = Clock {
+        at: Instant::now(),
+        time: Timestamp::now(),
+    };
+    own.0.clock.store(Arc::new(Some(clock)));
+    let before = own.of(&cluster()).unwrap().version;
+    own.tidy();
+    let tidied = own.of(&cluster()).unwrap();
+    assert!(tidied.targets.is_empty());
+    assert_eq!(tidied.version, before);
+}
+
+#[test]
+fn what_cannot_be_read_is_a_problem_until_it_can() {
+    let own = own([]);
+    let problem = StoreError::Unreadable {
+        key: "target".to_owned(),
+        problem: "of a newer format".to_owned(),
+    };
+    own.change(&cluster(), |cluster| {
+        cluster.unreadable.insert(ME, Arc::new(problem));
+    });
+    assert!(own.of(&cluster()).unwrap().problem().is_some());
+    let target = TargetId {
+        cluster: cluster(),
+        principal: ME,
+    };
+    own.put(&target, &record("uid", []));
+    assert!(own.of(&cluster()).unwrap().problem().is_none());
 }
 
 #[test]
@@ -110,9 +151,9 @@ fn what_the_record_forgets_is_remembered_while_an_older_list_may_show_it() {
     let gone = record("uid", [effect(Known::Absent, 1_000)]);
     let known = own([gone.clone(), record("uid", [])]);
     assert_eq!(laid_over(&known, "uid", 1_000), (0, 1));
-    // Under another cluster's id it is forgotten, and what is there again is there.
+    // It is gone under another cluster's id all the more, and what is there again is there.
     let known = own([gone.clone(), record("new", [])]);
-    assert_eq!(laid_over(&known, "new", 1_000), (0, 0));
+    assert_eq!(laid_over(&known, "new", 1_000), (0, 1));
     let known = own([gone, record("uid", [effect(Known::Present, 1_100)])]);
     assert_eq!(laid_over(&known, "uid", 1_100), (1, 0));
 }
