@@ -220,7 +220,8 @@ impl Case<'_> {
         let mut layer = denied(Vec::new());
         layer.decision = decision;
         if decision != Decision::Denied {
-            let held = chosen.into_iter().map(|at| self.held[at]);
+            let all: Vec<&Entry> = self.held().collect();
+            let held = chosen.into_iter().map(|at| all[at]);
             layer.paths = held
                 .map(|entry| self.snapshot.path(entry, self.principal.id))
                 .collect();
@@ -245,7 +246,7 @@ impl Case<'_> {
         let roles = self.snapshot.roles();
         let sure = found.decision == Decision::Allowed;
         let counting = || {
-            let held = self.held.iter().enumerate();
+            let held = self.held().enumerate();
             held.filter(|(_, entry)| {
                 entry.reach.covers(place, namespace)
                     && self.counts_towards(judged, entry, None, !sure)
@@ -305,14 +306,13 @@ impl Case<'_> {
             let mut places = asked.iter();
             places.any(|(place, namespace, _)| entry.reach.covers(*place, *namespace))
         };
-        let gives = |entry: &&&Entry| {
+        let gives = |entry: &&Entry| {
             entry.reach.is_of_one_namespace()
                 && !is_asked(entry)
                 && self.suffices_unconditionally(judged, entry)
         };
         let scopes: BTreeSet<&str> = self
-            .held
-            .iter()
+            .held()
             .filter(gives)
             .map(|entry| self.snapshot.assignment(entry).1)
             .collect();
@@ -352,8 +352,7 @@ impl Case<'_> {
     fn unread_roles(&self) -> Option<Finding> {
         let roles = self.snapshot.roles();
         let unread: BTreeSet<RoleDefinitionId> = self
-            .held
-            .iter()
+            .held()
             .map(|entry| &roles[entry.role as usize])
             .filter(|role| role.definition.is_none())
             .map(|role| role.id)

@@ -136,7 +136,8 @@ struct Case<'a> {
     snapshot: &'a Snapshot,
     principal: &'a Principal,
     groups: &'a [PrincipalId],
-    held: Vec<&'a Entry>,
+    /// By holder.
+    held: Vec<&'a [Entry]>,
 }
 
 impl Snapshot {
@@ -159,11 +160,11 @@ impl Snapshot {
 
 impl<'a> Case<'a> {
     fn new(snapshot: &'a Snapshot, question: &Question<'a>) -> Self {
-        let mut held = Vec::with_capacity(16);
-        held.extend(snapshot.held_by(question.principal.id));
-        for group in question.groups {
-            held.extend(snapshot.held_by(*group));
-        }
+        let mut held = Vec::with_capacity(question.groups.len() + 1);
+        held.push(snapshot.held_by(question.principal.id));
+        let of_groups = question.groups.iter();
+        held.extend(of_groups.map(|group| snapshot.held_by(*group)));
+        held.retain(|held| !held.is_empty());
         Self {
             snapshot,
             principal: question.principal,
@@ -310,15 +311,10 @@ impl<'a> Case<'a> {
                 continue;
             }
             whole |= judged.whole(entry.role);
-            let (row, _) = self.snapshot.assignment(entry);
-            let end = row.end();
+            let (end, truth) = self.terms(judged, entry);
             if after.is_some_and(|after| end <= Expiry::At(after)) {
                 continue;
             }
-            let truth = row
-                .condition
-                .as_ref()
-                .map_or(Truth::True, |condition| judged.truth(condition));
             let decision = match (coverage, truth) {
                 (_, Truth::False) => continue,
                 (Coverage::All, Truth::True) => Decision::Allowed,
@@ -377,6 +373,19 @@ impl<'a> Case<'a> {
         Found::DENIED
     }
 
+    /// When an assignment ends, and what its condition comes to.
+    fn terms(&self, judged: &Judged, entry: &Entry) -> (Expiry, Truth) {
+        if entry.is_plain {
+            return (Expiry::Never, Truth::True);
+        }
+        let (row, _) = self.snapshot.assignment(entry);
+        let truth = row.condition.as_ref();
+        (
+            row.end(),
+            truth.map_or(Truth::True, |condition| judged.truth(condition)),
+        )
+    }
+
     /// Whether an assignment may be laid together with others.
     fn counts_towards(
         &self,
@@ -385,20 +394,25 @@ impl<'a> Case<'a> {
         after: Option<Timestamp>,
         conditional: bool,
     ) -> bool {
-        let (row, _) = self.snapshot.assignment(entry);
-        if after.is_some_and(|after| row.end() <= Expiry::At(after)) {
+        let (end, truth) = self.terms(judged, entry);
+        if after.is_some_and(|after| end <= Expiry::At(after)) {
             return false;
         }
-        match row.condition.as_ref().map(|it| judged.truth(it)) {
-            None | Some(Truth::True) => true,
-            Some(Truth::Unknown) => conditional,
-            Some(Truth::False) => false,
+        match truth {
+            Truth::True => true,
+            Truth::Unknown => conditional,
+            Truth::False => false,
         }
+    }
+
+    /// What the principal holds, in person and through its groups.
+    fn held(&self) -> impl Iterator<Item = &'a Entry> + use<'a, '_> {
+        self.held.iter().copied().flatten()
     }
 
     /// What the principal holds that counts at a place.
     fn counting(&self, place: Place, namespace: u32) -> impl Iterator<Item = &'a Entry> {
-        let held = self.held.iter().copied();
+        let held = self.held();
         held.filter(move |entry| entry.reach.covers(place, namespace))
     }
 }

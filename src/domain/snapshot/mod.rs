@@ -15,6 +15,7 @@ use super::cluster::Cluster;
 use super::deny::{DenyAssignment, Effect};
 use super::evaluate::Judgements;
 use super::fleet::FleetId;
+use super::grant::Expiry;
 use super::ids::{AssignmentName, PrincipalId, RoleDefinitionId};
 use super::kubernetes_request::Features;
 use super::pattern::overlap;
@@ -73,7 +74,9 @@ pub(super) struct Entry {
     pub(super) reach: Reach,
     /// Its role, of the snapshot's.
     pub(super) role: u32,
-    source: u32,
+    /// It hangs on no condition, and the broker never ends it: most questions need not look at the assignment.
+    pub(super) is_plain: bool,
+    source: u8,
     row: u32,
 }
 
@@ -226,7 +229,7 @@ impl Snapshot {
 
     /// The assignment that an entry stands for, and its scope.
     pub(super) fn assignment(&self, entry: &Entry) -> (&Assignment, &str) {
-        let source = &self.sources[entry.source as usize];
+        let source = &self.sources[usize::from(entry.source)];
         let row = &source.rows()[entry.row as usize];
         (row, source.scope_of(row))
     }
@@ -302,7 +305,8 @@ impl<'a> Builder<'a> {
         assignments: &Arc<Assignments>,
         leave_out: impl Fn(AssignmentName) -> bool,
     ) {
-        let source = number(self.sources.len());
+        // The cluster's, the fleet's, and our own.
+        let source = u8::try_from(self.sources.len()).unwrap_or(u8::MAX);
         let scopes = assignments.scopes().iter();
         let reaches: Vec<Reach> = scopes.map(|scope| self.reach(around, scope)).collect();
         for (row, assignment) in assignments.rows().iter().enumerate() {
@@ -319,6 +323,7 @@ impl<'a> Builder<'a> {
             let entry = Entry {
                 reach,
                 role,
+                is_plain: assignment.condition.is_none() && assignment.end() == Expiry::Never,
                 source,
                 row: number(row),
             };
