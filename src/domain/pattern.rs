@@ -35,7 +35,17 @@ pub fn subsumes(wide: &str, narrow: &str) -> bool {
 /// Whether some action matches both.
 #[must_use]
 pub fn overlap(one: &str, other: &str) -> bool {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    // Up to the first star of either there is but one way to match.
+    while let ([c, behind @ ..], [d, rest @ ..]) = (one, other)
+        && *c != b'*'
+        && *d != b'*'
+    {
+        if !c.eq_ignore_ascii_case(d) {
+            return false;
+        }
+        (one, other) = (behind, rest);
+    }
     // reached[j]: what is behind has matched both `one[..i]` and `other[..j]`.
     let mut reached = vec![false; other.len() + 1];
     reached[0] = true;

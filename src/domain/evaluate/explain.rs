@@ -211,7 +211,7 @@ impl Case<'_> {
             let found = self.at(judged, *place, *namespace);
             if found.decision != Decision::Allowed {
                 let binding = self.binding(judged, *place, *namespace);
-                denying.extend(binding.map(|deny| (&deny.resource_id, &deny.display_name)));
+                denying.extend(binding.map(|(deny, _)| (&deny.resource_id, &deny.display_name)));
             }
             if found.decision != Decision::Denied && found.decision >= decision {
                 chosen.extend(self.rests_on(judged, *place, *namespace, found));

@@ -47,6 +47,17 @@ pub(super) enum Coverage {
     All,
 }
 
+/// What a deny assignment may take away of what is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taken {
+    /// Nothing.
+    Nothing,
+    /// Some of it, where conditions of its own hold.
+    IfConditional,
+    /// Some of it.
+    Something,
+}
+
 /// What is asked for, and what is known of it so far.
 #[derive(Debug)]
 pub(super) struct Judged {
@@ -172,18 +183,25 @@ impl Judged {
         held
     }
 
-    /// Whether a deny assignment of the snapshot's may take some of it away.
-    pub(super) fn is_denied(&self, index: usize, deny: &DenyAssignment) -> bool {
+    /// What a deny assignment of the snapshot's takes away of it.
+    pub(super) fn taken(&self, index: usize, deny: &DenyAssignment) -> Taken {
         match self.by_deny[index].load(Ordering::Relaxed) {
-            1 => false,
-            2 => true,
+            1 => Taken::Nothing,
+            2 => Taken::IfConditional,
+            3 => Taken::Something,
             _ => {
-                let denied = deny
-                    .permissions
-                    .iter()
-                    .any(|block| takes_part(&self.wanted, Block::of(block, self.plane)));
-                self.by_deny[index].store(1 + u8::from(denied), Ordering::Relaxed);
-                denied
+                let blocks = deny.permissions.iter();
+                let taking: Vec<bool> = blocks
+                    .filter(|block| takes_part(&self.wanted, Block::of(block, self.plane)))
+                    .map(|block| block.conditional)
+                    .collect();
+                let (taken, code) = match taking.as_slice() {
+                    [] => (Taken::Nothing, 1),
+                    all if all.iter().all(|conditional| *conditional) => (Taken::IfConditional, 2),
+                    _ => (Taken::Something, 3),
+                };
+                self.by_deny[index].store(code, Ordering::Relaxed);
+                taken
             }
         }
     }

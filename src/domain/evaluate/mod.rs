@@ -26,7 +26,7 @@ use super::snapshot::{Entry, NO_NAMESPACE, Place, Snapshot};
 pub use explain::{Answer, Layer, Path};
 pub use held::Held;
 pub use judge::Judgements;
-use judge::{Coverage, Judged, Needs};
+use judge::{Coverage, Judged, Needs, Taken};
 
 /// The control-plane action that fetches a cluster's credentials: the first of AKS's two questions.
 pub const CLUSTER_ACCESS: &str =
@@ -263,11 +263,9 @@ impl<'a> Case<'a> {
 
     /// What deny assignments leave of an `Allowed`.
     fn most(&self, judged: &Judged, place: Place, namespace: u32) -> Decision {
-        let binding = self.binding(judged, place, namespace);
-        binding
-            .map(|deny| {
-                let hangs = deny.conditional || deny.permissions.iter().all(|it| it.conditional);
-                if hangs {
+        self.binding(judged, place, namespace)
+            .map(|(deny, taken)| {
+                if deny.conditional || taken == Taken::IfConditional {
                     Decision::Conditional
                 } else {
                     Decision::Denied
@@ -283,15 +281,14 @@ impl<'a> Case<'a> {
         judged: &'s Judged,
         place: Place,
         namespace: u32,
-    ) -> impl Iterator<Item = &'s DenyAssignment> {
+    ) -> impl Iterator<Item = (&'s DenyAssignment, Taken)> {
         let denies = self.snapshot.denies().iter().enumerate();
-        denies
-            .filter(move |(index, deny)| {
-                deny.reach.covers(place, namespace)
-                    && deny.assignment.binds(self.principal.id, self.groups)
-                    && judged.is_denied(*index, &deny.assignment)
-            })
-            .map(|(_, deny)| &deny.assignment)
+        denies.filter_map(move |(index, deny)| {
+            let binds = deny.reach.covers(place, namespace)
+                && deny.assignment.binds(self.principal.id, self.groups);
+            let taken = binds.then(|| judged.taken(index, &deny.assignment))?;
+            (taken != Taken::Nothing).then_some((&deny.assignment, taken))
+        })
     }
 
     /// What roles give, deny assignments aside. `after`: what has ended by then is left out.

@@ -186,8 +186,8 @@ impl World {
                 "me@contoso.com"
             },
             members: members(dice),
-            idle_groups: if dice.one_in(64) {
-                195 + dice.below(8)
+            idle_groups: if dice.one_in(24) {
+                198 + dice.below(4)
             } else {
                 0
             },
