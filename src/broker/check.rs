@@ -163,7 +163,7 @@ impl Check {
             Freshness::AtMost(age) => Ok(Need::within(age.min(self.staleness.longest))),
             Freshness::Now => Ok(Need::within(Duration::ZERO)),
             Freshness::AtLeast(token) => {
-                let reached = self.view.reach(token.position).await;
+                let reached = Box::pin(self.view.reach(token.position)).await;
                 reached.map_err(CheckError::View)?;
                 let need = Need::within(self.staleness.usual);
                 let Some(as_of) = token.as_of else {
@@ -293,7 +293,7 @@ impl Check {
         match view.role(id) {
             Some(known) => Ok(Arc::clone(known)),
             // Of a role that Azure's list does not show, Azure may know all the same.
-            None => Ok(self.roles.get(asked.cluster.subscription(), id).await?),
+            None => Ok(Box::pin(self.roles.get(asked.cluster.subscription(), id)).await?),
         }
     }
 }

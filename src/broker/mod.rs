@@ -102,7 +102,7 @@ impl Broker {
         let principals = Principals::new(azure.clone(), settings.known_for);
         let lag = SignedDuration::try_from(settings.lag).unwrap_or(SignedDuration::MAX);
         Self {
-            unmanaged: Unmanaged::new(azure, known_for),
+            unmanaged: Unmanaged::new(azure, store.clone(), known_for),
             check: Check::new(view, clusters.clone(), roles.clone(), settings.staleness),
             lag,
             store,
@@ -140,7 +140,7 @@ impl Broker {
         };
         let mut checked = self.check.check_access(&asked, need, explain).await?;
         if explain {
-            self.explain(&asked, &mut checked).await?;
+            Box::pin(self.explain(&asked, &mut checked)).await?;
         }
         Ok((asked, checked))
     }

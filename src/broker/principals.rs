@@ -1,10 +1,9 @@
 //! Who a request means: from how it names a principal to the principal.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
-use moka::future::Cache;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -13,15 +12,22 @@ use crate::azure::{Azure, DirectoryObject, GraphError};
 use crate::domain::access::Principal;
 use crate::domain::ids::PrincipalId;
 use crate::domain::reason::Reason;
+use crate::view::{Fresh, Loaded, Need, Waits};
 
 /// How many principals are remembered; more are looked up again.
 const MOST_PRINCIPALS: u64 = 100_000;
 
 /// What is known of who is meant. Cheap to clone; clones share what they know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Principals {
-    azure: Azure,
-    known: Cache<RequestedPrincipal, Principal>,
+    known: Fresh<RequestedPrincipal, Principal, PrincipalError>,
+    known_for: Duration,
+}
+
+impl fmt::Debug for Principals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Principals").finish_non_exhaustive()
+    }
 }
 
 /// Why a principal cannot be had.
@@ -113,10 +119,17 @@ impl Principals {
     /// be given to somebody else.
     #[must_use]
     pub fn new(azure: Azure, known_for: Duration) -> Self {
-        let known = Cache::builder().max_capacity(MOST_PRINCIPALS);
+        let load = move |asked, _| {
+            let azure = azure.clone();
+            async move {
+                let begun = Instant::now();
+                let found = looked_up(&azure, &asked).await?;
+                Ok(Loaded::new(found, begun))
+            }
+        };
         Self {
-            azure,
-            known: known.time_to_live(known_for).build(),
+            known: Fresh::new(MOST_PRINCIPALS, |_| 1, known_for, load),
+            known_for,
         }
     }
 
@@ -124,15 +137,13 @@ impl Principals {
     /// directory is not asked. Concurrent misses make one call.
     ///
     /// # Errors
-    /// [`PrincipalError`]; an error is not remembered.
+    /// [`PrincipalError`]; an error is not remembered, but for as long as Graph says to wait.
     pub async fn get(&self, asked: &RequestedPrincipal) -> Result<Principal, PrincipalError> {
         if let RequestedPrincipal::ObjectId(id, Some(kind)) = asked {
             return Ok(Principal::unnamed(*id, *kind));
         }
-        self.known
-            .try_get_with_by_ref(asked, self.looked_up(asked))
-            .await
-            .map_err(Arc::unwrap_or_clone)
+        let known = self.known.get(asked, Need::within(self.known_for));
+        Ok(known.await?.value.clone())
     }
 
     /// The object id alone. One that a request names is believed, whatever has become of its object: what a
@@ -148,28 +159,34 @@ impl Principals {
             }
         }
     }
+}
 
-    async fn looked_up(&self, asked: &RequestedPrincipal) -> Result<Principal, PrincipalError> {
-        let request = Uuid::new_v4();
-        let failed = |error| PrincipalError::of(asked, error);
-        match asked {
-            RequestedPrincipal::ObjectId(id, _) => {
-                let object = self.azure.directory_object(*id, request).await;
-                match object.map_err(failed)? {
-                    Some(DirectoryObject::Principal(principal)) => Ok(principal),
-                    Some(DirectoryObject::Other(kind)) => {
-                        Err(PrincipalError::NotSupported { id: *id, kind })
-                    }
-                    None => Err(PrincipalError::NotFound(asked.clone())),
+async fn looked_up(azure: &Azure, asked: &RequestedPrincipal) -> Result<Principal, PrincipalError> {
+    let request = Uuid::new_v4();
+    let failed = |error| PrincipalError::of(asked, error);
+    match asked {
+        RequestedPrincipal::ObjectId(id, _) => {
+            let object = azure.directory_object(*id, request).await;
+            match object.map_err(failed)? {
+                Some(DirectoryObject::Principal(principal)) => Ok(principal),
+                Some(DirectoryObject::Other(kind)) => {
+                    Err(PrincipalError::NotSupported { id: *id, kind })
                 }
-            }
-            RequestedPrincipal::UserPrincipalName(name) => {
-                self.azure.user(name, request).await.map_err(failed)
-            }
-            RequestedPrincipal::ApplicationId(id) => {
-                let found = self.azure.service_principal(*id, request).await;
-                found.map_err(failed)
+                None => Err(PrincipalError::NotFound(asked.clone())),
             }
         }
+        RequestedPrincipal::UserPrincipalName(name) => {
+            azure.user(name, request).await.map_err(failed)
+        }
+        RequestedPrincipal::ApplicationId(id) => {
+            let found = azure.service_principal(*id, request).await;
+            found.map_err(failed)
+        }
+    }
+}
+
+impl Waits for PrincipalError {
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after()
     }
 }

@@ -1,9 +1,9 @@
 //! Azure roles: what a role gives, and whether the broker may assign it.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use moka::future::Cache;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -13,15 +13,22 @@ use crate::azure::{Azure, AzureError};
 use crate::domain::ids::{RoleDefinitionId, SubscriptionId};
 use crate::domain::reason::Reason;
 use crate::domain::role::{BuiltInRole, CLUSTER_ADMIN_ROLE, Role, RoleDefinition};
+use crate::view::{Fresh, Loaded, Need, Waits};
 
 /// How many definitions are remembered; more are read again.
 const MOST_ROLES: u64 = 10_000;
 
 /// What is known of role definitions. Cheap to clone; clones share what they know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Roles {
-    azure: Azure,
-    known: Cache<(SubscriptionId, RoleDefinitionId), Arc<RoleDefinition>>,
+    known: Fresh<(SubscriptionId, RoleDefinitionId), Arc<RoleDefinition>, RoleError>,
+    known_for: Duration,
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roles").finish_non_exhaustive()
+    }
 }
 
 /// Why a role cannot be had.
@@ -61,26 +68,25 @@ impl Roles {
     /// What is known of a role is believed for `known_for`.
     #[must_use]
     pub fn new(azure: Azure, known_for: Duration) -> Self {
-        let known = Cache::builder().max_capacity(MOST_ROLES);
+        let load = move |(subscription, role), _| read(azure.clone(), subscription, role);
         Self {
-            azure,
-            known: known.time_to_live(known_for).build(),
+            known: Fresh::new(MOST_ROLES, |_| 1, known_for, load),
+            known_for,
         }
     }
 
     /// A definition, as it was at most a moment ago. Concurrent misses make one call.
     ///
     /// # Errors
-    /// [`RoleError`]; an error is not remembered.
+    /// [`RoleError`]; an error is not remembered, but for as long as Azure says to wait.
     pub async fn get(
         &self,
         subscription: SubscriptionId,
         role: RoleDefinitionId,
     ) -> Result<Arc<RoleDefinition>, RoleError> {
-        self.known
-            .try_get_with((subscription, role), self.read(subscription, role))
-            .await
-            .map_err(Arc::unwrap_or_clone)
+        let need = Need::within(self.known_for);
+        let known = self.known.get(&(subscription, role), need).await?;
+        Ok(Arc::clone(&known.value))
     }
 
     /// The role that a request names, if the broker may assign it (I8).
@@ -108,24 +114,31 @@ impl Roles {
             .check_assignable()
             .map_err(RoleError::NotAllowed)
     }
+}
 
-    async fn read(
-        &self,
-        subscription: SubscriptionId,
-        role: RoleDefinitionId,
-    ) -> Result<Arc<RoleDefinition>, RoleError> {
-        match self
-            .azure
-            .role_definition(subscription, role, Uuid::new_v4())
-            .await
-        {
-            Ok(definition) => Ok(Arc::new(definition)),
-            Err(error) if error.reason() == Reason::RoleNotFound => Err(RoleError::NotFound {
-                role,
-                subscription,
-                error: error.into(),
-            }),
-            Err(error) => Err(RoleError::Unavailable(error.into())),
+async fn read(
+    azure: Azure,
+    subscription: SubscriptionId,
+    role: RoleDefinitionId,
+) -> Result<Loaded<Arc<RoleDefinition>>, RoleError> {
+    let begun = Instant::now();
+    let read = azure.role_definition(subscription, role, Uuid::new_v4());
+    match read.await {
+        Ok(definition) => Ok(Loaded::new(Arc::new(definition), begun)),
+        Err(error) if error.reason() == Reason::RoleNotFound => Err(RoleError::NotFound {
+            role,
+            subscription,
+            error: error.into(),
+        }),
+        Err(error) => Err(RoleError::Unavailable(error.into())),
+    }
+}
+
+impl Waits for RoleError {
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(error) => error.wait(),
+            Self::NotFound { .. } | Self::NotAllowed(_) => None,
         }
     }
 }

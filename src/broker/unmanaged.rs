@@ -1,9 +1,8 @@
 //! What others have assigned: worth knowing for whoever relies on a grant, because it outlives the grant.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use moka::future::Cache;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -11,10 +10,11 @@ use super::Broker;
 use crate::azure::{Azure, AzureError, Filter, Place, RoleAssignment};
 use crate::domain::cluster::{Finding, Severity, findings};
 use crate::domain::grant::Grant;
-use crate::domain::ids::{ClusterId, InstanceId, Scope};
+use crate::domain::ids::{ClusterId, PrincipalId, Scope};
 use crate::domain::reason::Reason;
 use crate::domain::snapshot::holds_at;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
+use crate::view::{Fresh, Loaded, Need, Waits};
 
 /// How many assignments are remembered, over all clusters.
 const MOST_ASSIGNMENTS: u64 = 200_000;
@@ -24,68 +24,77 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The role assignments that others made, by cluster: those at it and above it, and, where Azure lists
 /// them with it, at its namespaces. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Unmanaged {
     azure: Azure,
-    known: Cache<ClusterId, Arc<Vec<RoleAssignment>>>,
+    store: Store,
+    known: Fresh<ClusterId, Vec<RoleAssignment>, NotRead>,
+    known_for: Duration,
 }
 
 impl Unmanaged {
     /// What was read is believed for `known_for`.
-    pub(super) fn new(azure: Azure, known_for: Duration) -> Self {
-        let weight = |_: &ClusterId, list: &Arc<Vec<RoleAssignment>>| {
-            u32::try_from(list.len() + 1).unwrap_or(u32::MAX)
+    pub(super) fn new(azure: Azure, store: Store, known_for: Duration) -> Self {
+        let weight = |list: &Vec<RoleAssignment>| u32::try_from(list.len() + 1).unwrap_or(u32::MAX);
+        let load = {
+            let (azure, store) = (azure.clone(), store.clone());
+            move |cluster, _| {
+                let (azure, store) = (azure.clone(), store.clone());
+                async move {
+                    let begun = Instant::now();
+                    let list = listed(&azure, &store, &cluster, Filter::All).await?;
+                    Ok(Loaded::new(list, begun))
+                }
+            }
         };
         Self {
+            known: Fresh::new(MOST_ASSIGNMENTS, weight, known_for, load),
             azure,
-            known: Cache::builder()
-                .weigher(weight)
-                .max_capacity(MOST_ASSIGNMENTS)
-                .time_to_live(known_for)
-                .build(),
+            store,
+            known_for,
         }
     }
 
     /// As it was at most a moment ago. Concurrent misses make one call, which goes on when nobody waits for
     /// it any more: a list that takes long is there for the next who asks.
-    async fn at(
-        &self,
-        cluster: &ClusterId,
-        instance: InstanceId,
-    ) -> Result<Arc<Vec<RoleAssignment>>, Arc<AzureError>> {
-        if let Some(known) = self.known.get(cluster).await {
-            return Ok(known);
-        }
-        let (this, cluster) = (self.clone(), cluster.clone());
-        let read = tokio::spawn(async move {
-            let read = async {
-                let list = this.listed(&cluster, Filter::All, instance).await?;
-                Ok(Arc::new(list))
-            };
-            this.known.try_get_with_by_ref(&cluster, read).await
-        });
-        match read.await {
-            Ok(read) => read,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
+    async fn at(&self, cluster: &ClusterId) -> Result<Arc<Loaded<Vec<RoleAssignment>>>, NotRead> {
+        self.known.get(cluster, Need::within(self.known_for)).await
     }
 
-    async fn listed(
+    /// As it is now, of one principal.
+    async fn of(
         &self,
         cluster: &ClusterId,
-        filter: Filter,
-        instance: InstanceId,
-    ) -> Result<Vec<RoleAssignment>, AzureError> {
-        let place = Place::Scope(Scope::Cluster(cluster.clone()));
-        let all = self
-            .azure
-            .role_assignments(&place, filter, Uuid::new_v4())
-            .await?;
-        Ok(all
-            .into_iter()
-            .filter(|found| found.made_by(instance).is_none())
-            .collect())
+        principal: PrincipalId,
+    ) -> Result<Vec<RoleAssignment>, NotRead> {
+        listed(
+            &self.azure,
+            &self.store,
+            cluster,
+            Filter::Principal(principal),
+        )
+        .await
     }
+}
+
+async fn listed(
+    azure: &Azure,
+    store: &Store,
+    cluster: &ClusterId,
+    filter: Filter,
+) -> Result<Vec<RoleAssignment>, NotRead> {
+    let instance = store
+        .instance()
+        .await
+        .map_err(|error| NotRead::Instance(Arc::new(error)))?;
+    let place = Place::Scope(Scope::Cluster(cluster.clone()));
+    let all = azure
+        .role_assignments(&place, filter, Uuid::new_v4())
+        .await?;
+    Ok(all
+        .into_iter()
+        .filter(|found| found.made_by(instance).is_none())
+        .collect())
 }
 
 impl Broker {
@@ -94,9 +103,8 @@ impl Broker {
     /// what is said.
     pub(super) async fn findings_beside(&self, grant: &Grant) -> Vec<Finding> {
         let read = async {
-            let instance = self.store.instance().await?;
-            let others = self.unmanaged.at(&grant.target.cluster, instance).await?;
-            Ok(of_the_same(grant, &others))
+            let others = self.unmanaged.at(&grant.target.cluster).await?;
+            Ok(of_the_same(grant, &others.value))
         };
         self.findings_of(grant, read).await.0
     }
@@ -106,14 +114,9 @@ impl Broker {
         &self,
         grant: &Grant,
     ) -> (Vec<Finding>, Vec<RoleAssignment>) {
-        let of_principal = Filter::Principal(grant.target.principal);
         let read = async {
-            let instance = self.store.instance().await?;
-            let cluster = &grant.target.cluster;
-            let others = self
-                .unmanaged
-                .listed(cluster, of_principal, instance)
-                .await?;
+            let target = &grant.target;
+            let others = self.unmanaged.of(&target.cluster, target.principal).await?;
             Ok(of_the_same(grant, &others))
         };
         self.findings_of(grant, read).await
@@ -148,14 +151,21 @@ impl Broker {
 }
 
 /// Why what others assigned is not known.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 enum NotRead {
     #[error(transparent)]
-    Instance(#[from] StoreError),
+    Instance(Arc<StoreError>),
     #[error(transparent)]
     Azure(#[from] AzureError),
-    #[error(transparent)]
-    AzureOfAll(#[from] Arc<AzureError>),
+}
+
+impl Waits for NotRead {
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Instance(_) => None,
+            Self::Azure(error) => error.wait(),
+        }
+    }
 }
 
 /// The assignments that give the grant's principal what the grant calls for.

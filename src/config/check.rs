@@ -279,7 +279,7 @@ fn view(view: &View, found: &mut Vec<Problem>) {
         ));
     }
     for (key, limit, least) in [
-        ("view.max_assignments", view.max_assignments, 10_000),
+        ("view.max_assignments", view.max_assignments, 500_000),
         ("view.max_principals", view.max_principals, 1_000),
     ] {
         if limit < least {

@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 /// After a renewal that failed, and was not waited for, the next is not begun before so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// So many values are expected; more only take a while longer to make room for.
+const EXPECTED: usize = 1_000;
 
 /// However long a service says to wait, it is asked again after so long.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
@@ -92,8 +96,24 @@ struct AllUnderWay<K, V, E> {
 /// Values of one kind, each read when somebody needs it. Cheap to clone; clones share what they know.
 pub struct Fresh<K, V, E>(Arc<Inner<K, V, E>>);
 
+/// What one value weighs among all that are remembered.
+struct Weigh<V>(Arc<dyn Fn(&V) -> u32 + Send + Sync>);
+
+impl<V> Clone for Weigh<V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> Weighter<K, Arc<Loaded<V>>> for Weigh<V> {
+    fn weight(&self, _: &K, loaded: &Arc<Loaded<V>>) -> u64 {
+        // What weighs nothing would never be forgotten.
+        u64::from((self.0)(&loaded.value)).max(1)
+    }
+}
+
 struct Inner<K, V, E> {
-    known: Cache<K, Arc<Loaded<V>>, RandomState>,
+    known: Cache<K, Arc<Loaded<V>>, Weigh<V>, RandomState>,
     under_way: Mutex<AllUnderWay<K, V, E>>,
     load: Box<Load<K, V, E>>,
     renew_after: Duration,
@@ -123,10 +143,13 @@ where
         F: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         Self(Arc::new(Inner {
-            known: Cache::builder()
-                .max_capacity(most)
-                .weigher(move |_, loaded: &Arc<Loaded<V>>| weigh(&loaded.value))
-                .build_with_hasher(RandomState::default()),
+            known: Cache::with(
+                EXPECTED,
+                most,
+                Weigh(Arc::new(weigh)),
+                RandomState::default(),
+                DefaultLifecycle::default(),
+            ),
             under_way: Mutex::new(AllUnderWay {
                 begun: 0,
                 by_key: HashMap::new(),
@@ -186,12 +209,12 @@ where
 
     /// Forgets one value.
     pub fn forget(&self, key: &K) {
-        self.0.known.invalidate(key);
+        self.0.known.remove(key);
     }
 
     /// Forgets everything: what is asked for next is read anew.
     pub fn forget_all(&self) {
-        self.0.known.invalidate_all();
+        self.0.known.clear();
     }
 
     /// Begins to read the value anew if it is no longer quite fresh, and nobody does so yet.

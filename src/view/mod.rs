@@ -33,12 +33,14 @@ use crate::domain::snapshot::{
 use crate::store::{Changes, Store};
 pub use error::ViewError;
 use fleets::Fleets;
-pub use fresh::{Fresh, Loaded, Need};
+pub use fresh::{Fresh, Loaded, Need, Waits};
 use own::{Own, OwnOfCluster};
 use subscription::{BuiltIn, Subscription};
 
 /// How many clusters are remembered; more are read again.
 const MOST_CLUSTERS: u64 = 10_000;
+/// Of what there is one of. The bound is shared out, and each part of it has to hold that one.
+const MOST_ALONE: u64 = 1_000;
 /// Azure changes its own roles a few times a year.
 const BUILT_IN_ROLES_LAST: Duration = Duration::from_hours(1);
 /// How long a caller waits for changes that a token names to get here.
@@ -149,7 +151,7 @@ impl View {
             let azure = azure.clone();
             let ids = Arc::new(settings.subscriptions.clone());
             Fresh::new(
-                1,
+                MOST_ALONE,
                 |_| 1,
                 BUILT_IN_ROLES_LAST / 2,
                 move |(), _| BuiltIn::read(azure.clone(), Arc::clone(&ids)),
@@ -158,7 +160,7 @@ impl View {
         let fleets = {
             let (azure, ids) = (azure.clone(), Arc::new(settings.subscriptions.clone()));
             Fresh::new(
-                1,
+                MOST_ALONE,
                 |_| 1,
                 renew,
                 move |(), _| Fleets::read(azure.clone(), Arc::clone(&ids)),
@@ -238,7 +240,8 @@ impl View {
         need: Need,
     ) -> Result<Arc<Loaded<ClusterView>>, ViewError> {
         if !self.own.is_current_since(need.not_before) {
-            self.hear_of_everything().await?;
+            // In a box, as all that is seldom: what a check carries with it, it pays for.
+            Box::pin(self.hear_of_everything()).await?;
         }
         let wanted = self.own.of(id).map_or(0, |own| own.version);
         let is_new_enough = |view: &ClusterView| view.own_version >= wanted;
