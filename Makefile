@@ -32,6 +32,13 @@ dev: system ## Run the whole world on this machine: Redis, an Azure emulator, th
 test: system $(TOOLS)/grpcurl ## Run all tests
 	cargo test $(CARGO_LOCKED) --workspace --all-features
 
+# Nothing is asserted by `make test`, because what else a machine does would decide it. BENCH_REPORT_ONLY=1 leaves a
+# missed limit at being told.
+.PHONY: bench
+bench: system ## Measure speed and memory beside their ceilings (about 15 minutes; nothing else may run meanwhile)
+	cargo bench $(CARGO_LOCKED) --bench evaluate
+	cargo bench $(CARGO_LOCKED) --bench check_access
+
 # The cheap checks come first, so that a slip shows before the compiler has warmed up. cargo-deny reads the crates'
 # licences and offline it downloads none, so they are fetched before. The second clippy run is for the release image,
 # which is built without dev mode.

@@ -1,0 +1,147 @@
+//! The broker as `serve` runs it, without a reconciler: nothing is granted here.
+//!
+//! Its view is warm and stays so: data are not renewed while a benchmark runs, because the Azure that they would be
+//! read from is in the same process, and it is not Azure's own cost that is measured.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aks_access_broker::azure::{Azure, AzureSettings};
+use aks_access_broker::broker::check::Staleness;
+use aks_access_broker::broker::{Broker, BrokerSettings};
+use aks_access_broker::config::{self, ClientSecretCredential, Cloud, Credential, Secret};
+use aks_access_broker::domain::ids::SubscriptionId;
+use aks_access_broker::domain::kubernetes_request::Features;
+use aks_access_broker::grpc;
+use aks_access_broker::store::{Changes, Store};
+use aks_access_broker::view::{View, ViewSettings};
+use azure_emulator::Emulator;
+use jiff::SignedDuration;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::azure::{APPLICATION, SECRET};
+use super::company::{Company, subscription_id};
+use super::redis::RedisServer;
+use super::report::AnyError;
+
+/// No benchmark takes as long.
+const FOR_GOOD: Duration = Duration::from_hours(12);
+
+/// A broker that is served.
+pub(crate) struct Service {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+    _redis: RedisServer,
+    _dir: TempDir,
+    _ready: watch::Sender<bool>,
+}
+
+impl Service {
+    /// Serves a company's clusters, of which Azure tells.
+    pub(crate) async fn start(company: Company, emulator: &Emulator) -> Result<Self, AnyError> {
+        let dir = tempfile::tempdir()?;
+        let redis = RedisServer::start(&dir.path().join("redis"), &[]).await;
+        let settings = config::Redis {
+            url: redis.url().parse()?,
+            ..config::Redis::default()
+        };
+        let store = Store::new(&settings, Duration::from_hours(24))?;
+        let stop = CancellationToken::new();
+        let broker = broker(company, emulator, store, &stop)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (ready, is_ready) = watch::channel(true);
+        let parts = grpc::Parts {
+            broker,
+            lag: config::Reconciler::default().lag,
+            ready: is_ready,
+            shutdown: stop.clone(),
+        };
+        tokio::spawn(async move { grpc::serve(&config::Server::default(), listener, parts).await });
+        Ok(Self {
+            address,
+            stop,
+            _redis: redis,
+            _dir: dir,
+            _ready: ready,
+        })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn broker(
+    company: Company,
+    emulator: &Emulator,
+    store: Store,
+    stop: &CancellationToken,
+) -> Result<Broker, AnyError> {
+    let azure = azure(emulator)?;
+    let ids = (0..company.subscriptions()).map(|it| SubscriptionId::new(subscription_id(it)));
+    let subscriptions: BTreeSet<SubscriptionId> = ids.collect();
+    let usual = config::View::default();
+    let lag = config::Reconciler::default().lag;
+    let view = View::new(
+        store.clone(),
+        &azure,
+        &ViewSettings {
+            subscriptions: subscriptions.clone(),
+            longest_staleness: FOR_GOOD,
+            renew_after: FOR_GOOD,
+            lag: SignedDuration::try_from(lag)?,
+            most_assignments: usual.max_assignments,
+            most_principals: usual.max_principals,
+            features: Features {
+                custom_resources: usual.custom_resource_conditions,
+                subresources: usual.subresource_conditions,
+            },
+        },
+    );
+    let changes = Changes::follow(store.clone(), stop.clone());
+    let followed = view.clone().follow(changes.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(followed));
+    let settings = BrokerSettings {
+        subscriptions,
+        known_for: FOR_GOOD,
+        lag,
+        patience: config::Server::default().max_deadline,
+        staleness: Staleness {
+            usual: FOR_GOOD,
+            longest: FOR_GOOD,
+        },
+    };
+    let work = Arc::new(Notify::new());
+    Ok(Broker::new(store, azure, view, changes, work, settings))
+}
+
+fn azure(emulator: &Emulator) -> Result<Azure, AnyError> {
+    let urls = emulator.urls();
+    let credential = ClientSecretCredential {
+        client_id: APPLICATION,
+        client_secret_file: None,
+        client_secret: Some(Secret::new(SECRET.to_owned())),
+    };
+    let settings = AzureSettings {
+        arm_endpoint: Url::parse(&urls.arm)?,
+        graph_endpoint: Url::parse(&urls.graph)?,
+        authority: Url::parse(&urls.entra)?,
+        cloud: Cloud::Public,
+        tenant: super::company::guid("tenant", 0),
+        credential: Credential::ClientSecret(credential),
+        ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),
+        call_timeout: Duration::from_mins(2),
+        connect_timeout: Duration::from_secs(30),
+    };
+    Ok(Azure::new(settings)?)
+}
