@@ -306,9 +306,20 @@ struct Answered {
 
 impl Answered {
     fn of(snapshot: &Snapshot, question: &Question<'_>, explain: bool) -> Self {
+        if !explain {
+            return Self {
+                verdict: snapshot.decide(question),
+                why: None,
+            };
+        }
+        let why = snapshot.explain(question);
         Self {
-            verdict: snapshot.decide(question),
-            why: explain.then(|| snapshot.explain(question)),
+            verdict: Verdict {
+                cluster_access: why.cluster_access.decision,
+                permission: why.permission.decision,
+                expire_time: why.expire_time,
+            },
+            why: Some(why),
         }
     }
 

@@ -196,16 +196,14 @@ async fn tip(
     connection: &mut redis::aio::MultiplexedConnection,
     key: &str,
 ) -> Result<Position, StoreError> {
-    let newest: StreamRangeReply = redis::cmd("XREVRANGE")
-        .arg(key)
-        .arg("+")
-        .arg("-")
-        .arg("COUNT")
-        .arg(1)
-        .query_async(connection)
-        .await
-        .map_err(StoreError::from_redis)?;
-    newest_of(&newest, key)
+    let newest = read_newest(key).query_async(connection).await;
+    newest_of(&newest.map_err(StoreError::from_redis)?, key)
+}
+
+fn read_newest(key: &str) -> redis::Cmd {
+    let mut read = redis::cmd("XREVRANGE");
+    read.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+    read
 }
 
 fn newest_of(newest: &StreamRangeReply, key: &str) -> Result<Position, StoreError> {
@@ -225,8 +223,7 @@ impl Store {
         let newest: StreamRangeReply = self
             .link
             .with(|mut connection| {
-                let mut read = redis::cmd("XREVRANGE");
-                read.arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
+                let read = read_newest(&key);
                 async move { read.query_async(&mut connection).await }
             })
             .await?;

@@ -20,8 +20,8 @@ const READ_AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Fleets {
     by_member: HashMap<ClusterId, FleetId>,
-    /// The subscriptions whose fleets could not be read.
-    pub(super) unreachable: BTreeSet<SubscriptionId>,
+    /// Whether those of some subscription could not be read.
+    are_some_missing: bool,
 }
 
 impl Fleets {
@@ -37,14 +37,14 @@ impl Fleets {
         });
         let mut fleets = Self {
             by_member: HashMap::new(),
-            unreachable: BTreeSet::new(),
+            are_some_missing: false,
         };
         for (subscription, read) in join_all(lists).await {
             match read {
                 Ok(members) => fleets.by_member.extend(members),
                 Err(error) => {
                     tracing::warn!(%subscription, %error, "the fleets of a subscription cannot be read");
-                    fleets.unreachable.insert(subscription);
+                    fleets.are_some_missing = true;
                 }
             }
         }
@@ -58,7 +58,7 @@ impl Fleets {
 
     /// Whether a cluster may be in a fleet that could not be read.
     pub(super) fn may_lack(&self, cluster: &ClusterId) -> bool {
-        self.of(cluster).is_none() && !self.unreachable.is_empty()
+        self.of(cluster).is_none() && self.are_some_missing
     }
 }
 

@@ -234,7 +234,7 @@ where
 
     /// What is under way, or is begun now, and since when; and whether it has failed and is not to be tried again yet.
     fn loading(&self, key: &K, need: Need) -> (Loading<V, E>, Instant, bool) {
-        let mut under_way = self.under_way();
+        let mut under_way = self.0.under_way();
         if let Some(known) = under_way.by_key.get(key) {
             return (known.loading.clone(), known.since, known.is_held);
         }
@@ -246,8 +246,8 @@ where
         // On a task of its own: whoever asked first and went away takes nothing from the others.
         let task = tokio::spawn(async move {
             // Also when the load panics: its key would be lost otherwise.
-            let over = Over {
-                of: &this,
+            let mut over = Over {
+                of: &this.0,
                 key: &of,
                 number,
                 is_held: false,
@@ -258,7 +258,8 @@ where
                 Err(error) => {
                     tracing::debug!(%error, "what is known could not be renewed");
                     if let Some(wait) = error.wait() {
-                        over.hold(wait);
+                        this.hold(of.clone(), number, wait);
+                        over.is_held = true;
                     }
                 }
             }
@@ -285,65 +286,45 @@ where
         (loading, since, false)
     }
 
+    /// Whoever asks meanwhile is told the same: a service that says to wait is not asked by each of them.
+    fn hold(&self, key: K, number: u64, wait: Duration) {
+        if let Some(known) = self.0.under_way().by_key.get_mut(&key) {
+            known.is_held = true;
+        }
+        let of = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait.min(LONGEST_HOLD)).await;
+            of.0.is_over(&key, number);
+        });
+    }
+}
+
+impl<K: Hash + Eq, V, E> Inner<K, V, E> {
     fn is_over(&self, key: &K, number: u64) {
         let mut under_way = self.under_way();
-        if under_way
-            .by_key
-            .get(key)
-            .is_some_and(|it| it.number == number)
-        {
+        let known = under_way.by_key.get(key);
+        if known.is_some_and(|it| it.number == number) {
             under_way.by_key.remove(key);
         }
     }
 
     /// Nothing can panic half-way through a change, so a poisoned lock holds good data.
     fn under_way(&self) -> MutexGuard<'_, AllUnderWay<K, V, E>> {
-        self.0
-            .under_way
+        self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The end of a load, however it comes.
-struct Over<'l, K, V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
-{
-    of: &'l Fresh<K, V, E>,
+struct Over<'l, K: Hash + Eq, V, E> {
+    of: &'l Inner<K, V, E>,
     key: &'l K,
     number: u64,
     is_held: bool,
 }
 
-impl<K, V, E> Over<'_, K, V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
-{
-    /// Whoever asks meanwhile is told the same: a service that says to wait is not asked by each of them.
-    fn hold(mut self, wait: Duration) {
-        self.is_held = true;
-        if let Some(known) = self.of.under_way().by_key.get_mut(self.key) {
-            known.is_held = true;
-        }
-        let (of, key, number) = (self.of.clone(), self.key.clone(), self.number);
-        tokio::spawn(async move {
-            tokio::time::sleep(wait.min(LONGEST_HOLD)).await;
-            of.is_over(&key, number);
-        });
-    }
-}
-
-impl<K, V, E> Drop for Over<'_, K, V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    E: Waits + Clone + std::fmt::Display + Send + Sync + 'static,
-{
+impl<K: Hash + Eq, V, E> Drop for Over<'_, K, V, E> {
     fn drop(&mut self) {
         if !self.is_held {
             self.of.is_over(self.key, self.number);

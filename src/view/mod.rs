@@ -22,6 +22,7 @@ use crate::azure::{Azure, AzureError, DirectoryObject, GraphError};
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::cluster::Cluster;
 use crate::domain::evaluate::MOST_GROUPS_OF_SERVICE_PRINCIPALS;
+use crate::domain::fleet::FleetId;
 use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
 use crate::domain::kubernetes_request::Features;
@@ -374,29 +375,15 @@ impl Maker {
             assignments: Arc::clone(&read.value.assignments),
             denies: Arc::clone(&read.value.denies),
         });
-        let mut ids: HashSet<RoleDefinitionId> = own.present.iter().map(|row| row.role).collect();
-        let fresh: Vec<RoleDefinitionId> = ids.iter().copied().collect();
-        let mut lists = vec![&of_subscription];
-        lists.extend(&of_fleet);
-        for list in &lists {
-            let fleet = fleet.as_ref().map(|fleet| &fleet.id);
-            ids.extend(roles_that_count(
-                &cluster.value,
-                fleet,
-                &list.value.assignments,
-            ));
-        }
-        let known = |id: &RoleDefinitionId| {
-            let mut custom = lists.iter().filter_map(|list| list.value.roles.get(id));
-            of_azure
-                .value
-                .roles
-                .get(id)
-                .or_else(|| custom.next())
-                .cloned()
-        };
-        let mut roles: Definitions = ids.iter().map(|id| (*id, known(id))).collect();
-        for id in fresh {
+        let granted: HashSet<RoleDefinitionId> = own.present.iter().map(|row| row.role).collect();
+        let lists: Vec<&Subscription> = [Some(&of_subscription), of_fleet.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|list| &list.value)
+            .collect();
+        let fleet_id = fleet.as_ref().map(|fleet| &fleet.id);
+        let mut roles = definitions(&granted, &cluster.value, fleet_id, &lists, &of_azure.value);
+        for id in granted {
             self.complete(&mut roles, subscription, id).await?;
         }
         let snapshot = Snapshot::new(&Parts {
@@ -436,6 +423,25 @@ impl Maker {
         };
         Ok(())
     }
+}
+
+/// What the lists tell of the roles that count on a cluster, and of those that we have just granted.
+fn definitions(
+    granted: &HashSet<RoleDefinitionId>,
+    cluster: &Cluster,
+    fleet: Option<&FleetId>,
+    lists: &[&Subscription],
+    built_in: &BuiltIn,
+) -> Definitions {
+    let counting = lists
+        .iter()
+        .flat_map(|list| roles_that_count(cluster, fleet, &list.assignments));
+    let known = |id: RoleDefinitionId| {
+        let mut custom = lists.iter().filter_map(|list| list.roles.get(&id));
+        let role = built_in.roles.get(&id).or_else(|| custom.next());
+        (id, role.cloned())
+    };
+    granted.iter().copied().chain(counting).map(known).collect()
 }
 
 async fn read_cluster(azure: Azure, id: ClusterId) -> Result<Loaded<Arc<Cluster>>, AzureError> {

@@ -97,10 +97,9 @@ impl OwnOfCluster {
                 if read.duration_since(effect.changed) >= lag {
                     continue;
                 }
-                if effect.present && is_of_another {
-                    continue;
-                }
-                if effect.present {
+                if !effect.present {
+                    changes.absent.insert(effect.name);
+                } else if !is_of_another {
                     changes.present.push(Listed {
                         name: effect.name,
                         scope: effect.at.scope.to_string(),
@@ -110,8 +109,6 @@ impl OwnOfCluster {
                         condition: None,
                         ours: Some(effect.expiry),
                     });
-                } else {
-                    changes.absent.insert(effect.name);
                 }
             }
         }

@@ -67,7 +67,7 @@ impl Snapshot {
     #[must_use]
     pub fn explain(&self, question: &Question<'_>) -> Answer {
         let case = Case::new(self, question);
-        let verdict = self.decide(question);
+        let verdict = case.verdict(&question.asks);
         let cluster_access = case.explain_cluster_access(verdict.cluster_access);
         let judgement = self.judgements().of(&question.asks, self);
         let permission = match &judgement.needs {

@@ -144,17 +144,7 @@ impl Snapshot {
     /// Answers a question.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>) -> Verdict {
-        let case = Case::new(self, question);
-        let access = case.cluster_access();
-        let permission = case.permission(&question.asks);
-        let both = access.and(permission);
-        Verdict {
-            cluster_access: access.decision,
-            permission: permission.decision,
-            expire_time: (both.decision == Decision::Allowed)
-                .then(|| both.end.time())
-                .flatten(),
-        }
+        Case::new(self, question).verdict(&question.asks)
     }
 }
 
@@ -170,6 +160,19 @@ impl<'a> Case<'a> {
             principal: question.principal,
             groups: question.groups,
             held,
+        }
+    }
+
+    fn verdict(&self, asks: &Asks<'_>) -> Verdict {
+        let access = self.cluster_access();
+        let permission = self.permission(asks);
+        let both = access.and(permission);
+        Verdict {
+            cluster_access: access.decision,
+            permission: permission.decision,
+            expire_time: (both.decision == Decision::Allowed)
+                .then(|| both.end.time())
+                .flatten(),
         }
     }
 
@@ -309,7 +312,7 @@ impl<'a> Case<'a> {
             }
             whole |= judged.whole(entry.role);
             let (end, truth) = self.terms(judged, entry);
-            if after.is_some_and(|after| end <= Expiry::At(after)) {
+            if is_over(end, after) {
                 continue;
             }
             let decision = match (coverage, truth) {
@@ -392,14 +395,12 @@ impl<'a> Case<'a> {
         conditional: bool,
     ) -> bool {
         let (end, truth) = self.terms(judged, entry);
-        if after.is_some_and(|after| end <= Expiry::At(after)) {
-            return false;
-        }
-        match truth {
+        let holds = match truth {
             Truth::True => true,
             Truth::Unknown => conditional,
             Truth::False => false,
-        }
+        };
+        holds && !is_over(end, after)
     }
 
     /// What the principal holds, in person and through its groups.
@@ -412,6 +413,11 @@ impl<'a> Case<'a> {
         let held = self.held();
         held.filter(move |entry| entry.reach.covers(place, namespace))
     }
+}
+
+/// Whether what ends then has ended by that time.
+fn is_over(end: Expiry, by: Option<Timestamp>) -> bool {
+    by.is_some_and(|by| end <= Expiry::At(by))
 }
 
 /// The numbers of the namespaces asked about; `None` for the whole cluster.
