@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use aks_access_broker::grpc::proto::{
-    Access, BatchCheckAccessRequest, CheckAccessRequest, Consistency, ExtendGrantRequest,
-    GetClusterRequest, GetGrantRequest, GetJobRequest, GrantRequest, GrantSelector,
-    KubernetesRequest, KubernetesRole, ListAccessRequest, ListClustersRequest, ListGrantsRequest,
-    ListJobTargetsRequest, ListJobsRequest, PrincipalRef, RevokeRequest, WatchJobRequest,
+    Access, BatchCheckAccessRequest, CheckAccessRequest, ExtendGrantRequest, GetClusterRequest,
+    GetGrantRequest, GetJobRequest, GrantRequest, GrantSelector, KubernetesRole, ListAccessRequest,
+    ListClustersRequest, ListGrantsRequest, ListJobTargetsRequest, ListJobsRequest, PrincipalRef,
+    RevokeRequest, WatchJobRequest,
 };
 use proptest::collection::{hash_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+
+#[path = "checks.rs"]
+mod checks;
 
 /// A request to one of the RPCs that are served.
 #[derive(Clone, Debug)]
@@ -330,113 +333,6 @@ fn revocation(known: &Known) -> BoxedStrategy<Ask> {
         .boxed()
 }
 
-fn consistency() -> BoxedStrategy<Option<Consistency>> {
-    let tokens = [
-        "0-0",
-        "1-0@1790000000000",
-        "0-0@-62135596800000",
-        "0-0@253402300799999",
-    ];
-    let token = prop_oneof![
-        6 => Just(String::new()),
-        2 => proptest::sample::select(tokens.map(str::to_owned).to_vec()),
-        1 => free_text(),
-    ];
-    let fresh = (seldom(duration().boxed()), token, any::<bool>());
-    seldom(
-        fresh
-            .prop_map(
-                |(max_staleness, at_least_as_fresh, fully_consistent)| Consistency {
-                    max_staleness,
-                    at_least_as_fresh,
-                    fully_consistent,
-                },
-            )
-            .boxed(),
-    )
-    .boxed()
-}
-
-fn kubernetes_request() -> BoxedStrategy<KubernetesRequest> {
-    let one_of =
-        |words: &[&str]| mostly(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
-    (
-        one_of(&["get", "create", "*", "bind"]),
-        rarely(&["apps".to_owned(), "*".to_owned(), "example.com".to_owned()]),
-        one_of(&["pods", "secrets", "*", "widgets"]),
-        rarely(&["exec".to_owned(), "log".to_owned()]),
-        rarely(&["team-a".to_owned()]),
-        rarely(&["web-0".to_owned()]),
-        rarely(&["/healthz".to_owned(), "/metrics".to_owned()]),
-    )
-        .prop_map(
-            |(verb, api_group, resource, subresource, namespace, name, path)| KubernetesRequest {
-                verb,
-                api_group,
-                resource,
-                subresource,
-                namespace,
-                name,
-                path,
-            },
-        )
-        .boxed()
-}
-
-fn one_check(known: &Known) -> BoxedStrategy<CheckAccessRequest> {
-    let what = (
-        some(principal(known)),
-        mostly(&known.clusters),
-        option::of(access(known)),
-        option::of(kubernetes_request()),
-    );
-    (what, consistency(), any::<bool>())
-        .prop_map(
-            |((principal, cluster, access, request), consistency, explain)| CheckAccessRequest {
-                principal,
-                cluster,
-                access,
-                request,
-                consistency,
-                explain,
-            },
-        )
-        .boxed()
-}
-
-fn check(known: &Known) -> BoxedStrategy<Ask> {
-    let batch = (vec(one_check(known), 0..4), consistency(), any::<bool>());
-    let batch = batch.prop_map(|(requests, consistency, explain)| {
-        Ask::BatchCheckAccess(BatchCheckAccessRequest {
-            requests,
-            consistency,
-            explain,
-        })
-    });
-    let list = (
-        (rarely(&known.clusters), seldom(principal(known))),
-        (number(), rarely(&known.page_tokens)),
-        consistency(),
-        seldom(kubernetes_request()),
-    );
-    let list = list.prop_map(|((cluster, principal), page, consistency, request)| {
-        Ask::ListAccess(ListAccessRequest {
-            cluster,
-            principal,
-            page_size: page.0,
-            page_token: page.1,
-            consistency,
-            request,
-        })
-    });
-    prop_oneof![
-        2 => one_check(known).prop_map(Ask::CheckAccess),
-        1 => batch,
-        1 => list,
-    ]
-    .boxed()
-}
-
 fn lists(known: &Known) -> BoxedStrategy<Ask> {
     let page = || (number(), rarely(&known.page_tokens));
     let enums = || prop_oneof![2 => vec(number(), 0..4), 1 => vec(1..7_i32, 0..2_000)];
@@ -507,7 +403,7 @@ pub(crate) fn ask(known: &Known) -> BoxedStrategy<Ask> {
         3 => grant(known),
         2 => extension(known),
         3 => revocation(known),
-        2 => check(known),
+        2 => checks::check(known),
         3 => lists(known),
         1 => reads(known),
     ]
