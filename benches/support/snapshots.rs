@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aks_access_broker::domain::access::PrincipalType;
 use aks_access_broker::domain::assignments::{Assignments, Listed};
 use aks_access_broker::domain::cluster::Cluster;
+use aks_access_broker::domain::evaluate::Judgements;
 use aks_access_broker::domain::ids::{
     AssignmentName, ClusterId, InvalidClusterId, PrincipalId, RoleDefinitionId,
 };
@@ -63,6 +64,10 @@ pub(crate) fn snapshots(
     roles: &Definitions,
 ) -> Result<Vec<Snapshot>, InvalidClusterId> {
     let mut snapshots = Vec::with_capacity(company.clusters);
+    let judgements = Judgements::new(Features {
+        custom_resources: true,
+        subresources: true,
+    });
     for subscription in 0..company.subscriptions() {
         let rows = company.rows_in(subscription).map(|row| listed(&row));
         let assignments = Arc::new(Assignments::new(rows));
@@ -75,10 +80,7 @@ pub(crate) fn snapshots(
                 fleet_not_read: false,
                 own: OwnChanges::default(),
                 roles: roles.clone(),
-                features: Features {
-                    custom_resources: true,
-                    subresources: true,
-                },
+                judgements: judgements.clone(),
             }));
         }
     }

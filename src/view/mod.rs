@@ -12,7 +12,8 @@ mod own;
 mod subscription;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use crate::azure::{Azure, AzureError, DirectoryObject, GraphError};
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::cluster::Cluster;
-use crate::domain::evaluate::MOST_GROUPS_OF_SERVICE_PRINCIPALS;
+use crate::domain::evaluate::{Judgements, MOST_GROUPS_OF_SERVICE_PRINCIPALS};
 use crate::domain::fleet::FleetId;
 use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
@@ -74,6 +75,8 @@ pub struct ClusterView {
     of_azure: Arc<Loaded<BuiltIn>>,
     of_subscription: Arc<Loaded<Subscription>>,
     own_version: u64,
+    /// Of our changes up to this version, on any cluster, none is missing.
+    checked: AtomicU64,
 }
 
 impl ClusterView {
@@ -175,7 +178,7 @@ impl View {
             built_in,
             fleets,
             lag: settings.lag,
-            features: settings.features,
+            judgements: Judgements::new(settings.features),
         });
         let weigh = |view: &ClusterView| u32::try_from(view.snapshot.len() + 1).unwrap_or(u32::MAX);
         let views = Fresh::new(settings.most_assignments, weigh, renew, move |id, need| {
@@ -244,8 +247,20 @@ impl View {
             // In a box, as all that is seldom: what a check carries with it, it pays for.
             Box::pin(self.hear_of_everything()).await?;
         }
-        let wanted = self.own.of(id).map_or(0, |own| own.version);
-        let is_new_enough = |view: &ClusterView| view.own_version >= wanted;
+        // Nothing that is shared is written, or locked, while nothing has changed.
+        let newest = self.own.newest_version();
+        let wanted = OnceLock::new();
+        let wanted = || *wanted.get_or_init(|| self.own.of(id).map_or(0, |own| own.version));
+        let is_new_enough = |view: &ClusterView| {
+            if view.checked.load(Ordering::Acquire) >= newest {
+                return true;
+            }
+            let is_new_enough = view.own_version >= wanted();
+            if is_new_enough {
+                view.checked.fetch_max(newest, Ordering::AcqRel);
+            }
+            is_new_enough
+        };
         self.views.get_if(id, need, is_new_enough).await
     }
 
@@ -313,7 +328,7 @@ struct Maker {
     built_in: Fresh<(), BuiltIn, ViewError>,
     fleets: Fresh<(), Fleets, ViewError>,
     lag: SignedDuration,
-    features: Features,
+    judgements: Judgements,
 }
 
 impl Maker {
@@ -361,6 +376,7 @@ impl Maker {
         ];
         let begun = begun.into_iter().flatten().min().unwrap_or(lists);
 
+        let checked = AtomicU64::new(self.own.newest_version());
         let own = self.own.of(&id);
         let own_version = own.as_ref().map_or(0, |own| own.version);
         if let Some(problem) = own.as_ref().and_then(|own| own.problem()) {
@@ -394,13 +410,14 @@ impl Maker {
             fleet_not_read,
             own,
             roles,
-            features: self.features,
+            judgements: self.judgements.clone(),
         });
         let view = ClusterView {
             snapshot,
             of_azure,
             of_subscription,
             own_version,
+            checked,
         };
         Ok(Loaded::new(view, begun))
     }

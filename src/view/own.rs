@@ -132,7 +132,9 @@ struct State {
     clusters: RwLock<HashMap<ClusterId, Arc<OwnOfCluster>, RandomState>>,
     versions: AtomicU64,
     /// `None` before anything was read.
-    position: watch::Sender<Option<Position>>,
+    position: ArcSwap<Option<Position>>,
+    /// Tells those who wait for a position that there is another.
+    moved: watch::Sender<()>,
     clock: ArcSwap<Option<Clock>>,
     /// When it was last known that nothing had been missed, in milliseconds from `beginning`; 0: never.
     current: AtomicU64,
@@ -148,7 +150,8 @@ impl Own {
         Self(Arc::new(State {
             clusters: RwLock::default(),
             versions: AtomicU64::new(0),
-            position: watch::Sender::new(None),
+            position: ArcSwap::default(),
+            moved: watch::Sender::new(()),
             clock: ArcSwap::default(),
             current: AtomicU64::new(0),
             beginning: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
@@ -168,18 +171,22 @@ impl Own {
         clusters.get(cluster).cloned()
     }
 
+    /// The newest version of any cluster.
+    pub(super) fn newest_version(&self) -> u64 {
+        self.0.versions.load(Ordering::Acquire)
+    }
+
     /// Up to where changes have been taken in.
     pub(super) fn position(&self) -> Position {
-        self.0.position.borrow().unwrap_or_default()
+        self.0.position.load().unwrap_or_default()
     }
 
     /// Waits until all changes up to there have been taken in.
     pub(super) async fn reaches(&self, position: Position) {
-        let mut own = self.0.position.subscribe();
+        let mut moved = self.0.moved.subscribe();
+        let is_there = || self.0.position.load().is_some_and(|own| own >= position);
         // The sender lives as long as this.
-        let _ = own
-            .wait_for(|own| own.is_some_and(|own| own >= position))
-            .await;
+        while !is_there() && moved.changed().await.is_ok() {}
     }
 
     /// Whether nothing was missed at that moment.
@@ -315,7 +322,8 @@ impl Own {
 
     fn is_at(&self, position: Position) {
         // After a failover the stream may begin again behind what was there.
-        self.0.position.send_replace(Some(position));
+        self.0.position.store(Arc::new(Some(position)));
+        self.0.moved.send_replace(());
     }
 
     async fn read(&self, store: &Store, targets: Vec<TargetId>) -> Result<(), StoreError> {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::book::Needs;
 use super::combine::blocks;
 use super::findings;
-use super::judge::{Coverage, Judged, Needs};
-use super::{Asks, Case, Decision, Found, Question, asked_at, namespaces};
+use super::judge::{Coverage, Judged};
+use super::{Asks, Case, Decision, Found, Question, namespaces};
 use crate::domain::assignments::resource_id;
 use crate::domain::cluster::{self, Finding};
 use crate::domain::ids::{GrantId, PrincipalId, RoleDefinitionId};
@@ -69,7 +70,7 @@ impl Snapshot {
         let case = Case::new(self, question);
         let verdict = case.verdict(&question.asks);
         let cluster_access = case.explain_cluster_access(verdict.cluster_access);
-        let judgement = self.judgements().of(&question.asks, self);
+        let judgement = self.book().of(&question.asks);
         let permission = match &judgement.needs {
             Needs::ClusterAccess => cluster_access.clone(),
             needs => case.explain_permission(&question.asks, needs, verdict.permission),
@@ -85,7 +86,7 @@ impl Snapshot {
     /// An assignment as a path from `principal`.
     pub(super) fn path(&self, entry: &Entry, principal: PrincipalId) -> Path {
         let (row, scope) = self.assignment(entry);
-        let role = &self.roles()[entry.role as usize];
+        let role = self.role(entry);
         let name = |role: &RoleDefinition| role.name.clone();
         Path {
             resource_id: resource_id(scope, row.name),
@@ -113,7 +114,7 @@ impl Case<'_> {
         if let Some(finding) = cluster::entra_integration_required(cluster) {
             return denied(vec![finding]);
         }
-        let judged = &self.snapshot.judgements().cluster_access;
+        let judged = &self.snapshot.book().cluster_access;
         let asked = [(Place::Cluster, NO_NAMESPACE, judged)];
         let mut layer = self.layer(decision, &asked);
         if decision == Decision::Denied && !self.is_taken_away(&asked) {
@@ -165,7 +166,7 @@ impl Case<'_> {
                     .into_iter()
                     .flat_map(|namespace| {
                         let number = namespace.unwrap_or(NO_NAMESPACE);
-                        asked_at(namespace, of_cluster, of_fleet.as_deref())
+                        self.asked_at(namespace, of_cluster, of_fleet.as_deref())
                             .map(move |(place, judged)| (place, number, judged))
                     })
                     .collect();
@@ -243,17 +244,17 @@ impl Case<'_> {
     /// Which of what is held an answer rests on: what suffices by itself or, where nothing does, all that gives part
     /// of it.
     fn rests_on(&self, judged: &Judged, place: Place, namespace: u32, found: Found) -> Vec<usize> {
-        let roles = self.snapshot.roles();
+        let book = self.snapshot.book();
         let sure = found.decision == Decision::Allowed;
         let counting = || {
             let held = self.held().enumerate();
             held.filter(|(_, entry)| {
-                entry.reach.covers(place, namespace)
+                entry.reach().covers(place, namespace)
                     && self.counts_towards(judged, entry, None, !sure)
             })
         };
         let suffices = |entry: &Entry| {
-            let coverage = judged.coverage(roles, entry.role);
+            let coverage = judged.coverage(book, entry.role);
             coverage == Coverage::All || (!sure && coverage == Coverage::AllIfConditional)
         };
         let alone: Vec<usize> = counting()
@@ -265,7 +266,7 @@ impl Case<'_> {
         }
         counting()
             .filter(|(_, entry)| {
-                let definition = roles[entry.role as usize].definition.as_ref();
+                let definition = self.snapshot.role(entry).definition.as_ref();
                 definition.is_some_and(|role| {
                     let blocks = blocks(role, judged.plane, !sure);
                     super::combine::gives_part(&judged.wanted, blocks)
@@ -304,10 +305,10 @@ impl Case<'_> {
         let (_, _, judged) = asked.first()?;
         let is_asked = |entry: &Entry| {
             let mut places = asked.iter();
-            places.any(|(place, namespace, _)| entry.reach.covers(*place, *namespace))
+            places.any(|(place, namespace, _)| entry.reach().covers(*place, *namespace))
         };
         let gives = |entry: &&Entry| {
-            entry.reach.is_of_one_namespace()
+            entry.reach().is_of_one_namespace()
                 && !is_asked(entry)
                 && self.suffices_unconditionally(judged, entry)
         };
@@ -325,7 +326,7 @@ impl Case<'_> {
             |holder: PrincipalId| holder == self.principal.id || self.groups.contains(&holder);
         let gives = |entry: &&Entry| {
             asked.iter().any(|(place, namespace, judged)| {
-                entry.reach.covers(*place, *namespace)
+                entry.reach().covers(*place, *namespace)
                     && self.suffices_unconditionally(judged, entry)
             })
         };
@@ -345,15 +346,14 @@ impl Case<'_> {
     }
 
     fn suffices_unconditionally(&self, judged: &Judged, entry: &Entry) -> bool {
-        judged.coverage(self.snapshot.roles(), entry.role) == Coverage::All
+        judged.coverage(self.snapshot.book(), entry.role) == Coverage::All
             && self.counts_towards(judged, entry, None, false)
     }
 
     fn unread_roles(&self) -> Option<Finding> {
-        let roles = self.snapshot.roles();
         let unread: BTreeSet<RoleDefinitionId> = self
             .held()
-            .map(|entry| &roles[entry.role as usize])
+            .map(|entry| self.snapshot.role(entry))
             .filter(|role| role.definition.is_none())
             .map(|role| role.id)
             .collect();

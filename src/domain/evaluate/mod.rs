@@ -4,6 +4,7 @@
 //! answers as well as the broker's own. What cannot be proved is not `Allowed` (I9). [`Snapshot::decide`] costs what
 //! the principal holds and makes no words; [`Snapshot::explain`] says why.
 
+mod book;
 mod combine;
 mod explain;
 mod findings;
@@ -23,10 +24,13 @@ use super::ids::{Namespace, PrincipalId};
 use super::kubernetes_request::KubernetesRequest;
 use super::role::{BuiltInRole, RoleDefinition};
 use super::snapshot::{Entry, NO_NAMESPACE, Place, Snapshot};
+pub use book::Judgements;
+use book::Needs;
+pub(in crate::domain) use book::{Book, RoleNumber};
 pub use explain::{Answer, Layer, Path};
 pub use held::Held;
-pub use judge::Judgements;
-use judge::{Coverage, Judged, Needs, Taken};
+use judge::Coverage;
+pub(in crate::domain) use judge::{Judged, Taken};
 
 /// The control-plane action that fetches a cluster's credentials: the first of AKS's two questions.
 pub const CLUSTER_ACCESS: &str =
@@ -180,12 +184,12 @@ impl<'a> Case<'a> {
         if !self.snapshot.cluster().entra_integration {
             return Found::DENIED;
         }
-        let judged = &self.snapshot.judgements().cluster_access;
+        let judged = &self.snapshot.book().cluster_access;
         self.at(judged, Place::Cluster, NO_NAMESPACE)
     }
 
     fn permission(&self, asks: &Asks<'_>) -> Found {
-        let judgement = self.snapshot.judgements().of(asks, self.snapshot);
+        let judgement = self.snapshot.book().of(asks);
         if matches!(judgement.needs, Needs::ClusterAccess) {
             return self.cluster_access();
         }
@@ -242,13 +246,35 @@ impl<'a> Case<'a> {
         of_fleet: Option<&Judged>,
     ) -> Found {
         let mut best = Found::DENIED;
-        for (place, judged) in asked_at(namespace, of_cluster, of_fleet) {
+        for (place, judged) in self.asked_at(namespace, of_cluster, of_fleet) {
             best = best.or(self.at(judged, place, namespace.unwrap_or(NO_NAMESPACE)));
             if best == Found::ALLOWED {
                 break;
             }
         }
         best
+    }
+
+    /// The places at which AKS asks, and by which words.
+    fn asked_at<'j>(
+        &self,
+        namespace: Option<u32>,
+        of_cluster: &'j Judged,
+        of_fleet: Option<&'j Judged>,
+    ) -> impl Iterator<Item = (Place, &'j Judged)> + use<'j> {
+        let places: &'static [Place] = match namespace {
+            None => &Place::OF_CLUSTER,
+            Some(_) => &Place::OF_NAMESPACE,
+        };
+        let of_fleet = of_fleet.filter(|_| self.snapshot.fleet().is_some());
+        places.iter().filter_map(move |place| {
+            let judged = if place.is_of_fleet() {
+                of_fleet?
+            } else {
+                of_cluster
+            };
+            Some((*place, judged))
+        })
     }
 
     /// At one place.
@@ -285,11 +311,11 @@ impl<'a> Case<'a> {
         place: Place,
         namespace: u32,
     ) -> impl Iterator<Item = (&'s DenyAssignment, Taken)> {
-        let denies = self.snapshot.denies().iter().enumerate();
-        denies.filter_map(move |(index, deny)| {
+        let denies = self.snapshot.denies().iter();
+        denies.filter_map(move |deny| {
             let binds = deny.reach.covers(place, namespace)
                 && deny.assignment.binds(self.principal.id, self.groups);
-            let taken = binds.then(|| judged.taken(index, &deny.assignment))?;
+            let taken = binds.then(|| deny.takes(judged))?;
             (taken != Taken::Nothing).then_some((&deny.assignment, taken))
         })
     }
@@ -302,11 +328,11 @@ impl<'a> Case<'a> {
         namespace: u32,
         after: Option<Timestamp>,
     ) -> Found {
-        let roles = self.snapshot.roles();
+        let book = self.snapshot.book();
         let mut found = Found::DENIED;
         let (mut parts, mut whole) = (false, 0);
         for entry in self.counting(place, namespace) {
-            let coverage = judged.coverage(roles, entry.role);
+            let coverage = judged.coverage(book, entry.role);
             if coverage <= Coverage::Nothing {
                 continue;
             }
@@ -344,13 +370,13 @@ impl<'a> Case<'a> {
         after: Option<Timestamp>,
     ) -> Found {
         let held = |after: Option<Timestamp>, conditional: bool| {
-            let roles = self.snapshot.roles();
+            let book = self.snapshot.book();
             let of = self
                 .counting(place, namespace)
-                .filter(|entry| judged.coverage(roles, entry.role) > Coverage::Nothing)
+                .filter(|entry| judged.coverage(book, entry.role) > Coverage::Nothing)
                 .filter(|entry| self.counts_towards(judged, entry, after, conditional))
                 .map(|entry| entry.role);
-            judged.made_up(roles, of.collect(), conditional)
+            judged.made_up(book, of.collect(), conditional)
         };
         if held(after, false) {
             let ends: BTreeSet<Timestamp> = self
@@ -375,7 +401,7 @@ impl<'a> Case<'a> {
 
     /// When an assignment ends, and what its condition comes to.
     fn terms(&self, judged: &Judged, entry: &Entry) -> (Expiry, Truth) {
-        if entry.is_plain {
+        if entry.is_plain() {
             return (Expiry::Never, Truth::True);
         }
         let (row, _) = self.snapshot.assignment(entry);
@@ -411,7 +437,7 @@ impl<'a> Case<'a> {
     /// What the principal holds that counts at a place.
     fn counting(&self, place: Place, namespace: u32) -> impl Iterator<Item = &'a Entry> {
         let held = self.held();
-        held.filter(move |entry| entry.reach.covers(place, namespace))
+        held.filter(move |entry| entry.reach().covers(place, namespace))
     }
 }
 
@@ -434,26 +460,6 @@ fn namespaces<'s>(
     names
         .map(|name| Some(snapshot.namespace(name.as_str())))
         .chain(whole.then_some(None))
-}
-
-/// The places at which AKS asks, and by which words.
-fn asked_at<'j>(
-    namespace: Option<u32>,
-    of_cluster: &'j Judged,
-    of_fleet: Option<&'j Judged>,
-) -> impl Iterator<Item = (Place, &'j Judged)> {
-    let places: &'static [Place] = match namespace {
-        None => &Place::OF_CLUSTER,
-        Some(_) => &Place::OF_NAMESPACE,
-    };
-    places.iter().filter_map(move |place| {
-        let judged = if place.is_of_fleet() {
-            of_fleet?
-        } else {
-            of_cluster
-        };
-        Some((*place, judged))
-    })
 }
 
 fn is_cluster_user(role: &RoleDefinition) -> bool {

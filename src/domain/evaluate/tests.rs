@@ -100,10 +100,10 @@ fn snapshot(cluster: &Cluster, held: &[Has]) -> Snapshot {
         fleet_not_read: false,
         own: OwnChanges::default(),
         roles: roles.collect(),
-        features: Features {
+        judgements: Judgements::new(Features {
             custom_resources: true,
             subresources: true,
-        },
+        }),
     })
 }
 

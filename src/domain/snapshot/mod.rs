@@ -6,18 +6,17 @@
 mod reach;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
 
 use super::assignments::{Assignment, Assignments, Listed};
 use super::cluster::Cluster;
 use super::deny::{DenyAssignment, Effect};
-use super::evaluate::Judgements;
+use super::evaluate::{Book, Judged, Judgements, RoleNumber, Taken};
 use super::fleet::FleetId;
 use super::grant::Expiry;
 use super::ids::{AssignmentName, PrincipalId, RoleDefinitionId};
-use super::kubernetes_request::Features;
 use super::pattern::overlap;
 use super::role::RoleDefinition;
 use reach::Around;
@@ -44,8 +43,8 @@ pub struct Parts {
     pub own: OwnChanges,
     /// The roles of all of these that matter to it, as far as they could be read.
     pub roles: Definitions,
-    /// Which of the webhook's newer features the cluster has.
-    pub features: Features,
+    /// What is known of roles and questions, of all clusters together.
+    pub judgements: Judgements,
 }
 
 /// The fleet's part of a snapshot.
@@ -68,16 +67,36 @@ pub struct OwnChanges {
     pub absent: HashSet<AssignmentName>,
 }
 
-/// One assignment that counts somewhere on the cluster.
+/// One assignment that counts somewhere on the cluster. Small: what a question costs is how much of the memory it has
+/// to look at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    pub(super) reach: Reach,
-    /// Its role, of the snapshot's.
-    pub(super) role: u32,
-    /// It hangs on no condition, and the broker never ends it: most questions need not look at the assignment.
-    pub(super) is_plain: bool,
-    source: u8,
+    namespace: u32,
     row: u32,
+    /// Its role, of the book's.
+    pub(super) role: RoleNumber,
+    reach: u8,
+    /// [`PLAIN`], and the source times two.
+    bits: u8,
+}
+
+/// It hangs on no condition, and the broker never ends it: most questions need not look at the assignment.
+const PLAIN: u8 = 1;
+
+impl Entry {
+    /// Where it counts.
+    pub(super) const fn reach(&self) -> Reach {
+        Reach::of(self.reach, self.namespace)
+    }
+
+    /// Whether it hangs on no condition, and the broker never ends it.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.bits & PLAIN != 0
+    }
+
+    const fn source(&self) -> usize {
+        (self.bits / 2) as usize
+    }
 }
 
 /// A deny assignment that may bind somewhere on the cluster.
@@ -85,11 +104,35 @@ pub(super) struct Entry {
 pub(super) struct Deny {
     pub(super) reach: Reach,
     pub(super) assignment: DenyAssignment,
+    /// What it takes away of what was asked for before.
+    known: RwLock<HashMap<u64, Taken, RandomState>>,
+}
+
+/// Of so many questions it is remembered.
+const MOST_TAKEN: usize = 1_000;
+
+impl Deny {
+    /// What it takes away of what is asked for.
+    pub(super) fn takes(&self, judged: &Judged) -> Taken {
+        // Nothing can panic half-way through a change, so a poisoned lock holds good data.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&judged.number) {
+            return *known;
+        }
+        drop(known);
+        let taken = judged.taken_by(&self.assignment);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_TAKEN {
+            known.clear();
+        }
+        known.insert(judged.number, taken);
+        taken
+    }
 }
 
 /// A role that somebody holds.
 #[derive(Debug)]
-pub(super) struct Role {
+pub(in crate::domain) struct Role {
     pub(super) id: RoleDefinitionId,
     /// `None`: it could not be read, and nobody knows what it gives.
     pub(super) definition: Option<Arc<RoleDefinition>>,
@@ -101,14 +144,13 @@ pub struct Snapshot {
     cluster: Arc<Cluster>,
     fleet: Option<FleetId>,
     fleet_not_read: bool,
-    features: Features,
     sources: Vec<Arc<Assignments>>,
     namespaces: HashMap<Box<str>, u32>,
-    roles: Vec<Role>,
+    roles: Vec<(RoleNumber, Role)>,
     entries: Box<[Entry]>,
     by_holder: HashMap<PrincipalId, (u32, u32), RandomState>,
     denies: Vec<Deny>,
-    judgements: Judgements,
+    book: Arc<Book>,
 }
 
 /// The roles of those of `assignments` that count on a cluster or its fleet: whose definitions a snapshot asks for.
@@ -199,16 +241,21 @@ impl Snapshot {
         self.fleet_not_read
     }
 
-    pub(super) const fn features(&self) -> Features {
-        self.features
+    pub(super) fn book(&self) -> &Book {
+        &self.book
     }
 
-    pub(super) const fn judgements(&self) -> &Judgements {
-        &self.judgements
-    }
-
-    pub(super) fn roles(&self) -> &[Role] {
-        &self.roles
+    /// The role that an entry assigns.
+    #[expect(
+        clippy::expect_used,
+        reason = "`finish` numbers the roles of all entries"
+    )]
+    pub(super) fn role(&self, entry: &Entry) -> &Role {
+        let mut roles = self.roles.iter();
+        let of_entry = roles.find(|(number, _)| *number == entry.role);
+        &of_entry
+            .expect("the entry's role is among the snapshot's")
+            .1
     }
 
     pub(super) fn denies(&self) -> &[Deny] {
@@ -229,7 +276,7 @@ impl Snapshot {
 
     /// The assignment that an entry stands for, and its scope.
     pub(super) fn assignment(&self, entry: &Entry) -> (&Assignment, &str) {
-        let source = &self.sources[usize::from(entry.source)];
+        let source = &self.sources[entry.source()];
         let row = &source.rows()[entry.row as usize];
         (row, source.scope_of(row))
     }
@@ -240,13 +287,36 @@ impl Snapshot {
     }
 }
 
+/// An assignment that counts, before its role has a number.
+struct Counting {
+    holder: PrincipalId,
+    reach: Reach,
+    /// Of the builder's.
+    role: usize,
+    is_plain: bool,
+    source: u8,
+    row: u32,
+}
+
+impl Counting {
+    const fn entry(&self, role: RoleNumber) -> Entry {
+        Entry {
+            namespace: self.reach.namespace(),
+            row: self.row,
+            role,
+            reach: self.reach.bits(),
+            bits: 2 * self.source + if self.is_plain { PLAIN } else { 0 },
+        }
+    }
+}
+
 struct Builder<'a> {
     parts: &'a Parts,
     sources: Vec<Arc<Assignments>>,
     namespaces: HashMap<Box<str>, u32>,
     roles: Vec<Role>,
-    role_numbers: HashMap<RoleDefinitionId, u32>,
-    entries: Vec<(PrincipalId, Entry)>,
+    role_indices: HashMap<RoleDefinitionId, usize>,
+    entries: Vec<Counting>,
     names: HashSet<AssignmentName>,
     denies: Vec<Deny>,
 }
@@ -258,7 +328,7 @@ impl<'a> Builder<'a> {
             sources: Vec::new(),
             namespaces: HashMap::new(),
             roles: Vec::new(),
-            role_numbers: HashMap::new(),
+            role_indices: HashMap::new(),
             entries: Vec::new(),
             names: HashSet::new(),
             denies: Vec::new(),
@@ -284,6 +354,7 @@ impl<'a> Builder<'a> {
                 self.denies.push(Deny {
                     reach,
                     assignment: deny.clone(),
+                    known: RwLock::default(),
                 });
             }
         }
@@ -315,19 +386,19 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let role = self.role(assignment.role);
-            let definition = self.roles[role as usize].definition.as_deref();
+            let definition = self.roles[role].definition.as_deref();
             if definition.is_some_and(|definition| !matters(definition)) {
                 continue;
             }
             self.names.insert(assignment.name);
-            let entry = Entry {
+            self.entries.push(Counting {
+                holder: assignment.holder,
                 reach,
                 role,
                 is_plain: assignment.condition.is_none() && assignment.end() == Expiry::Never,
                 source,
                 row: number(row),
-            };
-            self.entries.push((assignment.holder, entry));
+            });
         }
         self.sources.push(Arc::clone(assignments));
     }
@@ -342,35 +413,36 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn role(&mut self, id: RoleDefinitionId) -> u32 {
-        *self.role_numbers.entry(id).or_insert_with(|| {
+    fn role(&mut self, id: RoleDefinitionId) -> usize {
+        *self.role_indices.entry(id).or_insert_with(|| {
             self.roles.push(Role {
                 id,
                 definition: self.parts.roles.get(&id).cloned().flatten(),
             });
-            number(self.roles.len() - 1)
+            self.roles.len() - 1
         })
     }
 
     fn finish(mut self) -> Snapshot {
         // In the order in which they came, of one holder.
-        self.entries.sort_by_key(|(holder, _)| *holder);
+        self.entries.sort_by_key(|entry| entry.holder);
         let mut by_holder: HashMap<PrincipalId, (u32, u32), RandomState> = HashMap::default();
-        for (at, (holder, _)) in self.entries.iter().enumerate() {
+        for (at, entry) in self.entries.iter().enumerate() {
             let at = number(at);
-            by_holder.entry(*holder).or_insert((at, at)).1 = at + 1;
+            by_holder.entry(entry.holder).or_insert((at, at)).1 = at + 1;
         }
         by_holder.shrink_to_fit();
+        let (book, numbers) = self.parts.judgements.of_roles(&self.roles);
+        let entries = self.entries.iter();
         Snapshot {
             cluster: Arc::clone(&self.parts.cluster),
             fleet: self.parts.fleet.as_ref().map(|fleet| fleet.id.clone()),
             fleet_not_read: self.parts.fleet_not_read,
-            features: self.parts.features,
-            judgements: Judgements::new(self.roles.len(), self.denies.len()),
+            book,
             sources: self.sources,
             namespaces: self.namespaces,
-            roles: self.roles,
-            entries: self.entries.into_iter().map(|(_, entry)| entry).collect(),
+            entries: entries.map(|it| it.entry(numbers[it.role])).collect(),
+            roles: numbers.into_iter().zip(self.roles).collect(),
             by_holder,
             denies: self.denies,
         }

@@ -83,6 +83,21 @@ pub(in crate::domain) struct Reach {
 pub(in crate::domain) const NO_NAMESPACE: u32 = u32::MAX;
 
 impl Reach {
+    /// As it was taken apart.
+    pub(in crate::domain) const fn of(bits: u8, namespace: u32) -> Self {
+        Self { bits, namespace }
+    }
+
+    /// At which kinds of places it counts.
+    pub(in crate::domain) const fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// In which namespace alone it counts, if in one.
+    pub(in crate::domain) const fn namespace(self) -> u32 {
+        self.namespace
+    }
+
     /// Whether it counts at a place; `namespace` is the number of the one asked about.
     pub(in crate::domain) const fn covers(self, place: Place, namespace: u32) -> bool {
         self.bits & place.whole() != 0

@@ -1,15 +1,17 @@
 //! What Azure lists of a world, and the snapshot that the broker makes of that.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::rules::holds;
 use super::world::{Assigned, CLUSTER, Clause, OTHER_SUBSCRIPTION, SUBSCRIPTION, World};
 use crate::domain::assignments::{Assignments, Listed};
 use crate::domain::cluster::Cluster;
 use crate::domain::deny::DenyAssignment;
+use crate::domain::evaluate::Judgements;
 use crate::domain::fleet::FleetId;
 use crate::domain::ids::ClusterId;
+use crate::domain::kubernetes_request::Features;
 use crate::domain::snapshot::{FleetParts, OwnChanges, Parts, Snapshot};
 
 pub(super) fn snapshot(world: &World) -> Snapshot {
@@ -60,8 +62,25 @@ pub(super) fn snapshot(world: &World) -> Snapshot {
             absent: world.removed.iter().copied().collect(),
         },
         roles: roles.collect(),
-        features: world.features,
+        judgements: judgements(world.features),
     })
+}
+
+/// All worlds share them, as all clusters do: whatever was called by the same name in another world is something else
+/// here.
+fn judgements(features: Features) -> Judgements {
+    static ALL: LazyLock<[Judgements; 4]> = LazyLock::new(|| {
+        [(false, false), (false, true), (true, false), (true, true)].map(
+            |(custom_resources, subresources)| {
+                Judgements::new(Features {
+                    custom_resources,
+                    subresources,
+                })
+            },
+        )
+    });
+    let at = 2 * usize::from(features.custom_resources) + usize::from(features.subresources);
+    ALL[at].clone()
 }
 
 /// ARM lists of a subscription what is at it, above and below.
