@@ -106,7 +106,7 @@ pub(super) fn namespaces(
     let mut parsed = BTreeSet::new();
     let mut well_formed = true;
     for (index, name) in names.iter().enumerate() {
-        let field = format!("{field}[{index}]");
+        let field = format_args!("{field}[{index}]");
         match Namespace::parse(name) {
             Ok(namespace) if parsed.insert(namespace.clone()) => {}
             Ok(namespace) => {

@@ -1,5 +1,6 @@
 //! `CheckAccess`, `BatchCheckAccess` and `ListAccess`.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::broker::page::PageSize;
@@ -188,7 +189,7 @@ fn kubernetes_request(
     asked: &proto::KubernetesRequest,
     wrong: &mut Violations,
 ) -> Option<KubernetesRequest> {
-    let verb = word(&format!("{field}.verb"), &asked.verb, false, wrong);
+    let verb = word(format_args!("{field}.verb"), &asked.verb, false, wrong);
     if asked.path.is_empty() {
         return resource_request(field, asked, verb, wrong);
     }
@@ -201,7 +202,7 @@ fn kubernetes_request(
     let is_path = is_path && !asked.path.split('/').any(|it| [".", ".."].contains(&it));
     if !is_path {
         wrong.add(
-            format!("{field}.path"),
+            format_args!("{field}.path"),
             format!(
                 "expected a path such as /healthz, of at most {LONGEST_PATH} characters, without a query, '.' or '..'"
             ),
@@ -217,7 +218,7 @@ fn kubernetes_request(
     for (name, value) in beside {
         if !value.is_empty() {
             wrong.add(
-                format!("{field}.{name}"),
+                format_args!("{field}.{name}"),
                 "goes with a resource: leave it out beside path",
             );
         }
@@ -234,19 +235,29 @@ fn resource_request(
     verb: Option<String>,
     wrong: &mut Violations,
 ) -> Option<KubernetesRequest> {
-    let group = word(&format!("{field}.api_group"), &asked.api_group, true, wrong);
-    let resource = word(&format!("{field}.resource"), &asked.resource, false, wrong);
+    let group = word(
+        format_args!("{field}.api_group"),
+        &asked.api_group,
+        true,
+        wrong,
+    );
+    let resource = word(
+        format_args!("{field}.resource"),
+        &asked.resource,
+        false,
+        wrong,
+    );
     let subresource = word(
-        &format!("{field}.subresource"),
+        format_args!("{field}.subresource"),
         &asked.subresource,
         true,
         wrong,
     );
-    let of = format!("{field}.namespace");
-    let namespace = optional(&of, &asked.namespace, Namespace::parse, wrong);
+    let of = format_args!("{field}.namespace");
+    let namespace = optional(of, &asked.namespace, Namespace::parse, wrong);
     if asked.name.len() > LONGEST_WORD {
         wrong.add(
-            format!("{field}.name"),
+            format_args!("{field}.name"),
             format!(
                 "{} characters long; at most {LONGEST_WORD}",
                 asked.name.len()
@@ -263,7 +274,12 @@ fn resource_request(
 }
 
 /// A verb, a group, a resource: as Kubernetes writes them, or `*`.
-fn word(field: &str, text: &str, may_be_empty: bool, wrong: &mut Violations) -> Option<String> {
+fn word(
+    field: impl Display,
+    text: &str,
+    may_be_empty: bool,
+    wrong: &mut Violations,
+) -> Option<String> {
     if text.is_empty() && may_be_empty || text == "*" {
         return Some(text.to_owned());
     }

@@ -144,7 +144,10 @@ fn each<T: Ord>(
             }
             Some(Narrows::ToNothing) => {}
             None => {
-                wrong.add(format!("{field}[{index}]"), format!("{value} is no {kind}"));
+                wrong.add(
+                    format_args!("{field}[{index}]"),
+                    format!("{value} is no {kind}"),
+                );
                 all = false;
             }
         }

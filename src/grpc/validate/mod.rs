@@ -41,10 +41,10 @@ struct Violations {
 }
 
 impl Violations {
-    /// Notes what is wrong with a field.
-    fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+    /// Notes what is wrong with a field. Its name is written only then: most requests have nothing wrong with them.
+    fn add(&mut self, field: impl Display, description: impl Into<String>) {
         self.told.push(Violation {
-            field: field.into(),
+            field: field.to_string(),
             description: description.into(),
         });
     }
@@ -58,7 +58,7 @@ impl Violations {
     }
 
     /// Takes a value, or notes why there is none.
-    fn take<T>(&mut self, field: &str, value: Result<T, impl Display>) -> Option<T> {
+    fn take<T>(&mut self, field: impl Display, value: Result<T, impl Display>) -> Option<T> {
         value
             .map_err(|error| self.add(field, error.to_string()))
             .ok()
@@ -296,7 +296,7 @@ fn cluster(id: &str, wrong: &mut Violations) -> Option<ClusterId> {
 
 /// A field that has to be there and to parse.
 fn parsed<T, E: Display>(
-    field: &str,
+    field: impl Display,
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
     wrong: &mut Violations,
@@ -314,7 +314,7 @@ fn parsed<T, E: Display>(
     reason = "two questions, answered at two levels"
 )]
 fn optional<T, E: Display>(
-    field: &str,
+    field: impl Display,
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
     wrong: &mut Violations,

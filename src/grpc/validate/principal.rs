@@ -1,5 +1,7 @@
 //! `PrincipalRef`: by object id, by user principal name or by application id.
 
+use std::fmt::Display;
+
 use crate::broker::request::RequestedPrincipal;
 use crate::domain::access::PrincipalType;
 use crate::domain::ids::{ApplicationId, PrincipalId};
@@ -51,13 +53,13 @@ pub(super) fn named(
         application_id,
         r#type,
     } = principal;
-    let type_field = format!("{field}.type");
-    let kind = principal_type(*r#type, &type_field, wrong);
+    let type_field = format_args!("{field}.type");
+    let kind = principal_type(*r#type, type_field, wrong);
     let given = [object_id, user_principal_name, application_id].map(|way| !way.is_empty());
     match given {
         [true, false, false] => {
             let id = PrincipalId::parse(object_id);
-            let id = wrong.take(&format!("{field}.object_id"), id);
+            let id = wrong.take(format_args!("{field}.object_id"), id);
             Some(RequestedPrincipal::ObjectId(id?, kind?))
         }
         [false, true, false] => {
@@ -69,7 +71,7 @@ pub(super) fn named(
             }
             let name = UserPrincipalName::parse(user_principal_name);
             wrong
-                .take(&format!("{field}.user_principal_name"), name)
+                .take(format_args!("{field}.user_principal_name"), name)
                 .map(RequestedPrincipal::UserPrincipalName)
         }
         [false, false, true] => {
@@ -84,7 +86,7 @@ pub(super) fn named(
             }
             let id = ApplicationId::parse(application_id);
             wrong
-                .take(&format!("{field}.application_id"), id)
+                .take(format_args!("{field}.application_id"), id)
                 .map(RequestedPrincipal::ApplicationId)
         }
         [false, false, false] => {
@@ -105,7 +107,7 @@ pub(super) fn named(
 )]
 fn principal_type(
     value: i32,
-    field: &str,
+    field: impl Display,
     wrong: &mut Violations,
 ) -> Option<Option<PrincipalType>> {
     match proto::PrincipalType::try_from(value) {

@@ -47,7 +47,7 @@ fn read(
 ) -> Option<RequestedSelector> {
     let at = |name: &str| format!("{field}.{name}");
     let principal = principal::optional(&at("principal"), selector.principal.as_ref(), wrong);
-    let cluster = optional(&at("cluster"), &selector.cluster, ClusterId::parse, wrong);
+    let cluster = optional(at("cluster"), &selector.cluster, ClusterId::parse, wrong);
     let role = role(field, selector, wrong);
     let namespaces = access::namespaces(&at("namespaces"), &selector.namespaces, wrong);
     let labels = naming::labels(&at("labels"), &selector.labels, wrong);
@@ -57,7 +57,7 @@ fn read(
         wrong.add(at("requested_by"), expected);
     }
     let external_key = optional(
-        &at("external_key"),
+        at("external_key"),
         &selector.external_key,
         ExternalKey::parse,
         wrong,
@@ -90,7 +90,7 @@ fn role(
         .then(|| access::azure_role(&at("azure_role"), selector.azure_role, wrong));
     let definition = (!selector.role_definition_id.is_empty()).then(|| {
         let id = RoleDefinitionId::parse_any(&selector.role_definition_id);
-        wrong.take(&at("role_definition_id"), id)
+        wrong.take(at("role_definition_id"), id)
     });
     match (built_in, definition, kubernetes) {
         (None, None, false) => Some(None),
