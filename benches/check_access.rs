@@ -70,13 +70,28 @@ const MOST_GROWTH: f64 = 1.2;
 const MOST_MEMORY: f64 = 300.0;
 
 fn main() -> Result<ExitCode, AnyError> {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked = |part: &str| {
+        let mut parts = asked.iter().filter(|part| PARTS.contains(&part.as_str()));
+        parts.clone().next().is_none() || parts.any(|asked| asked == part)
+    };
+    let mut rows = Vec::new();
     // First, in a process that has freed nothing yet: what is freed stays the process's and would be used again.
-    let mut rows = vec![memory()?];
+    if is_asked("memory") {
+        rows.push(memory()?);
+    }
     let client = runtime("client")?;
-    rows.extend(beside_the_ceiling(&client)?);
-    rows.extend(growth(&client)?);
+    if is_asked("ceiling") {
+        rows.extend(beside_the_ceiling(&client)?);
+    }
+    if is_asked("growth") {
+        rows.extend(growth(&client)?);
+    }
     conclude(&rows)
 }
+
+/// What can be asked for by name, as in `cargo bench --bench check_access -- ceiling`; without a name it is all.
+const PARTS: [&str; 3] = ["memory", "ceiling", "growth"];
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()

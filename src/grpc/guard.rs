@@ -55,7 +55,10 @@ impl<S: NamedService> NamedService for Guarded<S> {
     const NAME: &'static str = S::NAME;
 }
 
-type Answer = Result<Response<Body>, Infallible>;
+/// An answer to come.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+type Answered = Result<Response<Body>, Infallible>;
 
 impl<S> Service<Request<Body>> for Guarded<S>
 where
@@ -67,7 +70,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -96,8 +99,8 @@ where
 async fn within(
     deadline: Deadline,
     longest: Duration,
-    answer: impl Future<Output = Answer>,
-) -> Answer {
+    answer: impl Future<Output = Answered>,
+) -> Answered {
     let start = Instant::now();
     let (until, whose, limit) = match deadline.0 {
         Some(own) if own.at < start + longest => (own.at, "the caller's own deadline", own.limit),
@@ -207,7 +210,7 @@ mod tests {
     }
 
     /// Never answers.
-    async fn silent(_: Request<Body>) -> Answer {
+    async fn silent(_: Request<Body>) -> Answered {
         std::future::pending().await
     }
 

@@ -6,6 +6,7 @@
 //! module knows the contract's messages.
 
 mod batch;
+mod connections;
 mod convert;
 mod guard;
 mod server;

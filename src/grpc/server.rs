@@ -1,39 +1,33 @@
 //! The gRPC server: the service behind its guard, health and reflection beside it.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::broker::Broker;
 use crate::config;
 
-use super::DESCRIPTORS;
-use super::guard::{Guarded, Limits};
+use super::guard::{Answer, Guarded, Limits};
 use super::proto::access_broker_service_server::AccessBrokerServiceServer;
 use super::service::Service;
-
-/// How often an idle connection is asked whether it still lives. Load balancers drop silent ones, in
-/// Azure after four minutes.
-const KEEP_ALIVE: Duration = Duration::from_mins(1);
-/// How long it has to answer.
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
+use super::{DESCRIPTORS, connections};
 
 /// Why the server ended, or never began.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The connection layer failed.
-    #[error("serving gRPC failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
     /// The descriptors that reflection serves cannot be read.
     #[error("the contract's descriptors cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -91,17 +85,15 @@ pub async fn serve(
     report(&reporter, is_ready).await;
     let telling = tokio::spawn(tell_health(reporter, ready, shutdown.clone()));
 
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
-        .add_service(Guarded::new(service, limits))
-        .add_service(health)
+    let beside = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.clone().cancelled_owned(),
-        );
+        .prepare();
+    let service = Served {
+        broker: Guarded::new(service, limits),
+        beside,
+    };
+    let server = connections::serve(listener, service, shutdown.clone());
     let ended = within_drain(server, &shutdown, settings.drain).await;
     telling.abort();
     if ended.is_none() {
@@ -111,7 +103,46 @@ pub async fn serve(
             "calls are still under way after server.drain: they are cut off"
         );
     }
-    Ok(ended.transpose().map(|_| ())?)
+    Ok(())
+}
+
+/// The broker's service, and what stands beside it: health and reflection.
+///
+/// Most calls are for the broker, and a look at the path tells: the others go through tonic's router.
+#[derive(Clone)]
+struct Served<S> {
+    broker: S,
+    beside: Routes,
+}
+
+impl<S> tower::Service<Request<Body>> for Served<S>
+where
+    S: NamedService
+        + tower::Service<
+            Request<Body>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = Answer,
+        >,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routes are always ready.
+        self.broker.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        let path = request.uri().path().strip_prefix('/');
+        let method = path.and_then(|path| path.strip_prefix(S::NAME));
+        if method.is_some_and(|method| method.starts_with('/')) {
+            self.broker.call(request)
+        } else {
+            Box::pin(self.beside.call(request))
+        }
+    }
 }
 
 /// Waits for `work`, and once it was told to end no longer than `drain`: then `None`.
