@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod azure;
 pub mod broker;
+pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -47,7 +47,8 @@ const MAY_USE: &[(&str, &str)] = &[
 /// Crates that stop at a boundary, and the modules on this side of it.
 const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("redis", &["store"]),
-    ("reqwest", &["azure", "cli"]),
+    ("reqwest", &["azure", "caller", "cli"]),
+    ("jsonwebtoken", &["caller"]),
     ("azure_core", &["azure"]),
     ("azure_identity", &["azure"]),
     ("azure_emulator", &["cli"]),

@@ -13,6 +13,7 @@ const SUBSCRIPTIONS: (&str, &str) = (
     "[11111111-1111-4111-8111-111111111111, 22222222-2222-4222-8222-222222222222]",
 );
 const FILE: &str = "
+authentication: {audiences: [44444444-4444-4444-8444-444444444444]}
 azure:
   tenant_id: 33333333-3333-4333-8333-333333333333
   credential: {client_secret: {client_id: 44444444-4444-4444-8444-444444444444}}
@@ -65,7 +66,7 @@ fn the_environment_goes_over_the_file_and_secrets_are_not_printed() {
     assert!(!printed.contains("0012"), "{printed}");
     let noted = text(&checked.stderr);
     assert!(
-        noted.contains("serve does not start") && noted.contains("allow_unauthenticated_callers"),
+        noted.contains("serve does not start") && noted.contains("server.allow_plaintext"),
         "{noted}"
     );
 }
@@ -92,13 +93,12 @@ fn an_unknown_variable_is_refused_by_its_name() {
 }
 
 #[test]
-fn serve_does_not_start_before_the_operator_has_accepted_that_callers_are_unauthenticated() {
+fn serve_does_not_start_in_plain_text_before_the_operator_has_accepted_that() {
     let served = broker(&["serve"], &[SUBSCRIPTIONS, (SECRET, "s")]);
     assert!(!served.status.success());
     let told = text(&served.stderr);
     assert!(
-        told.contains("not authenticated yet")
-            && told.contains("server.allow_unauthenticated_callers"),
+        told.contains("in plain text") && told.contains("server.allow_plaintext"),
         "{told}"
     );
 }

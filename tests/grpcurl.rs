@@ -132,7 +132,12 @@ fn a_bad_call_is_told_what_is_wrong_with_it() {
     let state = TempDir::new().unwrap();
     let dev = Dev::start(state.path());
     let request = r#"{"cluster": "prod", "access": {"azure_role": "AZURE_ROLE_RBAC_READER", "namespaces": ["Shop"]}}"#;
-    let call = grpcurl(&["-d", request, dev.says("grpc"), &format!("{SERVICE}/Grant")]);
+    let as_platform = dev.authorization("platform");
+    let asked = |request, rpc| {
+        let method = format!("{SERVICE}/{rpc}");
+        grpcurl(&["-H", &as_platform, "-d", request, dev.says("grpc"), &method])
+    };
+    let call = asked(request, "Grant");
     assert!(!call.status.success());
     let told = String::from_utf8(call.stderr).unwrap();
     for part in [
@@ -147,10 +152,21 @@ fn a_bad_call_is_told_what_is_wrong_with_it() {
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
-    let call = grpcurl(&["-d", "{}", dev.says("grpc"), &format!("{SERVICE}/Offboard")]);
+    let call = asked("{}", "Offboard");
     let told = String::from_utf8(call.stderr).unwrap();
     assert!(
         told.contains("Unimplemented") && told.contains("NOT_IMPLEMENTED"),
+        "{told}"
+    );
+    let call = grpcurl(&[
+        "-d",
+        "{}",
+        dev.says("grpc"),
+        &format!("{SERVICE}/ListGrants"),
+    ]);
+    let told = String::from_utf8(call.stderr).unwrap();
+    assert!(
+        told.contains("Unauthenticated") && told.contains("TOKEN_MISSING"),
         "{told}"
     );
     assert!(dev.end_by(Signal::TERM).success());

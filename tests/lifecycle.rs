@@ -172,12 +172,9 @@ async fn serve_ends_in_plain_words_where_the_configuration_is_not_what_it_takes_
     let world = World::start().await;
     for (written, instead, words) in [
         (
-            "  allow_unauthenticated_callers: true\n",
+            "  allow_plaintext: true\n",
             "",
-            &[
-                "not authenticated yet",
-                "server.allow_unauthenticated_callers",
-            ][..],
+            &["in plain text", "server.allow_plaintext"][..],
         ),
         (
             "  listen: 127.0.0.1:0\n",

@@ -106,6 +106,7 @@ fn broker() -> ServicePrincipal {
         secrets: vec![SECRET.to_owned()],
         federated_credentials: Vec::new(),
         graph_permissions: may.map(str::to_owned).into(),
+        app_role_assignments: Vec::new(),
     }
 }
 

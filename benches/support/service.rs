@@ -11,6 +11,7 @@ use std::time::Duration;
 use aks_access_broker::azure::{Azure, AzureSettings};
 use aks_access_broker::broker::check::Staleness;
 use aks_access_broker::broker::{Broker, BrokerSettings};
+use aks_access_broker::caller::{Authenticator, Caller};
 use aks_access_broker::config::{self, ClientSecretCredential, Cloud, Credential, Secret};
 use aks_access_broker::domain::ids::SubscriptionId;
 use aks_access_broker::domain::kubernetes_request::Features;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::azure::{APPLICATION, SECRET};
-use super::company::{Company, subscription_id};
+use super::company::{Company, guid, subscription_id};
 use super::redis::RedisServer;
 use super::report::AnyError;
 
@@ -60,6 +61,7 @@ impl Service {
         let (ready, is_ready) = watch::channel(true);
         let parts = grpc::Parts {
             broker,
+            authenticator: Authenticator::Unasked(Arc::new(caller())),
             lag: config::Reconciler::default().lag,
             ready: is_ready,
             shutdown: stop.clone(),
@@ -79,6 +81,12 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Whoever asks.
+fn caller() -> Caller {
+    let [tenant, object, application] = ["tenant", "caller", "application"].map(|it| guid(it, 0));
+    Caller::application(tenant, object, application)
 }
 
 fn broker(

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
+use jsonwebtoken::jwk::JwkSet;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::arm::Throttle;
 use crate::changes::ChangeError;
 use crate::core::Core;
-use crate::entra::{Claims, Signer, TokenError};
+use crate::entra::{Claims, Signer, SigningKeyError, TokenError};
 use crate::faults::{Fault, Faults};
 use crate::history::{Call, Change, Event, History, Service};
 use crate::options::{Options, Ports, StartError, Urls};
@@ -345,6 +346,20 @@ impl Emulator {
     /// [`TokenError::Signing`] when the claims are no JSON object.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         self.core.signer.sign(claims)
+    }
+
+    /// Signs with a new key from now on; the old one stays published only if it is to be kept.
+    ///
+    /// # Errors
+    /// [`SigningKeyError`] when no key can be made.
+    pub fn roll_over_keys(&self, keep_old: bool) -> Result<(), SigningKeyError> {
+        self.core.signer.roll_over(keep_old)
+    }
+
+    /// The public keys that tokens are checked with, as a JSON Web Key Set.
+    #[must_use]
+    pub fn published_keys(&self) -> JwkSet {
+        self.core.signer.jwks()
     }
 
     /// Waits until every call that has arrived is decided, also those whose callers have gone. A call that

@@ -66,8 +66,8 @@ pub use state::RoleAssignment;
 pub use time::Moment;
 pub use tls::TlsError;
 pub use world::{
-    Cluster, CustomRole, DEFAULT_FEDERATED_AUDIENCE, DenyAssignment, DenyEffect, Device, EVERYONE,
-    EntraIntegration, FederatedCredential, Fleet, FleetMember, Group, InvalidWorld, Lock,
-    LockLevel, ManagementGroup, NewRoleAssignment, Permissions, Principal, PrincipalType,
-    ResourceGroup, ServicePrincipal, Subscription, User, World,
+    AppRoleAssignment, Cluster, CustomRole, DEFAULT_FEDERATED_AUDIENCE, DenyAssignment, DenyEffect,
+    Device, EVERYONE, EntraIntegration, FederatedCredential, Fleet, FleetMember, Group,
+    InvalidWorld, Lock, LockLevel, ManagementGroup, NewRoleAssignment, Permissions, Principal,
+    PrincipalType, ResourceGroup, ServicePrincipal, Subscription, User, World,
 };

@@ -1,10 +1,11 @@
 //! `emulator`: runs the Azure emulator alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use azure_emulator::{Emulator, Options, Ports, Settings, World};
+use azure_emulator::{Emulator, Options, Ports, Settings, TokenError, World};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -75,6 +76,8 @@ pub(super) struct Ready {
     pub(super) admin: String,
     /// Where the certificate that clients must trust was written.
     pub(super) ca_file: Option<PathBuf>,
+    /// Tokens with which applications may call the one that has app roles to give, by their names.
+    pub(super) tokens: BTreeMap<String, String>,
     /// What exists.
     pub(super) world: World,
 }
@@ -93,7 +96,12 @@ enum EmulatorError {
     },
     #[error("{} does not fit: {message}", path.display())]
     Unfit { path: PathBuf, message: String },
+    #[error("there can be no token for a caller: {0}")]
+    Token(#[from] TokenError),
 }
+
+/// A week, in seconds: nobody wants to fetch another one while trying something out.
+const TOKENS_LAST: i64 = 7 * 86_400;
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), AnyError> {
     telemetry::init(&Log::default())?;
@@ -165,6 +173,25 @@ fn ready(emulator: &Emulator, ca_file: Option<&Path>) -> Result<Ready, EmulatorE
         entra: urls.entra.clone(),
         admin: urls.admin.clone(),
         ca_file: ca_file.map(Path::to_owned),
+        tokens: tokens(emulator)?,
         world: emulator.world(),
     })
+}
+
+/// Tokens with which the world's applications may call the one that has app roles to give, by their names.
+fn tokens(emulator: &Emulator) -> Result<BTreeMap<String, String>, EmulatorError> {
+    let world = emulator.world();
+    let mut applications = world.service_principals.iter();
+    let Some(called) = applications.find(|it| !it.app_role_assignments.is_empty()) else {
+        return Ok(BTreeMap::new());
+    };
+    let callers = world.service_principals.iter();
+    callers
+        .filter(|caller| caller.id != called.id)
+        .map(|caller| {
+            let mut claims = emulator.claims(caller.id, &called.app_id.to_string())?;
+            claims.exp = claims.iat + TOKENS_LAST;
+            Ok((caller.display_name.clone(), emulator.sign(&claims)?))
+        })
+        .collect()
 }

@@ -1,5 +1,6 @@
 //! `serve`: puts the broker together and runs it until it is told to end.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write, stdout};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::azure::{Azure, AzureSettings};
 use crate::broker::check::Staleness;
 use crate::broker::{Broker, BrokerSettings};
+use crate::caller::{Authenticator, TokenSettings, Tokens};
 use crate::config::Config;
 use crate::domain::ids::InstanceId;
 use crate::domain::kubernetes_request::Features;
@@ -35,10 +38,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug, Error)]
 enum ServeError {
     #[error(
-        "callers are not authenticated yet: whoever reaches {listen} can give and take access. \
-         Set server.allow_unauthenticated_callers to true if nobody else can reach it"
+        "callers' tokens would travel to {listen} in plain text: set server.allow_plaintext to true if a service mesh \
+         encrypts them, or if nobody is on the way"
     )]
-    CallersAreNotAuthenticated { listen: SocketAddr },
+    Plaintext { listen: SocketAddr },
     #[error("server.listen: cannot listen on {listen}: {source}")]
     Listen {
         listen: SocketAddr,
@@ -51,8 +54,8 @@ enum ServeError {
 pub(super) fn run(file: &ConfigFile) -> Result<(), AnyError> {
     let config = Config::load(file.path.as_deref())?;
     telemetry::init(&config.log)?;
-    if !config.server.allow_unauthenticated_callers {
-        return Err(Box::new(ServeError::CallersAreNotAuthenticated {
+    if !config.server.allow_plaintext {
+        return Err(Box::new(ServeError::Plaintext {
             listen: config.server.listen,
         }));
     }
@@ -80,7 +83,8 @@ async fn serve(config: &Config) -> Result<(), AnyError> {
 /// Everything that the broker is, until `shutdown`.
 async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), AnyError> {
     let store = Store::new(&config.redis, config.reconciler.retention)?;
-    let azure = Azure::new(AzureSettings::from_config(&config.azure)?)?;
+    let settings = AzureSettings::from_config(&config.azure)?;
+    let azure = Azure::new(settings.clone())?;
     let listener = listen(config.server.listen).await?;
     let work = Arc::new(Notify::new());
     let changes = Changes::follow(store.clone(), shutdown.clone());
@@ -104,9 +108,11 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
             },
         },
     );
+    let tokens = tokens(config, &settings)?;
     let (ready, is_ready) = watch::channel(false);
     let parts = grpc::Parts {
         broker,
+        authenticator: Authenticator::Tokens(tokens.clone()),
         lag: config.reconciler.lag,
         ready: is_ready,
         shutdown: shutdown.clone(),
@@ -116,10 +122,34 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
         served.map_err(AnyError::from)
     };
     let reconciler = async {
-        let worked = reconcile(config, store, azure, work, &ready, shutdown).await;
+        let there = async {
+            keys_are_there(&tokens).await;
+            a_token_is_there(&azure).await;
+        };
+        let worked = reconcile(config, store, azure.clone(), work, there, &ready, shutdown).await;
         worked.map_err(AnyError::from)
     };
     tokio::try_join!(server, reconciler).map(|_| ())
+}
+
+/// Who checks callers' tokens: by the keys of the same Entra that the broker signs in to.
+fn tokens(config: &Config, azure: &AzureSettings) -> Result<Tokens, AnyError> {
+    let authentication = &config.authentication;
+    let tenants = authentication.tenants.iter().copied();
+    let mut tenants: BTreeSet<Uuid> = tenants.collect();
+    if tenants.is_empty() {
+        tenants.insert(config.azure.tenant_id);
+    }
+    let settings = TokenSettings {
+        authority: azure.authority.clone(),
+        tenants,
+        audiences: authentication.audiences.iter().cloned().collect(),
+        clock_skew: authentication.clock_skew,
+        ca_pem: azure.ca_pem.clone(),
+        call_timeout: azure.call_timeout,
+        connect_timeout: azure.connect_timeout,
+    };
+    Ok(Tokens::new(settings)?)
 }
 
 fn view_settings(config: &Config) -> ViewSettings {
@@ -138,13 +168,14 @@ fn view_settings(config: &Config) -> ViewSettings {
     }
 }
 
-/// Carries out what was accepted, from the moment at which Redis is there. Health hears when a first
-/// access token is there as well.
+/// Carries out what was accepted, from the moment at which Redis is there. Health hears when the rest is
+/// `there` as well.
 async fn reconcile(
     config: &Config,
     store: Store,
     azure: Azure,
     work: Arc<Notify>,
+    there: impl Future<Output = ()>,
     ready: &watch::Sender<bool>,
     shutdown: &CancellationToken,
 ) -> Result<(), StoreError> {
@@ -153,14 +184,14 @@ async fn reconcile(
     };
     let reconciler = Reconciler::new(
         store,
-        azure.clone(),
+        azure,
         config.reconciler.clone(),
         config.azure.call_timeout,
         instance?,
         work,
     );
     let told = async {
-        shutdown.run_until_cancelled(a_token_is_there(&azure)).await;
+        shutdown.run_until_cancelled(there).await;
         // A broker that is ending takes no calls, whatever it has in hand.
         ready.send_replace(!shutdown.is_cancelled());
     };
@@ -201,6 +232,14 @@ async fn redis_is_there(store: &Store) -> Result<InstanceId, StoreError> {
             }
             Err(error) => tracing::warn!(%error, "Redis is not there yet"),
         }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Waits for the keys that callers' tokens are checked with.
+async fn keys_are_there(tokens: &Tokens) {
+    while let Err(error) = tokens.prepare().await {
+        tracing::warn!(%error, "callers' tokens cannot be checked yet");
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

@@ -8,13 +8,15 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis, Server, View,
+    Authentication, Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis,
+    Server, View,
 };
 
 /// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
 const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
+const LONGEST_CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// Request records outlive their job by a day; a job that is forgotten earlier would let a repeated
 /// request take effect twice (I3).
 const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
@@ -24,6 +26,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
     durations(config, &mut found);
     server(&config.server, &mut found);
+    authentication(&config.authentication, &mut found);
     redis(&config.redis, &mut found);
     azure(&config.azure, &mut found);
     reconciler(&config.reconciler, &config.azure, &mut found);
@@ -86,6 +89,32 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
         permits(key, limit, found);
     }
     at_least("server.max_deadline", server.max_deadline, SECOND, found);
+}
+
+fn authentication(authentication: &Authentication, found: &mut Vec<Problem>) {
+    let key = "authentication.audiences";
+    if authentication.audiences.is_empty() {
+        found.push(Problem::new(
+            key,
+            "empty: no token would be taken; list the client id of the broker's application registration",
+        ));
+    }
+    for (index, audience) in authentication.audiences.iter().enumerate() {
+        if audience.trim().is_empty() {
+            let key = format!("{key}[{index}]");
+            found.push(Problem::new(key, "empty: tokens are for somebody"));
+        }
+    }
+    if authentication.clock_skew > LONGEST_CLOCK_SKEW {
+        found.push(Problem::new(
+            "authentication.clock_skew",
+            format!(
+                "{} is too long: tokens would be taken for so long after they have expired; at most {}",
+                human(authentication.clock_skew),
+                human(LONGEST_CLOCK_SKEW)
+            ),
+        ));
+    }
 }
 
 fn redis(redis: &Redis, found: &mut Vec<Problem>) {

@@ -19,7 +19,15 @@ use super::{Config, check, defaults};
 /// that name, and those are not settings.
 const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
-const SECTIONS: [&str; 6] = ["azure", "log", "reconciler", "redis", "server", "view"];
+const SECTIONS: [&str; 7] = [
+    "authentication",
+    "azure",
+    "log",
+    "reconciler",
+    "redis",
+    "server",
+    "view",
+];
 
 /// The keys that hold a secret itself. They come from the environment, or not at all: configuration files
 /// end up in repositories.
@@ -29,7 +37,8 @@ const SECRETS: [&str; 2] = [
 ];
 
 /// The keys that have no default, wherever what they are part of is set.
-const REQUIRED: [&str; 6] = [
+const REQUIRED: [&str; 7] = [
+    "authentication.audiences",
     "azure.tenant_id",
     "azure.subscriptions",
     "azure.credential",
@@ -145,22 +154,24 @@ impl Config {
         problems.extend(unknown_sections(figment));
         // Section by section, so that what is wrong in one does not hide what is wrong in the next.
         let server = section(figment, "server", &mut problems);
+        let authentication = section(figment, "authentication", &mut problems);
         let redis = section(figment, "redis", &mut problems);
         let azure = section(figment, "azure", &mut problems);
         let reconciler = section(figment, "reconciler", &mut problems);
         let view = section(figment, "view", &mut problems);
         let log = section(figment, "log", &mut problems);
-        if let (Some(server), Some(redis), Some(azure), Some(reconciler), Some(view), Some(log)) =
-            (server, redis, azure, reconciler, view, log)
-        {
-            let config = Self {
-                server,
-                redis,
-                azure,
-                reconciler,
-                view,
-                log,
-            };
+        let sections = || {
+            Some(Self {
+                server: server?,
+                authentication: authentication?,
+                redis: redis?,
+                azure: azure?,
+                reconciler: reconciler?,
+                view: view?,
+                log: log?,
+            })
+        };
+        if let Some(config) = sections() {
             let found = check::problems(&config).into_iter();
             problems.extend(found.map(|problem| problem.told_with_origin(figment)));
             if problems.is_empty() {

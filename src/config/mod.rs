@@ -4,6 +4,7 @@
 //! nobody knows is refused in both: a misspelt limit must not leave the default standing in silence.
 //! `docs/configuration.md` lists every key, and a test holds it against these structs.
 
+mod authentication;
 mod azure;
 mod check;
 mod cloud;
@@ -19,6 +20,7 @@ mod view;
 
 use serde::Serialize;
 
+pub use authentication::Authentication;
 pub use azure::{
     Azure, ClientSecretCredential, Credential, DeveloperToolsCredential, Endpoints,
     InvalidEndpoint, ManagedIdentityCredential, WorkloadIdentityCredential,
@@ -37,6 +39,8 @@ pub use view::View;
 pub struct Config {
     /// How callers reach the broker, and how much they may ask of it at once.
     pub server: Server,
+    /// How callers prove who they are.
+    pub authentication: Authentication,
     /// Where what was accepted is kept.
     pub redis: Redis,
     /// The tenant, the subscriptions, and who the broker is there.

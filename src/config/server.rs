@@ -26,9 +26,9 @@ pub struct Server {
     /// told to end. Longer than `azure.call_timeout`, and nothing is cut off.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
-    /// Callers are not authenticated yet: whoever reaches the port may give and take access. `serve` starts
-    /// only where this says that the operator knows.
-    pub allow_unauthenticated_callers: bool,
+    /// gRPC is served in plain text, which whoever is on the way can read and change, callers' tokens too. Only where
+    /// a service mesh, or nothing but this machine, is on the way; `serve` starts only where this says so.
+    pub allow_plaintext: bool,
 }
 
 impl Default for Server {
@@ -40,7 +40,7 @@ impl Default for Server {
             max_streams: 1024,
             max_deadline: Duration::from_secs(30),
             drain: Duration::from_secs(25),
-            allow_unauthenticated_callers: false,
+            allow_plaintext: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
 
 /// The least that a configuration has to say.
 const LEAST: &str = "
+authentication: {audiences: [55555555-5555-4555-8555-555555555555]}
 azure:
   tenant_id: 33333333-3333-4333-8333-333333333333
   subscriptions: [11111111-1111-4111-8111-111111111111]
@@ -45,7 +46,8 @@ fn what_is_not_set_has_the_designs_defaults() {
     assert_eq!(config.reconciler.lease.as_secs(), 60);
     assert_eq!(config.reconciler.settle_time.as_secs(), 300);
     assert_eq!(config.reconciler.lag.as_secs(), 600);
-    assert!(!config.server.allow_unauthenticated_callers);
+    assert!(!config.server.allow_plaintext);
+    assert_eq!(config.authentication.clock_skew.as_secs(), 60);
 }
 
 #[test]

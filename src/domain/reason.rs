@@ -9,6 +9,14 @@ use std::fmt;
 pub enum Reason {
     /// A field of the request is wrong; `BadRequest` says which.
     InvalidRequest,
+    /// The caller says not who it is.
+    TokenMissing,
+    /// The caller's token is not taken.
+    TokenInvalid,
+    /// The caller's token was good once.
+    TokenExpired,
+    /// Entra's keys cannot be had, and without them nobody knows whether the caller's token is good.
+    IdentityProviderUnavailable,
     /// No such cluster.
     ClusterNotFound,
     /// The broker's own identity may not read the cluster.
@@ -103,6 +111,8 @@ pub mod code {
     pub const INTERNAL: i32 = 13;
     /// `UNAVAILABLE`
     pub const UNAVAILABLE: i32 = 14;
+    /// `UNAUTHENTICATED`
+    pub const UNAUTHENTICATED: i32 = 16;
 }
 
 impl Reason {
@@ -121,6 +131,12 @@ impl Reason {
     const fn entry(self) -> (&'static str, i32) {
         match self {
             Self::InvalidRequest => ("INVALID_REQUEST", code::INVALID_ARGUMENT),
+            Self::TokenMissing => ("TOKEN_MISSING", code::UNAUTHENTICATED),
+            Self::TokenInvalid => ("TOKEN_INVALID", code::UNAUTHENTICATED),
+            Self::TokenExpired => ("TOKEN_EXPIRED", code::UNAUTHENTICATED),
+            Self::IdentityProviderUnavailable => {
+                ("IDENTITY_PROVIDER_UNAVAILABLE", code::UNAVAILABLE)
+            }
             Self::ClusterNotFound => ("CLUSTER_NOT_FOUND", code::NOT_FOUND),
             Self::ClusterNotReadable => ("CLUSTER_NOT_READABLE", code::FAILED_PRECONDITION),
             Self::ClusterGone => ("CLUSTER_GONE", code::FAILED_PRECONDITION),

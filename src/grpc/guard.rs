@@ -1,4 +1,4 @@
-//! Stands before the service: how many calls may be under way, and how long each may take.
+//! Stands before the service: who calls, how many calls may be under way, and how long each may take.
 //!
 //! tonic has layers for both, whose answers carry no error details (its timeout answers `CANCELLED`), and
 //! which would count health checks as load.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::status;
+use crate::caller::{Authenticator, Caller};
 
 /// What the service is guarded by.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +36,19 @@ pub(super) struct Limits {
 }
 
 /// A service and its guard.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Guarded<S> {
     inner: S,
+    authenticator: Authenticator,
     limits: Limits,
     in_flight: Arc<Semaphore>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, limits: Limits) -> Self {
+    pub(super) fn new(inner: S, authenticator: Authenticator, limits: Limits) -> Self {
         Self {
             inner,
+            authenticator,
             limits,
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
         }
@@ -83,16 +87,59 @@ where
         };
         let limits = self.limits;
         let deadline = Deadline::of(request.headers());
-        request.extensions_mut().insert(deadline);
+        let known = self.authenticator.known(authorization(request.headers()));
+        let authenticator = known.is_none().then(|| self.authenticator.clone());
+        if let Some(caller) = known {
+            request.extensions_mut().insert(Call { caller, deadline });
+        }
         // The one that was polled ready is the one to call; its clone waits for the next.
         let next = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let answer = within(deadline, limits.longest, inner.call(request)).await;
+            let answer = match authenticator {
+                None => within(deadline, limits.longest, inner.call(request)).await,
+                Some(authenticator) => {
+                    // In a box, as it is seldom: what every call carries with it, every call pays for.
+                    let answer = Box::pin(authenticated(authenticator, deadline, inner, request));
+                    within(deadline, limits.longest, answer).await
+                }
+            };
             drop(permit);
             answer.map(|response| with_details(response, limits.message_bytes))
         })
     }
+}
+
+/// Answers a call once it is known who calls.
+async fn authenticated<S>(
+    authenticator: Authenticator,
+    deadline: Deadline,
+    mut inner: S,
+    mut request: Request<Body>,
+) -> Answered
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let found = authenticator.authenticate(authorization(request.headers()));
+    match found.await {
+        Ok(caller) => {
+            request.extensions_mut().insert(Call { caller, deadline });
+            inner.call(request).await
+        }
+        Err(error) => Ok(status::unauthenticated(&error).into_http()),
+    }
+}
+
+fn authorization(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let all = headers.get_all(AUTHORIZATION);
+    all.into_iter().map(http::HeaderValue::as_bytes)
+}
+
+/// What is known of a call before its message is read.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) caller: Arc<Caller>,
+    pub(super) deadline: Deadline,
 }
 
 /// Waits for an answer until the caller's deadline or the server's, whichever is earlier.
@@ -186,6 +233,7 @@ fn parse_timeout(value: &str) -> Option<Duration> {
 mod tests {
     use tonic_types::StatusExt;
     use tower::service_fn;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -194,6 +242,12 @@ mod tests {
         longest: Duration::from_mins(1),
         message_bytes: 4096,
     };
+
+    fn guarded<S>(service: S, limits: Limits) -> Guarded<S> {
+        let somebody = Caller::application(Uuid::nil(), Uuid::nil(), Uuid::nil());
+        let authenticator = Authenticator::Unasked(Arc::new(somebody));
+        Guarded::new(service, authenticator, limits)
+    }
 
     fn call(timeout: Option<&str>) -> Request<Body> {
         let mut request = Request::builder();
@@ -216,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_ends_with_its_callers_deadline() {
-        let mut guarded = Guarded::new(service_fn(silent), LIMITS);
+        let mut guarded = guarded(service_fn(silent), LIMITS);
         let response = guarded.call(call(Some("20m"))).await.unwrap();
         let expected = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
         assert_eq!(reason(&response), expected);
@@ -228,7 +282,7 @@ mod tests {
             longest: Duration::from_millis(20),
             ..LIMITS
         };
-        let mut guarded = Guarded::new(service_fn(silent), limits);
+        let mut guarded = guarded(service_fn(silent), limits);
         for timeout in [None, Some("1H"), Some("99999999H"), Some("soon")] {
             let response = guarded.call(call(timeout)).await.unwrap();
             assert_eq!(reason(&response).0, Code::DeadlineExceeded, "{timeout:?}");
@@ -237,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_call_too_many_is_refused_at_once_and_the_next_is_taken_when_there_is_room() {
-        let mut guarded = Guarded::new(service_fn(silent), LIMITS);
+        let mut guarded = guarded(service_fn(silent), LIMITS);
         let first = guarded.call(call(None));
         let response = guarded.call(call(None)).await.unwrap();
         let expected = (Code::ResourceExhausted, "OVERLOADED".to_owned());
@@ -250,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_of_tonics_own_gets_details() {
         let answer = |_| async { Ok(Status::internal("failed to decode").into_http()) };
-        let mut guarded = Guarded::new(service_fn(answer), LIMITS);
+        let mut guarded = guarded(service_fn(answer), LIMITS);
         let response = guarded.call(call(None)).await.unwrap();
         let expected = (Code::InvalidArgument, "INVALID_REQUEST".to_owned());
         assert_eq!(reason(&response), expected);

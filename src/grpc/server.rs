@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::broker::Broker;
+use crate::caller::Authenticator;
 use crate::config;
 
 use super::guard::{Answer, Guarded, Limits};
@@ -41,6 +42,8 @@ pub enum ServeError {
 pub struct Parts {
     /// Who carries the requests out.
     pub broker: Broker,
+    /// Who says who calls.
+    pub authenticator: Authenticator,
     /// How far Azure's reads may trail its writes.
     pub lag: Duration,
     /// Whether the broker can do its work: what health says. Its end is the end of being ready.
@@ -61,6 +64,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let Parts {
         broker,
+        authenticator,
         lag,
         ready,
         shutdown,
@@ -90,7 +94,7 @@ pub async fn serve(
         .add_service(reflection().build_v1alpha()?)
         .prepare();
     let service = Served {
-        broker: Guarded::new(service, limits),
+        broker: Guarded::new(service, authenticator, limits),
         beside,
     };
     let server = connections::serve(listener, service, shutdown.clone());

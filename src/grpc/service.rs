@@ -12,11 +12,12 @@ use tonic::{Request, Response, Status};
 
 use crate::broker::Broker;
 use crate::broker::request::Caller;
+use crate::caller::AuthenticationError;
 use crate::domain::job::Job;
 
-use super::guard::Deadline;
+use super::guard::{Call, Deadline};
 use super::proto::access_broker_service_server::AccessBrokerService;
-use super::status::{invalid, not_implemented, of, overloaded, shutting_down};
+use super::status::{invalid, not_implemented, of, overloaded, shutting_down, unauthenticated};
 use super::{batch, convert, proto, validate};
 
 /// The contract, served.
@@ -38,9 +39,11 @@ impl Service {
     }
 }
 
-/// Callers are not authenticated yet, so they are all one.
-fn caller<T>(_: &Request<T>) -> Caller {
-    Caller("unauthenticated".to_owned())
+/// Who calls. The guard has said so; without it nobody is anybody.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let call = request.extensions().get::<Call>();
+    let call = call.ok_or_else(|| unauthenticated(&AuthenticationError::Missing))?;
+    Ok(Caller(call.caller.name().to_owned()))
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -49,7 +52,7 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl AccessBrokerService for Service {
     async fn grant(&self, request: Request<proto::GrantRequest>) -> Answer<proto::GrantResponse> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let wish = validate::grant(request.get_ref(), Timestamp::now()).map_err(|v| invalid(&v))?;
         if request.get_ref().validate_only {
             let plan = self.broker.plan_grant(&caller, wish).await;
@@ -70,7 +73,7 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::ExtendGrantRequest>,
     ) -> Answer<proto::ExtendGrantResponse> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let wish =
             validate::extend(request.get_ref(), Timestamp::now()).map_err(|v| invalid(&v))?;
         if request.get_ref().validate_only {
@@ -97,7 +100,7 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::RevokeRequest>,
     ) -> Answer<proto::RevokeResponse> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let wish = validate::revoke(request.get_ref()).map_err(|v| invalid(&v))?;
         if request.get_ref().validate_only {
             let plan = self.broker.plan_revocation(&caller, &wish).await;
@@ -190,7 +193,7 @@ impl AccessBrokerService for Service {
             before = Some(job);
             Ok(message)
         });
-        let deadline = request.extensions().get::<Deadline>().copied();
+        let deadline = request.extensions().get::<Call>().map(|call| call.deadline);
         let until = self.end_of_streams(deadline);
         Ok(Response::new(Box::pin(ended_by(told, until))))
     }
@@ -210,7 +213,7 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::ListGrantsRequest>,
     ) -> Answer<proto::ListGrantsResponse> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let query = validate::grants(request.get_ref()).map_err(|v| invalid(&v))?;
         let page = self
             .broker
@@ -230,7 +233,7 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::ListJobsRequest>,
     ) -> Answer<proto::ListJobsResponse> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let query = validate::jobs(request.get_ref()).map_err(|v| invalid(&v))?;
         let page = self
             .broker

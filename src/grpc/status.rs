@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::broker::{BrokerError, RETRY_AFTER};
+use crate::caller::AuthenticationError;
 use crate::domain::reason::Reason;
 
 /// `ErrorInfo.domain` of everything that this service says.
@@ -105,6 +106,11 @@ pub(super) fn not_implemented(rpc: &str) -> Status {
         format!("{rpc} is in the contract, and this server does not serve it yet"),
     )
     .into_status()
+}
+
+/// Nobody knows who calls.
+pub(super) fn unauthenticated(error: &AuthenticationError) -> Status {
+    Refusal::new(error.reason(), error.to_string()).into_status()
 }
 
 /// More calls are under way than the server takes.

@@ -57,6 +57,12 @@ impl Dev {
     pub(crate) fn says(&self, key: &str) -> &str {
         self.world[key].as_str().unwrap()
     }
+
+    /// The header with which one of the world's applications calls.
+    pub(crate) fn authorization(&self, caller: &str) -> String {
+        let token = self.world["tokens"][caller].as_str().unwrap();
+        format!("authorization: Bearer {token}")
+    }
 }
 
 impl Drop for Dev {

@@ -7,18 +7,48 @@ use std::time::Duration;
 use aks_access_broker::grpc::proto::access_broker_service_client::AccessBrokerServiceClient;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 /// A client of the broker's.
-pub type Client = AccessBrokerServiceClient<Channel>;
+pub type Client = AccessBrokerServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// The file, beside a broker's configuration, with the token that its clients bring.
+pub const TOKEN: &str = "token";
+
+/// Brings a token with each call.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// Of this token; `None` brings nothing.
+    pub fn new(token: Option<&str>) -> Self {
+        let header = |token| format!("Bearer {token}").parse();
+        Self(token.map(|token| header(token).expect("a header")))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// A broker's process.
 pub struct BrokerProcess {
     child: Child,
     channel: Channel,
+    token: Option<String>,
     address: String,
 }
 
@@ -80,6 +110,7 @@ impl BrokerProcess {
 
     /// Starts one by a command of one's own, and waits until it listens.
     pub async fn start_unready_as(mut command: Command) -> Self {
+        let token = token_beside_the_configuration(&command);
         let mut child = command
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -98,6 +129,7 @@ impl BrokerProcess {
                 return Self {
                     child,
                     channel,
+                    token,
                     address,
                 };
             }
@@ -128,7 +160,17 @@ impl BrokerProcess {
 
     /// A client.
     pub fn client(&self) -> Client {
-        AccessBrokerServiceClient::new(self.channel.clone())
+        self.client_with(self.token.as_deref())
+    }
+
+    /// A client that brings this token, or none.
+    pub fn client_with(&self, token: Option<&str>) -> Client {
+        AccessBrokerServiceClient::with_interceptor(self.channel.clone(), Bearer::new(token))
+    }
+
+    /// The token that its clients bring.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Where it listens, `http://HOST:PORT`.
@@ -163,4 +205,12 @@ impl BrokerProcess {
     pub async fn ended(mut self) -> std::process::ExitStatus {
         self.child.wait().await.expect("its end")
     }
+}
+
+/// The token beside the file that `--config` names.
+fn token_beside_the_configuration(command: &Command) -> Option<String> {
+    let arguments = command.as_std().get_args();
+    let config = arguments.skip_while(|it| *it != "--config").nth(1)?;
+    let path = Path::new(config).with_file_name(TOKEN);
+    std::fs::read_to_string(path).ok()
 }

@@ -37,7 +37,11 @@ use broker::BrokerProcess;
 use redis::RedisServer;
 
 /// The client id of the world's own `access-broker`.
-const ACCESS_BROKER: Uuid = uuid!("40000000-0000-4000-8000-000000000001");
+pub const ACCESS_BROKER: Uuid = uuid!("40000000-0000-4000-8000-000000000001");
+/// The object id of the world's own `platform`, which calls wherever a test says nothing else.
+pub const PLATFORM: Uuid = uuid!("30000000-0000-4000-8000-000000000003");
+/// Longer than any test takes.
+const ONE_DAY: i64 = 86_400;
 /// What every broker signs in with.
 const SECRET: &str = "access-broker-secret";
 
@@ -101,6 +105,8 @@ impl World {
         let emulator = Emulator::start(options).await.expect("an emulator");
         fs::write(dir.path().join("ca.pem"), emulator.ca_pem()).expect("the CA's file");
         fs::write(dir.path().join("secret"), SECRET).expect("the secret's file");
+        let token = token(&emulator, PLATFORM);
+        fs::write(dir.path().join(broker::TOKEN), token).expect("the token's file");
         let redis = RedisServer::start(&dir.path().join("redis"), &[]).await;
         Self {
             emulator,
@@ -134,7 +140,8 @@ impl World {
         };
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
         let text = format!(
-            "server:\n  listen: 127.0.0.1:0\n  allow_unauthenticated_callers: true\n\
+            "server:\n  listen: 127.0.0.1:0\n  allow_plaintext: true\n\
+             authentication:\n  audiences: [{ACCESS_BROKER}]\n\
              redis:\n  url: {redis}\n\
              azure:\n  tenant_id: {tenant}\n  subscriptions: [{subscriptions}]\n  ca_file: {dir}/ca.pem\n  \
              call_timeout: {call}\n  connect_timeout: {connect}\n  credential:\n    client_secret:\n      \
@@ -252,6 +259,14 @@ impl World {
             .filter(|call| call.operation == operation)
             .count()
     }
+}
+
+/// A token with which somebody may call the broker, for a day.
+pub fn token(emulator: &Emulator, bearer: Uuid) -> String {
+    let claims = emulator.claims(bearer, &ACCESS_BROKER.to_string());
+    let mut claims = claims.expect("somebody in the directory");
+    claims.exp = claims.iat + ONE_DAY;
+    emulator.sign(&claims).expect("a token")
 }
 
 /// When an assignment of the broker's ends, by its description.

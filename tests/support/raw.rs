@@ -27,6 +27,7 @@ pub const SERVED: [&str; 14] = [
 pub struct RawClient {
     http: reqwest::Client,
     address: String,
+    token: Option<String>,
 }
 
 impl RawClient {
@@ -39,7 +40,14 @@ impl RawClient {
         Self {
             http,
             address: broker.address().to_owned(),
+            token: broker.token().map(str::to_owned),
         }
+    }
+
+    /// The same with another token, or without one.
+    #[must_use]
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
     }
 
     /// Sends `body` to an RPC, and gives the status that it is refused with; `None` where it is not.
@@ -56,6 +64,9 @@ impl RawClient {
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -37,6 +37,7 @@ impl Replica {
             secrets: vec![SECRET.to_owned()],
             federated_credentials: Vec::new(),
             graph_permissions: Vec::new(),
+            app_role_assignments: Vec::new(),
         };
         let added = world
             .emulator

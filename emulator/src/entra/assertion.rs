@@ -99,7 +99,8 @@ fn key_of(
     if let Some(pem) = &credential.public_key_pem {
         return DecodingKey::from_rsa_pem(pem.as_bytes()).ok();
     }
-    let keys = credential.jwks.as_ref().unwrap_or(core.signer.jwks());
+    let own = core.signer.jwks();
+    let keys = credential.jwks.as_ref().unwrap_or(&own);
     DecodingKey::from_jwk(pick(keys, key_id)?).ok()
 }
 

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use uuid::Uuid;
+use uuid::{Uuid, uuid};
 
 use super::audience::{Audience, is_for_graph};
 use crate::core::Core;
 use crate::state::State;
 use crate::world::{Principal, ServicePrincipal, User};
+
+/// What people sign in with: kubelogin's own client [azure.md §8].
+const SOME_CLIENT: Uuid = uuid!("80faf920-1908-4b52-b5ef-a8e7bedfc67a");
 
 /// Groups in a token at most; with more, a reference stands in their place.
 const MOST_GROUPS: usize = 200;
@@ -97,16 +100,21 @@ impl Claims {
             claims.roles.clone_from(&bearer.graph_permissions);
         }
         claims.set_groups(state, bearer.id);
+        claims.add_app_roles(state, bearer.id);
         claims
     }
 
     /// A person's token, as after a sign-in through some client.
     pub(crate) fn of_user(core: &Core, state: &State, audience: &Audience, bearer: &User) -> Self {
-        let mut claims = Self::bare(core, audience, bearer.id, None);
+        let mut claims = Self::bare(core, audience, bearer.id, Some(SOME_CLIENT));
+        // Another one for each application, so that two of them cannot compare notes.
+        let pairwise = Uuid::new_v5(&bearer.id, audience.value.as_bytes());
+        claims.sub = pairwise.simple().to_string();
         claims.upn = Some(bearer.user_principal_name.clone());
         claims.name = Some(bearer.display_name.clone());
         claims.scp = Some("user_impersonation".to_owned());
         claims.set_groups(state, bearer.id);
+        claims.add_app_roles(state, bearer.id);
         claims
     }
 
@@ -159,6 +167,21 @@ impl Claims {
         }
     }
 
+    /// The app roles of the application that the token is for.
+    fn add_app_roles(&mut self, state: &State, bearer: Uuid) {
+        let application = Uuid::try_parse(&self.aud).ok();
+        let Some(application) = application.and_then(|id| state.application(id)) else {
+            return;
+        };
+        let direct = |group: Uuid| {
+            let mut groups = state.groups();
+            groups.any(|known| known.id == group && known.members.contains(&bearer))
+        };
+        let assigned = application.app_role_assignments.iter();
+        let own = assigned.filter(|it| it.principal == bearer || direct(it.principal));
+        self.roles.extend(own.map(|it| it.role.clone()));
+    }
+
     fn set_groups(&mut self, state: &State, bearer: Uuid) {
         let groups = state
             .groups_of(bearer)
@@ -175,7 +198,9 @@ impl Claims {
     /// How ARM's errors name the bearer: the application id or the sign-in name [errors.txt].
     pub(crate) fn name_in_errors(&self) -> String {
         let app = self.appid.or(self.azp).map(|id| id.to_string());
-        app.or_else(|| self.upn.clone())
+        self.upn
+            .clone()
+            .or(app)
             .unwrap_or_else(|| self.oid.to_string())
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn handle(core: &Core, request: &Request) -> Answer {
     let answer = known_tenant(core, tenant).and_then(|()| match request.operation {
         Operation::Token => token::issue(core, request),
         Operation::OpenIdConfiguration => Ok(configuration(core, segments.contains(&"v2.0"))),
-        Operation::Keys => Ok(Answer::json(StatusCode::OK, core.signer.jwks())),
+        Operation::Keys => Ok(Answer::json(StatusCode::OK, &core.signer.jwks())),
         _ => Err(EntraError::not_found()),
     });
     let answer = answer.unwrap_or_else(|error| error.answer());

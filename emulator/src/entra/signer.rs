@@ -1,11 +1,14 @@
 //! The key that tokens are signed with.
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{Jwk, JwkSet, ThumbprintHash};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
+};
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde::Serialize;
 use thiserror::Error;
@@ -40,41 +43,71 @@ pub(crate) enum BadToken {
 
 /// Signs tokens and checks them.
 pub(crate) struct Signer {
+    keys: RwLock<Arc<Keys>>,
+}
+
+/// The key in use, and those that are published.
+struct Keys {
     encoding: EncodingKey,
-    decoding: DecodingKey,
-    jwks: JwkSet,
     key_id: String,
+    published: Vec<(Jwk, DecodingKey)>,
+}
+
+impl Keys {
+    fn new(encoding: EncodingKey) -> Result<Self, SigningKeyError> {
+        let mut jwk = Jwk::from_encoding_key(&encoding, Algorithm::RS256)?;
+        let key_id = jwk.thumbprint(ThumbprintHash::SHA256)?;
+        jwk.common.key_id = Some(key_id.clone());
+        jwk.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
+        let decoding = DecodingKey::from_jwk(&jwk)?;
+        Ok(Self {
+            encoding,
+            key_id,
+            published: vec![(jwk, decoding)],
+        })
+    }
 }
 
 impl Signer {
     /// Loads the key from `directory`, or makes one and leaves it there.
     pub(crate) fn open(directory: Option<&Path>) -> Result<Self, SigningKeyError> {
-        let make =
-            || Ok::<_, SigningKeyError>(KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem());
-        let pem = files::keep(directory, "signing-key.pem", make)?;
+        let pem = files::keep(directory, "signing-key.pem", new_key)?;
         let encoding = EncodingKey::from_rsa_pem(pem.as_bytes())?;
-        let mut jwk = Jwk::from_encoding_key(&encoding, Algorithm::RS256)?;
-        let key_id = jwk.thumbprint(ThumbprintHash::SHA256)?;
-        jwk.common.key_id = Some(key_id.clone());
-        jwk.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
         Ok(Self {
-            encoding,
-            decoding: DecodingKey::from_jwk(&jwk)?,
-            jwks: JwkSet { keys: vec![jwk] },
-            key_id,
+            keys: RwLock::new(Arc::new(Keys::new(encoding)?)),
         })
     }
 
-    /// The public key, as it is published.
-    pub(crate) fn jwks(&self) -> &JwkSet {
-        &self.jwks
+    /// Signs with a new key from now on. The old one stays published if it is to be kept. The next start begins with
+    /// the first one again.
+    pub(crate) fn roll_over(&self, keep_old: bool) -> Result<(), SigningKeyError> {
+        let mut new = Keys::new(EncodingKey::from_rsa_pem(new_key()?.as_bytes())?)?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keep_old {
+            new.published.extend(keys.published.iter().cloned());
+        }
+        *keys = Arc::new(new);
+        Ok(())
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The public keys, as they are published.
+    pub(crate) fn jwks(&self) -> JwkSet {
+        let keys = self.keys();
+        JwkSet {
+            keys: keys.published.iter().map(|(jwk, _)| jwk.clone()).collect(),
+        }
     }
 
     /// Signs any claims, also ones that Entra would never give: tests need bad tokens too.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
+        let keys = self.keys();
         let mut header = Header::new(Algorithm::RS256);
-        header.kid = Some(self.key_id.clone());
-        encode(&header, claims, &self.encoding)
+        header.kid = Some(keys.key_id.clone());
+        encode(&header, claims, &keys.encoding)
             .map_err(|error| TokenError::Signing(error.to_string()))
     }
 
@@ -89,13 +122,23 @@ impl Signer {
         validation.validate_aud = false;
         validation.validate_nbf = true;
         validation.leeway = 0;
-        decode::<Claims>(token, &self.decoding, &validation)
+        let key_id = decode_header(token).ok().and_then(|header| header.kid);
+        let keys = self.keys();
+        let mut published = keys.published.iter();
+        let (_, key) = published
+            .find(|(jwk, _)| jwk.common.key_id == key_id)
+            .ok_or(BadToken::Invalid)?;
+        decode::<Claims>(token, key, &validation)
             .map(|token| token.claims)
             .map_err(|error| match error.kind() {
                 ErrorKind::ExpiredSignature => BadToken::Expired(expiry_of(token)),
                 _ => BadToken::Invalid,
             })
     }
+}
+
+fn new_key() -> Result<String, SigningKeyError> {
+    Ok(KeyPair::generate_for(&PKCS_RSA_SHA256)?.serialize_pem())
 }
 
 /// The `exp` of a token whose signature was good.

@@ -43,7 +43,7 @@ impl State {
             })
     }
 
-    fn groups(&self) -> impl Iterator<Item = &Group> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.principals
             .values()
             .filter_map(|principal| match &principal.value {

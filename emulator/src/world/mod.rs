@@ -20,8 +20,8 @@ pub use cluster::{Cluster, EntraIntegration};
 pub use deny::{DenyAssignment, DenyEffect, EVERYONE};
 pub use fleet::{Fleet, FleetMember};
 pub use principal::{
-    DEFAULT_FEDERATED_AUDIENCE, Device, FederatedCredential, Group, Principal, PrincipalType,
-    ServicePrincipal, User,
+    AppRoleAssignment, DEFAULT_FEDERATED_AUDIENCE, Device, FederatedCredential, Group, Principal,
+    PrincipalType, ServicePrincipal, User,
 };
 pub(crate) use role::{BUILT_IN_ROLES, RoleDefinition};
 pub use role::{CustomRole, Permissions};

@@ -95,6 +95,19 @@ pub struct ServicePrincipal {
     /// Application permissions for Microsoft Graph, such as `User.Read.All`.
     #[serde(default)]
     pub graph_permissions: Vec<String>,
+    /// Who has which of the application's own app roles: tokens for it say so.
+    #[serde(default)]
+    pub app_role_assignments: Vec<AppRoleAssignment>,
+}
+
+/// One app role of one principal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppRoleAssignment {
+    /// The object id of who has it; of a group, its direct members have it as well.
+    pub principal: Uuid,
+    /// The role's value.
+    pub role: String,
 }
 
 /// A computer in the directory. It has an object id as everything there has, and can hold no role.

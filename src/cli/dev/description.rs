@@ -1,5 +1,6 @@
 //! What `dev.json` says: where everything is, and who and what there is to try it with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,6 +17,9 @@ use super::state_dir::{StateDir, StateDirError};
 /// Azure's role *Owner*.
 const OWNER: Uuid = uuid!("8e3af657-a8ff-443c-a75c-2fe8c4bcb635");
 
+/// As whom the next steps call the broker.
+const CALLER: &str = "platform";
+
 /// How far the emulator's reads may trail its writes, by its default settings, and some more.
 const LAG: &str = "5s";
 
@@ -31,6 +35,8 @@ pub(super) struct Description {
     redis: String,
     clusters: Vec<String>,
     principals: Vec<Principal>,
+    /// With which applications may call the broker, by their names.
+    tokens: BTreeMap<String, String>,
     pub(super) azure: Azure,
     /// The cluster that the next steps are about: one where Azure RBAC decides.
     #[serde(skip)]
@@ -83,6 +89,7 @@ impl Description {
             redis: format!("redis://{redis}"),
             clusters: world.clusters.iter().map(|c| c.id().to_string()).collect(),
             principals: principals(&world),
+            tokens: azure.tokens,
             azure: Azure {
                 tenant_id: world.tenant,
                 subscription_ids: subscriptions.map(|subscription| subscription.id).collect(),
@@ -123,15 +130,22 @@ impl Description {
         Some((self.example_cluster.as_deref()?, user.object_id))
     }
 
+    /// The token of the application that the next steps call as.
+    pub(super) fn token(&self) -> &str {
+        let platform = self.tokens.get(CALLER);
+        platform.map_or("", String::as_str)
+    }
+
     /// The broker's configuration file.
     pub(super) fn broker_yaml(&self, port: u16, state: &StateDir) -> Result<String, StateDirError> {
         // JSON is YAML, and quotes every path as it has to be.
         Ok(serde_json::to_string_pretty(&json!({
             "server": {
                 "listen": format!("127.0.0.1:{port}"),
-                "allow_unauthenticated_callers": true,
+                "allow_plaintext": true,
                 "drain": "3s",
             },
+            "authentication": { "audiences": [self.azure.client_id] },
             "redis": { "url": self.redis, "name": "dev" },
             "azure": {
                 "tenant_id": self.azure.tenant_id,

@@ -30,15 +30,19 @@ fn text(world: &Description, state: &StateDir) -> String {
         state.path().display()
     );
     if let Some((cluster, principal)) = world.example() {
-        text.push_str(&steps(world.grpc(), cluster, &principal.to_string()));
+        let steps = steps(world.grpc(), cluster, &principal.to_string(), world.token());
+        text.push_str(&steps);
     }
     text
 }
 
 /// Lines that work as they stand, and last the variables that the README's lines want.
-fn steps(grpc: &str, cluster: &str, principal: &str) -> String {
+fn steps(grpc: &str, cluster: &str, principal: &str, token: &str) -> String {
     let call = |method: &str, body: &str| {
-        format!("grpcurl -plaintext -d '{body}' {grpc} aks.access.v1.AccessBrokerService/{method}")
+        format!(
+            "grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{body}' {grpc} \
+             aks.access.v1.AccessBrokerService/{method}"
+        )
     };
     let who = format!(
         r#""principal": {{"object_id": "{principal}", "type": "PRINCIPAL_TYPE_USER"}}, "cluster": "{cluster}", "access": {{"azure_role": "AZURE_ROLE_RBAC_READER"}}"#
@@ -68,13 +72,13 @@ fn steps(grpc: &str, cluster: &str, principal: &str) -> String {
             ),
         ),
     ];
-    let mut text = "\nIn a second terminal (`make tests/tools/bin/grpcurl` builds grpcurl; put tests/tools/bin on its PATH):\n".to_owned();
+    let mut text = "\nIn a second terminal (`make tests/tools/bin/grpcurl` builds grpcurl; put tests/tools/bin on its PATH),\nonce the last line of this is pasted there:\n".to_owned();
     for (what, line) in steps {
         let _ = write!(text, "\n# {what}\n{line}\n");
     }
     let _ = write!(
         text,
-        "\nexport BROKER={grpc} CLUSTER={cluster} PRINCIPAL={principal}\n"
+        "\nexport BROKER={grpc} CLUSTER={cluster} PRINCIPAL={principal} TOKEN={token}\n"
     );
     text
 }

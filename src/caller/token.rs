@@ -1,0 +1,353 @@
+//! Entra's access tokens: whether one was issued by an allowed tenant, for this broker, and whose it is.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, decode, decode_header};
+use quick_cache::sync::Cache;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use url::Url;
+use uuid::Uuid;
+
+use super::Caller;
+use super::keys::{ALGORITHM, KeysError, Tenant};
+
+/// No token of Entra's is longer: it leaves groups out before it becomes so.
+const LONGEST_TOKEN: usize = 32 * 1024;
+/// So many tokens are remembered as good.
+const REMEMBERED: usize = 10_000;
+
+/// Why a token is not taken.
+#[derive(Clone, Debug, Error)]
+pub enum TokenError {
+    /// It is none, or none of Entra's for anybody.
+    #[error("the bearer token is no access token of Entra ID's: {0}")]
+    Malformed(String),
+    /// It was signed by nobody who may.
+    #[error(
+        "the bearer token is not signed by Entra ID for a tenant that is allowed here ({allowed})"
+    )]
+    NotSigned {
+        /// Whose tokens are taken.
+        allowed: String,
+    },
+    /// It is of another tenant, or another issuer.
+    #[error("the bearer token is of issuer {issuer:?}, tenant {tenant}: expected one of {allowed}")]
+    Issuer {
+        /// Who says to have issued it.
+        issuer: String,
+        /// Of which tenant it says to be.
+        tenant: Uuid,
+        /// Whose tokens are taken.
+        allowed: String,
+    },
+    /// It is for somebody else.
+    #[error("the bearer token is for {audience:?}: ask for one for {expected}")]
+    Audience {
+        /// Whom it is for.
+        audience: String,
+        /// Whom it has to be for.
+        expected: String,
+    },
+    /// Its time is over.
+    #[error("the bearer token has expired: get a new one")]
+    Expired,
+    /// Its time is yet to come.
+    #[error("the bearer token is not valid yet: compare the clocks")]
+    NotYetValid,
+    /// It says who somebody is, and not what they may ask for.
+    #[error("the bearer token is no access token: {0}")]
+    NotForAccess(&'static str),
+    /// Nobody knows whether it is good.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+}
+
+/// There can be no client to fetch keys with.
+#[derive(Debug, Error)]
+#[error("no HTTP client for the keys of Entra ID: {0}")]
+pub struct NoClient(#[from] reqwest::Error);
+
+/// Whose tokens are taken.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// Where Entra is, such as `https://login.microsoftonline.com`.
+    pub authority: Url,
+    /// The tenants whose tokens are taken.
+    pub tenants: BTreeSet<Uuid>,
+    /// Whom they must be for: the broker's client id and its application id URI.
+    pub audiences: BTreeSet<String>,
+    /// How far the clocks of Entra and of this machine may be apart.
+    pub clock_skew: Duration,
+    /// Certificate authorities to trust besides the system's, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// How long one call to Entra may take.
+    pub call_timeout: Duration,
+    /// How long connecting to it may take.
+    pub connect_timeout: Duration,
+}
+
+/// A token that was found to be good.
+#[derive(Clone)]
+struct Verified {
+    caller: Arc<Caller>,
+    /// Until then, in seconds since 1970, clock skew included.
+    until: u64,
+    /// What its tenant said of withdrawn keys then.
+    withdrawn: u64,
+    tenant: Arc<Tenant>,
+}
+
+/// Checks tokens. Cheap to clone; clones share what they know.
+#[derive(Clone)]
+pub struct Tokens(Arc<Inner>);
+
+struct Inner {
+    tenants: HashMap<Uuid, Arc<Tenant>>,
+    audiences: BTreeSet<String>,
+    skew: Duration,
+    /// By the token's SHA-256: what lies in memory is of no use to anybody else.
+    verified: Cache<[u8; 32], Verified>,
+}
+
+impl Tokens {
+    /// Takes these tokens.
+    ///
+    /// # Errors
+    /// [`NoClient`] where the certificate authorities are not PEM.
+    pub fn new(settings: TokenSettings) -> Result<Self, NoClient> {
+        let http = client(&settings)?;
+        let TokenSettings {
+            authority,
+            tenants,
+            audiences,
+            clock_skew,
+            ..
+        } = settings;
+        let tenant = |id| {
+            let tenant = Tenant::new(id, authority.clone(), http.clone());
+            (id, Arc::new(tenant))
+        };
+        Ok(Self(Arc::new(Inner {
+            tenants: tenants.into_iter().map(tenant).collect(),
+            audiences,
+            skew: clock_skew,
+            verified: Cache::new(REMEMBERED),
+        })))
+    }
+
+    /// Fetches the keys of all tenants, so that the first caller need not wait for them.
+    ///
+    /// # Errors
+    /// [`KeysError`] of the first whose keys cannot be read.
+    pub async fn prepare(&self) -> Result<(), KeysError> {
+        for tenant in self.0.tenants.values() {
+            tenant.keys().await?;
+        }
+        Ok(())
+    }
+
+    /// Whose a token is, if it was found to be good before and still is.
+    #[must_use]
+    pub fn known(&self, token: &str) -> Option<Arc<Caller>> {
+        self.remembered(&fingerprint(token))
+    }
+
+    fn remembered(&self, fingerprint: &[u8; 32]) -> Option<Arc<Caller>> {
+        let known = self.0.verified.get(fingerprint)?;
+        let holds = now() < known.until && known.tenant.withdrawn() == known.withdrawn;
+        holds.then_some(known.caller)
+    }
+
+    /// Whose a token is.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, TokenError> {
+        if token.len() > LONGEST_TOKEN {
+            let problem = format!("{} bytes long; at most {LONGEST_TOKEN}", token.len());
+            return Err(TokenError::Malformed(problem));
+        }
+        let fingerprint = fingerprint(token);
+        if let Some(caller) = self.remembered(&fingerprint) {
+            return Ok(caller);
+        }
+        let header =
+            decode_header(token).map_err(|error| TokenError::Malformed(error.to_string()))?;
+        if header.alg != ALGORITHM {
+            let problem = format!("signed by {:?}; expected {ALGORITHM:?}", header.alg);
+            return Err(TokenError::Malformed(problem));
+        }
+        let key_id = header
+            .kid
+            .ok_or_else(|| TokenError::Malformed("it names no key".to_owned()))?;
+        let claims = self.signed(token, &key_id).await?;
+        let tenant = self.tenant_of(&claims, &key_id).await?;
+        let withdrawn = tenant.withdrawn();
+        if !self.0.audiences.contains(&claims.aud) {
+            let expected: Vec<&str> = self.0.audiences.iter().map(String::as_str).collect();
+            return Err(TokenError::Audience {
+                audience: claims.aud,
+                expected: expected.join(" or "),
+            });
+        }
+        let until = claims.exp.saturating_add(self.0.skew.as_secs());
+        let caller = Arc::new(claims.caller()?);
+        let verified = Verified {
+            caller: Arc::clone(&caller),
+            until,
+            withdrawn,
+            tenant,
+        };
+        self.0.verified.insert(fingerprint, verified);
+        Ok(caller)
+    }
+
+    /// What a token says, if it is signed by an allowed tenant's key, and its time is now.
+    async fn signed(&self, token: &str, key_id: &str) -> Result<Claims, TokenError> {
+        let mut validation = Validation::new(ALGORITHM);
+        validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss"]);
+        validation.leeway = self.0.skew.as_secs();
+        validation.validate_nbf = true;
+        // Which issuers there are follows from the tenant; the audience is compared where the caller can be told.
+        validation.validate_aud = false;
+        let mut unknown = None;
+        for tenant in self.0.tenants.values() {
+            let keys = match tenant.keys_with(key_id).await {
+                Ok(keys) => keys,
+                Err(error) => {
+                    unknown = Some(error);
+                    continue;
+                }
+            };
+            let Some(key) = keys.get(key_id) else {
+                continue;
+            };
+            let read = decode::<Claims>(token, key, &validation);
+            return read
+                .map(|token| token.claims)
+                .map_err(|error| self.not_signed(error.kind()));
+        }
+        // Whether it is good only those know who cannot be asked.
+        Err(unknown.map_or_else(|| self.unsigned(), TokenError::Keys))
+    }
+
+    fn not_signed(&self, error: &ErrorKind) -> TokenError {
+        match error {
+            ErrorKind::ExpiredSignature => TokenError::Expired,
+            ErrorKind::ImmatureSignature => TokenError::NotYetValid,
+            ErrorKind::InvalidSignature => self.unsigned(),
+            other => TokenError::Malformed(format!("{other:?}")),
+        }
+    }
+
+    fn unsigned(&self) -> TokenError {
+        TokenError::NotSigned {
+            allowed: self.allowed(),
+        }
+    }
+
+    /// The tenant that a token is of, whose own key it has to be signed with: tenants share some of theirs.
+    async fn tenant_of(&self, claims: &Claims, key_id: &str) -> Result<Arc<Tenant>, TokenError> {
+        let wrong = || TokenError::Issuer {
+            issuer: claims.iss.clone(),
+            tenant: claims.tid,
+            allowed: self.allowed(),
+        };
+        let tenant = self.0.tenants.get(&claims.tid).ok_or_else(wrong)?;
+        let keys = tenant.keys_with(key_id).await?;
+        let is_its_own = keys.issuers.contains(&claims.iss) && keys.get(key_id).is_some();
+        is_its_own.then(|| Arc::clone(tenant)).ok_or_else(wrong)
+    }
+
+    fn allowed(&self) -> String {
+        let tenants = self.0.tenants.keys().collect::<BTreeSet<_>>();
+        let tenants: Vec<String> = tenants.into_iter().map(Uuid::to_string).collect();
+        tenants.join(", ")
+    }
+}
+
+/// Reaches Entra. What it publishes is public: no token goes there, and a proxy may stand between.
+fn client(settings: &TokenSettings) -> Result<reqwest::Client, NoClient> {
+    let mut client = reqwest::Client::builder()
+        .https_only(true)
+        .timeout(settings.call_timeout)
+        .connect_timeout(settings.connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never());
+    if let Some(pem) = &settings.ca_pem {
+        for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    Ok(client.build()?)
+}
+
+fn fingerprint(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock of before 1970 makes every token one of the future.
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// What is of use here of an access token's claims, of version 1 and 2 [azure.md §7].
+#[derive(Debug, Deserialize)]
+struct Claims {
+    aud: String,
+    iss: String,
+    exp: u64,
+    tid: Uuid,
+    oid: Uuid,
+    sub: String,
+    appid: Option<Uuid>,
+    azp: Option<Uuid>,
+    idtyp: Option<String>,
+    scp: Option<String>,
+    #[serde(default)]
+    roles: BTreeSet<String>,
+    /// Object ids, unless the application was set up to get names.
+    #[serde(default)]
+    groups: Vec<String>,
+    #[serde(rename = "_claim_names")]
+    claim_names: Option<IgnoredAny>,
+}
+
+impl Claims {
+    /// Who signed in. An id token says that as well, and is for the application that somebody signed in to: it names no
+    /// application that asks.
+    fn caller(self) -> Result<Caller, TokenError> {
+        let application = self.appid.or(self.azp);
+        let application = application.ok_or(TokenError::NotForAccess(
+            "it names no application that it was given to, as id tokens do not",
+        ))?;
+        let is_of_application = self.idtyp.as_deref() == Some("app")
+            || (self.idtyp.is_none() && self.scp.is_none() && self.sub == self.oid.to_string());
+        let is_of_user = matches!(self.idtyp.as_deref(), None | Some("user"))
+            && self.scp.as_deref().is_some_and(|scopes| !scopes.is_empty());
+        let caller = match (is_of_application, is_of_user) {
+            (true, _) => Caller::application(self.tid, self.oid, application),
+            (false, true) => Caller::user(self.tid, self.oid, application),
+            (false, false) => {
+                return Err(TokenError::NotForAccess(
+                    "it is neither an application's own nor given for a user's permission (scp)",
+                ));
+            }
+        };
+        let groups = self.groups.iter().filter_map(|id| Uuid::parse_str(id).ok());
+        Ok(Caller {
+            roles: self.roles,
+            groups: groups.collect(),
+            has_more_groups: self.claim_names.is_some(),
+            ..caller
+        })
+    }
+}

@@ -1,0 +1,324 @@
+//! Nobody gets in without a token of Entra's that is for this broker, of a tenant that is allowed, and good now; and
+//! whoever does not get in has nothing done for it.
+#![cfg(feature = "dev")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test takes for granted, its helpers may as well"
+)]
+
+#[path = "authentication/forgery.rs"]
+mod forgery;
+mod support;
+
+use std::time::Duration;
+
+use aks_access_broker::grpc::proto::{
+    AzureRole, GrantSelector, ListClustersRequest, ListGrantsRequest,
+};
+use azure_emulator::{Fault, FaultEffect, Operation};
+use futures::future::join_all;
+use support::ask::{access, permanent};
+use support::broker::BrokerProcess;
+use support::raw::{RawClient, SERVED, framed};
+use support::refusal::Refusal;
+use support::{ACCESS_BROKER, PLATFORM, Timing, World, ask, token};
+use tonic::Code;
+use uuid::{Uuid, uuid};
+
+use forgery::Forger;
+
+const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
+
+async fn world() -> (World, BrokerProcess) {
+    let world = World::start().await;
+    let broker = world.broker(&Timing::default()).await;
+    (world, broker)
+}
+
+/// What somebody is told who brings this token.
+async fn told(broker: &BrokerProcess, token: Option<&str>) -> Result<(), Refusal> {
+    let mut client = broker.client_with(token);
+    let asked = client.list_clusters(ListClustersRequest::default()).await;
+    asked.map(|_| ()).map_err(|status| Refusal::of(&status))
+}
+
+async fn kind(broker: &BrokerProcess, token: &str) -> Result<(), (Code, String)> {
+    let told = told(broker, Some(token)).await;
+    told.map_err(|refusal| (refusal.code, refusal.reason))
+}
+
+fn refused(reason: &str) -> Result<(), (Code, String)> {
+    Err((Code::Unauthenticated, reason.to_owned()))
+}
+
+#[tokio::test]
+async fn every_rpc_wants_a_token_and_health_and_reflection_do_not() {
+    let (world, broker) = world().await;
+    let raw = RawClient::new(&broker).with_token(None);
+    for rpc in SERVED {
+        let refusal = raw.refusal(rpc, framed(&[]), &[]).await;
+        let refusal = Refusal::of(&refusal.expect(rpc));
+        let expected = (Code::Unauthenticated, "TOKEN_MISSING");
+        assert_eq!((refusal.code, refusal.reason.as_str()), expected, "{rpc}");
+    }
+    // What is in the contract and not served yet tells strangers nothing either.
+    let refusal = raw.refusal("GetKubeconfig", framed(&[]), &[]).await;
+    assert_eq!(refusal.unwrap().code(), Code::Unauthenticated);
+    // Those that start a broker wait for its health without a token.
+    assert!(broker.is_serving().await);
+    drop(world);
+}
+
+#[tokio::test]
+async fn applications_and_people_get_in_by_tokens_of_both_versions() {
+    let (world, broker) = world().await;
+    for bearer in [PLATFORM, ALICE] {
+        assert_eq!(
+            told(&broker, Some(&token(&world.emulator, bearer))).await,
+            Ok(())
+        );
+        let claims = world.emulator.claims(bearer, &ACCESS_BROKER.to_string());
+        let mut old = claims.unwrap();
+        old.iss = format!("{}/{}/", world.emulator.urls().entra, old.tid);
+        "1.0".clone_into(&mut old.ver);
+        (old.appid, old.azp) = (old.azp, None);
+        let old = world.emulator.sign(&old).unwrap();
+        assert_eq!(told(&broker, Some(&old)).await, Ok(()));
+    }
+}
+
+/// Everybody's tokens are looked at in this way: whoever is refused is told why, and nothing is done.
+#[tokio::test]
+async fn a_forged_token_opens_nothing() {
+    let (world, broker) = world().await;
+    let everything = world.redis.everything().await;
+    let forger = Forger::new(&world);
+    let wish = permanent(
+        ALICE,
+        &world.cluster("aks-production"),
+        access(AzureRole::RbacReader, &[]),
+    );
+    let calls = |operation| world.count(operation);
+    let read = calls(Operation::ManagedClusterRead);
+    for (how, reason, token) in forger.all() {
+        assert_eq!(kind(&broker, &token).await, refused(reason), "{how}");
+        let mut client = broker.client_with(Some(&token));
+        let granted = client.grant(wish.clone()).await;
+        let refusal = Refusal::from(granted.map(|it| it.map(|_| ())));
+        assert_eq!(refusal.code, Code::Unauthenticated, "{how}");
+        assert!(!refusal.message.contains(&token), "{how}: {refusal:?}");
+    }
+    assert_eq!(world.redis.everything().await, everything);
+    assert_eq!(calls(Operation::ManagedClusterRead), read);
+    assert_eq!(calls(Operation::RoleAssignmentWrite), 0);
+    // What they were made of is good.
+    assert_eq!(
+        kind(&broker, &token(&world.emulator, PLATFORM)).await,
+        Ok(())
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_token_at_all_opens_nothing() {
+    let (world, broker) = world().await;
+    let good = token(&world.emulator, PLATFORM);
+    let raw = RawClient::new(&broker).with_token(None);
+    let junk = "x".repeat(64 * 1024);
+    let dots = "a.".repeat(32 * 1024);
+    for (header, reason) in [
+        (format!("Bearer {junk}"), "TOKEN_INVALID"),
+        (format!("Bearer {dots}"), "TOKEN_INVALID"),
+        ("Bearer ".to_owned(), "TOKEN_INVALID"),
+        ("Bearer".to_owned(), "TOKEN_MISSING"),
+        (format!("Basic {good}"), "TOKEN_MISSING"),
+        (good.clone(), "TOKEN_MISSING"),
+        (format!("Bearer {good} {good}"), "TOKEN_INVALID"),
+        (format!("Bearer {good}."), "TOKEN_INVALID"),
+        ("Bearer \u{e9}.\u{e9}.\u{e9}".to_owned(), "TOKEN_INVALID"),
+    ] {
+        let headers = [("authorization", header.as_str())];
+        let refusal = raw.refusal("ListClusters", framed(&[]), &headers).await;
+        let refusal = Refusal::of(&refusal.expect("a refusal"));
+        let shown = &header[..header.len().min(60)];
+        assert_eq!(refusal.code, Code::Unauthenticated, "{shown}");
+        assert_eq!(refusal.reason, reason, "{shown}");
+    }
+    let twice = format!("Bearer {good}");
+    let headers = [
+        ("authorization", twice.as_str()),
+        ("authorization", twice.as_str()),
+    ];
+    let refusal = raw.refusal("ListClusters", framed(&[]), &headers).await;
+    assert_eq!(Refusal::of(&refusal.unwrap()).reason, "TOKEN_INVALID");
+    let headers = [("authorization", twice.as_str())];
+    assert!(
+        raw.refusal("ListClusters", framed(&[]), &headers)
+            .await
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_unknown_keys_are_asked_for_once() {
+    let (world, broker) = world().await;
+    let forger = Forger::new(&world);
+    let before = world.count(Operation::Keys);
+    let tokens: Vec<String> = (0..100)
+        .map(|nth| forger.of_key(&format!("key-{nth}")))
+        .collect();
+    let told = join_all(tokens.iter().map(|token| kind(&broker, token))).await;
+    assert_eq!(told, vec![refused("TOKEN_INVALID"); 100]);
+    assert_eq!(world.count(Operation::Keys), before + 1);
+}
+
+#[tokio::test]
+async fn a_new_key_is_taken_and_an_old_one_goes_out_of_use() {
+    let (world, broker) = world().await;
+    let old = token(&world.emulator, PLATFORM);
+    assert_eq!(kind(&broker, &old).await, Ok(()));
+    world.emulator.roll_over_keys(true).unwrap();
+    let new = token(&world.emulator, PLATFORM);
+    // Nobody knows its key until Entra is asked, at once.
+    assert_eq!(kind(&broker, &new).await, Ok(()));
+    assert_eq!(kind(&broker, &old).await, Ok(()));
+    let other = world.broker(&Timing::default()).await;
+    assert_eq!(kind(&other, &old).await, Ok(()));
+    world.emulator.roll_over_keys(false).unwrap();
+    let newest = token(&world.emulator, PLATFORM);
+    assert_eq!(kind(&other, &newest).await, Ok(()));
+    // It was found to be good before: that was then.
+    assert_eq!(kind(&other, &old).await, refused("TOKEN_INVALID"));
+}
+
+#[tokio::test]
+async fn what_is_known_of_keys_is_kept_while_entra_is_down_and_nobody_gets_in_without() {
+    let (world, broker) = world().await;
+    let down = |operation| {
+        let effect = FaultEffect::Status {
+            status: 503,
+            code: "ServiceUnavailable".to_owned(),
+            message: "down".to_owned(),
+            retry_after: None,
+        };
+        world.emulator.add_fault(Fault::always(operation, effect));
+    };
+    down(Operation::Keys);
+    down(Operation::OpenIdConfiguration);
+    let good = token(&world.emulator, PLATFORM);
+    assert_eq!(kind(&broker, &good).await, Ok(()));
+    let forged = Forger::new(&world).of_key("unknown");
+    assert_eq!(kind(&broker, &forged).await, refused("TOKEN_INVALID"));
+    // One that has just been started knows no keys.
+    let config = world.config(
+        &Timing::default(),
+        &world.redis.url(),
+        &world.emulator.urls().arm,
+    );
+    let started = BrokerProcess::start_unready(&config).await;
+    let unknown = Err((
+        Code::Unavailable,
+        "IDENTITY_PROVIDER_UNAVAILABLE".to_owned(),
+    ));
+    assert_eq!(kind(&started, &good).await, unknown);
+    assert!(!started.is_serving().await);
+    world.emulator.clear_faults();
+    started.until_serving().await;
+    assert_eq!(kind(&started, &good).await, Ok(()));
+}
+
+#[tokio::test]
+async fn other_tenants_get_in_only_where_they_are_allowed() {
+    let (world, broker) = world().await;
+    let foreign = Forger::new(&world).of_tenant(Uuid::new_v4());
+    let refusal = told(&broker, Some(&foreign)).await.unwrap_err();
+    assert_eq!(refusal.reason, "TOKEN_INVALID");
+    let config = world.config(
+        &Timing::default(),
+        &world.redis.url(),
+        &world.emulator.urls().arm,
+    );
+    let text = std::fs::read_to_string(&config).unwrap();
+    let line = format!("  tenants: [{}]\n", Uuid::new_v4());
+    std::fs::write(
+        &config,
+        text.replacen("authentication:\n", &format!("authentication:\n{line}"), 1),
+    )
+    .unwrap();
+    // Its keys cannot be had: the emulator is one tenant alone.
+    let other = BrokerProcess::start_unready(&config).await;
+    let refusal = told(&other, Some(&token(&world.emulator, PLATFORM)))
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.reason, "IDENTITY_PROVIDER_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn callers_have_request_ids_and_external_keys_of_their_own() {
+    let (world, broker) = world().await;
+    let cluster = world.cluster("aks-production");
+    let mut wish = permanent(ALICE, &cluster, access(AzureRole::RbacReader, &[]));
+    "ticket-1".clone_into(&mut wish.external_key);
+    let mut platform = broker.client();
+    let grant = ask::grant(&mut platform, wish.clone())
+        .await
+        .0
+        .grant
+        .unwrap();
+    let mut other = broker.client_with(Some(&token(&world.emulator, ALICE)));
+    let others = ask::grant(&mut other, wish).await.0.grant.unwrap();
+    assert_ne!(others.grant_id, grant.grant_id);
+    let tenant = world.emulator.world().tenant;
+    let by = |caller: &str| format!("{caller}@{tenant}");
+    assert_eq!(
+        grant.requested_by,
+        by("application/40000000-0000-4000-8000-000000000003")
+    );
+    assert_eq!(others.requested_by, by(&format!("user/{ALICE}")));
+    let listed = platform.list_grants(ListGrantsRequest {
+        selector: Some(GrantSelector {
+            external_key: "ticket-1".to_owned(),
+            ..GrantSelector::default()
+        }),
+        ..ListGrantsRequest::default()
+    });
+    let listed = listed.await.unwrap().into_inner().grants;
+    let ids: Vec<&str> = listed.iter().map(|it| it.grant_id.as_str()).collect();
+    assert_eq!(ids, [grant.grant_id.as_str()]);
+}
+
+#[tokio::test]
+async fn a_token_is_taken_until_it_ends() {
+    let (world, _) = world().await;
+    let broker = {
+        let path = world.config(
+            &Timing::default(),
+            &world.redis.url(),
+            &world.emulator.urls().arm,
+        );
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replacen(
+            "authentication:\n",
+            "authentication:\n  clock_skew: 0s\n",
+            1,
+        );
+        std::fs::write(&path, text).unwrap();
+        BrokerProcess::start(&path).await
+    };
+    let mut claims = world
+        .emulator
+        .claims(PLATFORM, &ACCESS_BROKER.to_string())
+        .unwrap();
+    claims.exp = claims.iat + 3;
+    let short = world.emulator.sign(&claims).unwrap();
+    assert_eq!(kind(&broker, &short).await, Ok(()));
+    let ended = async {
+        while kind(&broker, &short).await == Ok(()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("it ends");
+    assert_eq!(kind(&broker, &short).await, refused("TOKEN_EXPIRED"));
+}
