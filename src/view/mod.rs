@@ -8,6 +8,7 @@
 mod error;
 mod fleets;
 mod fresh;
+mod groups;
 mod own;
 mod subscription;
 
@@ -19,15 +20,14 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::azure::{Azure, AzureError, DirectoryObject, GraphError};
-use crate::domain::access::{Principal, PrincipalType};
+use crate::azure::{Azure, AzureError, GraphError};
+use crate::domain::access::PrincipalType;
 use crate::domain::cluster::Cluster;
-use crate::domain::evaluate::{Judgements, MOST_GROUPS_OF_SERVICE_PRINCIPALS};
+use crate::domain::evaluate::Judgements;
 use crate::domain::fleet::FleetId;
 use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
 use crate::domain::kubernetes_request::Features;
-use crate::domain::reason::Reason;
 use crate::domain::role::RoleDefinition;
 use crate::domain::snapshot::{
     Definitions, FleetParts, OwnChanges, Parts, Snapshot, roles_that_count,
@@ -36,6 +36,7 @@ use crate::store::{Changes, Store};
 pub use error::ViewError;
 use fleets::Fleets;
 pub use fresh::{Fresh, Loaded, Need, Waits};
+pub use groups::Groups;
 use own::{Own, OwnOfCluster};
 use subscription::{BuiltIn, Subscription};
 
@@ -88,18 +89,6 @@ impl ClusterView {
     }
 }
 
-/// The groups of one principal.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Groups {
-    /// All that it is in, through other groups too.
-    pub ids: Box<[PrincipalId]>,
-    /// Whether the directory knows the principal: one that was made a moment ago may be unknown to it, and one that was
-    /// deleted leaves its assignments behind. Neither is in any group.
-    pub is_known: bool,
-    /// Whether it is a service principal in so many groups that AKS learns of none, whatever a caller says that it is.
-    pub is_service_principal: bool,
-}
-
 /// The view. Cheap to clone; clones share what they know.
 #[derive(Clone)]
 pub struct View {
@@ -139,7 +128,7 @@ impl View {
                 settings.most_principals,
                 |_| 1,
                 renew,
-                move |(id, kind), _| read_groups(azure.clone(), id, kind),
+                move |(id, kind), _| Groups::read(azure.clone(), id, kind),
             )
         };
         let subscriptions = {
@@ -465,39 +454,4 @@ async fn read_cluster(azure: Azure, id: ClusterId) -> Result<Loaded<Arc<Cluster>
     let begun = Instant::now();
     let cluster = azure.managed_cluster(&id, Uuid::new_v4()).await?;
     Ok(Loaded::new(Arc::new(cluster), begun))
-}
-
-async fn read_groups(
-    azure: Azure,
-    id: PrincipalId,
-    kind: PrincipalType,
-) -> Result<Loaded<Groups>, GraphError> {
-    let begun = Instant::now();
-    let groups = match azure.transitive_groups(id, kind, Uuid::new_v4()).await {
-        Ok(groups) => Groups {
-            is_service_principal: groups.len() > MOST_GROUPS_OF_SERVICE_PRINCIPALS
-                && is_service_principal(&azure, id).await?,
-            ids: groups.into_iter().collect(),
-            is_known: true,
-        },
-        Err(error) if error.reason() == Reason::PrincipalNotFound => Groups {
-            ids: Box::default(),
-            is_known: false,
-            is_service_principal: false,
-        },
-        Err(error) => return Err(error),
-    };
-    Ok(Loaded::new(groups, begun))
-}
-
-/// A caller may say that it is something else; the directory knows.
-async fn is_service_principal(azure: &Azure, id: PrincipalId) -> Result<bool, GraphError> {
-    let object = azure.directory_object(id, Uuid::new_v4()).await?;
-    Ok(matches!(
-        object,
-        Some(DirectoryObject::Principal(Principal {
-            kind: PrincipalType::ServicePrincipal,
-            ..
-        }))
-    ))
 }

@@ -89,7 +89,11 @@ fn a_crate_behind_a_boundary_is_refused_before_it() {
     refused("redis stays in store", "broker/grant.rs", &codes);
     refused("redis stays in store", "cli/serve.rs", &codes);
     let call = ["fn f() -> reqwest::Error {}"];
-    refused("reqwest stays in azure, cli", "reconcile/apply.rs", &call);
+    refused(
+        "reqwest stays in azure, caller, cli",
+        "reconcile/apply.rs",
+        &call,
+    );
     let status = ["type S = tonic::Status;"];
     refused("tonic stays in grpc", "broker/grant.rs", &status);
     accepted("store/mod.rs", &codes);
