@@ -12,6 +12,10 @@ const SUBSCRIPTIONS: (&str, &str) = (
     "AKS_ACCESS_BROKER__AZURE__SUBSCRIPTIONS",
     "[11111111-1111-4111-8111-111111111111, 22222222-2222-4222-8222-222222222222]",
 );
+const AUDIENCES: (&str, &str) = (
+    "AKS_ACCESS_BROKER__AUTHENTICATION__AUDIENCES",
+    "[44444444-4444-4444-8444-444444444444]",
+);
 const FILE: &str = "
 authentication: {audiences: [44444444-4444-4444-8444-444444444444]}
 azure:
@@ -118,7 +122,7 @@ fn checked(config: &str, variables: &[(&str, &str)]) -> Output {
     broker_with(
         config,
         &["config", "check"],
-        &[variables, &[SUBSCRIPTIONS]].concat(),
+        &[variables, &[SUBSCRIPTIONS, AUDIENCES]].concat(),
     )
 }
 
