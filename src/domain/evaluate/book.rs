@@ -28,11 +28,16 @@ const FLEET_PREFIX: &str = "Microsoft.ContainerService/fleets/members";
 /// out again when it is asked for again.
 const MOST_ACTIONS: u64 = 20_000;
 
+/// So many roles in a judgement's tables weigh as much as an action.
+const ROLES_AN_ACTION: usize = 64;
+
 /// So many questions are expected.
 const EXPECTED: usize = 1_000;
 
 /// A book has room for so many roles at least. More than a few dozen matter in few places.
 const FEWEST_ROLES: usize = 64;
+/// And for no more than so many, unless one cluster has more.
+const MOST_ROLES: usize = 4_096;
 
 /// The number of a role, of a book's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -132,7 +137,9 @@ impl Judgements {
         if let Some(numbers) = book.numbers(roles) {
             return (Arc::clone(&book), numbers);
         }
-        let room = (2 * roles.len()).max(FEWEST_ROLES);
+        // Room for both: else two sets of roles would push each other out for ever.
+        let room = 2 * (book.known_roles() + roles.len());
+        let room = room.clamp(FEWEST_ROLES, MOST_ROLES.max(2 * roles.len()));
         *book = Arc::new(Book::new(self.0.features, room));
         let numbers = book.numbers(roles).unwrap_or_default();
         (Arc::clone(&book), numbers)
@@ -160,11 +167,14 @@ struct Roles {
 
 /// A judgement weighs what it is about.
 #[derive(Clone, Debug)]
-struct Actions;
+struct Actions {
+    room: usize,
+}
 
 impl Weighter<u64, Arc<Judgement>> for Actions {
     fn weight(&self, _: &u64, judgement: &Arc<Judgement>) -> u64 {
-        judgement.needs.actions() as u64
+        // Its tables have a few bytes for each role.
+        (judgement.needs.actions() + self.room / ROLES_AN_ACTION) as u64
     }
 }
 
@@ -179,11 +189,17 @@ impl Book {
             known: Cache::with(
                 EXPECTED,
                 MOST_ACTIONS,
-                Actions,
+                Actions { room },
                 RandomState::default(),
                 DefaultLifecycle::default(),
             ),
         }
+    }
+
+    /// How many roles it has, each once.
+    fn known_roles(&self) -> usize {
+        let known = self.roles.read().unwrap_or_else(PoisonError::into_inner);
+        known.numbers.len()
     }
 
     /// The numbers of these roles; `None`: there is no room for all of them.
@@ -315,4 +331,78 @@ fn of_fleet(wanted: &Wanted) -> Option<Wanted> {
             .filter_map(|pattern| in_fleets_words(pattern))
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::judge::Coverage;
+    use super::*;
+    use crate::domain::role::Permissions;
+
+    const FEATURES: Features = Features {
+        custom_resources: true,
+        subresources: true,
+    };
+
+    /// A role that gives one data action, or one of which nobody knows what it gives.
+    fn role(number: u128, action: Option<&str>) -> Role {
+        let id = RoleDefinitionId::new(uuid::Uuid::from_u128(number));
+        let given = |action: &str| RoleDefinition {
+            id,
+            name: format!("role {number}"),
+            custom: true,
+            permissions: vec![Permissions {
+                data_actions: vec![format!("{PREFIX}/{action}")],
+                ..Permissions::default()
+            }],
+        };
+        Role {
+            id,
+            definition: action.map(|action| Arc::new(given(action))),
+        }
+    }
+
+    /// What one role gives of reading pods, by a book.
+    fn of_pods(book: &Book, number: RoleNumber) -> Coverage {
+        let pods = vec![DataAction::named(format!("{PREFIX}/pods/read"))];
+        Judged::of_actions(pods, Plane::Data, book.room).coverage(book, number)
+    }
+
+    #[test]
+    fn a_role_that_was_changed_is_another_and_whoever_has_the_old_one_keeps_it() {
+        let judgements = Judgements::new(FEATURES);
+        let of = |action| judgements.of_roles(&[role(1, action)]);
+        let (book, reads) = of(Some("pods/read"));
+        let (_, again) = of(Some("pods/read"));
+        let (_, writes) = of(Some("pods/write"));
+        let (_, unread) = of(None);
+        assert_eq!(reads, again);
+        let covered = [&reads, &writes, &unread].map(|of| of_pods(&book, of[0]));
+        assert_eq!(
+            covered,
+            [Coverage::All, Coverage::Nothing, Coverage::Unread]
+        );
+    }
+
+    #[test]
+    fn a_full_book_is_followed_by_one_with_room_for_the_roles_of_both() {
+        let judgements = Judgements::new(FEATURES);
+        let some = |from: u128| -> Vec<Role> {
+            let numbers = from..from + 50;
+            numbers
+                .map(|number| role(number, Some("pods/read")))
+                .collect()
+        };
+        let (first, numbers) = judgements.of_roles(&some(0));
+        let (second, others) = judgements.of_roles(&some(1_000));
+        assert!(!Arc::ptr_eq(&first, &second));
+        for (book, number) in [(&first, numbers[49]), (&second, others[49])] {
+            assert_eq!(of_pods(book, number), Coverage::All);
+        }
+        // Those of the first fit in beside them: the two do not push each other out for ever.
+        for from in [0, 1_000, 0] {
+            let (book, _) = judgements.of_roles(&some(from));
+            assert!(Arc::ptr_eq(&book, &second));
+        }
+    }
 }

@@ -441,7 +441,10 @@ impl<'a> Builder<'a> {
             book,
             sources: self.sources,
             namespaces: self.namespaces,
-            entries: entries.map(|it| it.entry(numbers[it.role])).collect(),
+            // One whose role has no number, beyond all that is ever read, gives nothing.
+            entries: entries
+                .filter_map(|it| Some(it.entry(*numbers.get(it.role)?)))
+                .collect(),
             roles: numbers.into_iter().zip(self.roles).collect(),
             by_holder,
             denies: self.denies,
