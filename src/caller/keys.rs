@@ -1,7 +1,7 @@
 //! The keys that Entra signs a tenant's tokens with, as it publishes them.
 //!
-//! Fetched when they are first needed and renewed behind those who ask, kept while Entra cannot be reached, and fetched
-//! out of turn for a key id that nobody knows: rarely, because anybody can make one up.
+//! Fetched at the start and renewed every hour whether or not anybody asks, kept while Entra cannot be reached, and
+//! fetched out of turn for a key id that nobody knows: rarely, because anybody can make one up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,51 +9,75 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse, RSAKeyParameters};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use url::Url;
 use uuid::Uuid;
 
-/// Entra rolls its keys over every few weeks, and publishes new ones long before they are used.
+/// Entra rolls its keys over every few weeks, and publishes new ones long before they are used. What it withdraws is
+/// not taken for longer than this, as long as it can be asked.
 const RENEW_AFTER: Duration = Duration::from_hours(1);
+/// After a renewal that failed, the next is so much later.
+const RENEW_AGAIN: Duration = Duration::from_mins(1);
 /// Keys are fetched for an unknown key id no more often than this.
 const UNKNOWN_KEY_AGAIN: Duration = Duration::from_mins(5);
-/// After a fetch that failed, the next is so much later.
+/// After a fetch that failed, the next for somebody who waits is so much later.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// What Entra answers is a few kilobytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// The algorithm of all of Entra's tokens [azure.md §7].
 pub(super) const ALGORITHM: Algorithm = Algorithm::RS256;
 
-/// Why there are no keys to check a token with.
+/// Why there are no keys to check a token with. What exactly went wrong is in the log: whoever is told this is nobody
+/// yet.
 #[derive(Clone, Debug, Error)]
-#[error("the signing keys of tenant {tenant} cannot be read from {url}: {problem}")]
+#[error(
+    "whether the bearer token is good cannot be found out: the signing keys of tenant {tenant} cannot be read from the \
+     directory at the moment"
+)]
 pub struct KeysError {
     /// Whose keys.
     pub tenant: Uuid,
-    /// Where they were looked for.
-    pub url: String,
-    /// What went wrong.
-    pub problem: String,
+}
+
+/// Why a fetch has failed.
+#[derive(Debug, Error)]
+#[error("the signing keys of tenant {tenant} cannot be read from {url}: {problem}")]
+struct FetchError {
+    tenant: Uuid,
+    url: String,
+    problem: String,
 }
 
 /// A tenant's keys, and who issues its tokens.
 pub(super) struct Keys {
     /// As tokens of version 1 and 2 name it.
     pub(super) issuers: [String; 2],
-    by_id: HashMap<String, DecodingKey>,
+    by_id: HashMap<String, Key>,
     published_at: Url,
-    fetched: Instant,
+}
+
+struct Key {
+    decoding: DecodingKey,
+    parameters: RSAKeyParameters,
 }
 
 impl Keys {
     /// A key by its id.
     pub(super) fn get(&self, id: &str) -> Option<&DecodingKey> {
-        self.by_id.get(id)
+        self.by_id.get(id).map(|key| &key.decoding)
+    }
+
+    /// Whether all of these are there still, and are the same.
+    fn have_all_of(&self, before: &Self) -> bool {
+        before.by_id.iter().all(|(id, key)| {
+            let now = self.by_id.get(id);
+            now.is_some_and(|now| now.parameters == key.parameters)
+        })
     }
 }
 
@@ -76,8 +100,8 @@ pub(super) struct Tenant {
     authority: Url,
     http: reqwest::Client,
     keys: ArcSwapOption<Keys>,
-    /// One fetch at a time.
-    attempts: Mutex<Attempts>,
+    /// One fetch at a time. Each has a task of its own, which holds this: whoever waits for it may go away.
+    attempts: Arc<Mutex<Attempts>>,
     withdrawn: AtomicU64,
 }
 
@@ -88,12 +112,13 @@ impl Tenant {
             authority,
             http,
             keys: ArcSwapOption::empty(),
-            attempts: Mutex::default(),
+            attempts: Arc::default(),
             withdrawn: AtomicU64::new(0),
         }
     }
 
-    /// How often a key has been withdrawn: what was signed with it before is to be checked again.
+    /// How often a key has been withdrawn: what was signed with it before is to be checked again. Asked before the keys
+    /// are: then it is never said to be newer than they are.
     pub(super) fn withdrawn(&self) -> u64 {
         self.withdrawn.load(Ordering::Acquire)
     }
@@ -103,20 +128,19 @@ impl Tenant {
     /// # Errors
     /// [`KeysError`] while they cannot be fetched a first time.
     pub(super) async fn keys(self: &Arc<Self>) -> Result<Arc<Keys>, KeysError> {
+        let unknown = KeysError { tenant: self.id };
         if let Some(known) = self.keys.load_full() {
-            if known.fetched.elapsed() >= RENEW_AFTER {
-                self.renew();
-            }
             return Ok(known);
         }
-        let mut attempts = self.attempts.lock().await;
+        let attempts = Arc::clone(&self.attempts).lock_owned().await;
         if let Some(known) = self.keys.load_full() {
             return Ok(known);
         }
         if attempts.has_just_failed() {
-            return Err(self.error(&self.authority, "a moment ago they could not; try again"));
+            return Err(unknown);
         }
-        self.fetch_all(&mut attempts).await
+        let fetched = tokio::spawn(Arc::clone(self).fetch_all(attempts)).await;
+        fetched.ok().flatten().ok_or(unknown)
     }
 
     /// The keys with this one among them, if Entra has published it.
@@ -128,7 +152,7 @@ impl Tenant {
         if known.get(id).is_some() {
             return Ok(known);
         }
-        let mut attempts = self.attempts.lock().await;
+        let mut attempts = Arc::clone(&self.attempts).lock_owned().await;
         let known = self.keys.load_full().unwrap_or(known);
         let is_too_soon = attempts
             .for_unknown_key
@@ -137,59 +161,63 @@ impl Tenant {
             return Ok(known);
         }
         attempts.for_unknown_key = Some(Instant::now());
+        let fetch = Arc::clone(self).fetch_for_unknown(attempts, Arc::clone(&known));
+        let fetched = tokio::spawn(fetch).await;
+        Ok(fetched.ok().flatten().unwrap_or(known))
+    }
+
+    /// Fetches everything anew every hour, for good.
+    pub(super) async fn renew(self: Arc<Self>) {
+        let mut is_known = self.keys().await.is_ok();
+        loop {
+            let next = if is_known { RENEW_AFTER } else { RENEW_AGAIN };
+            tokio::time::sleep(next).await;
+            let attempts = Arc::clone(&self.attempts).lock_owned().await;
+            is_known = Arc::clone(&self).fetch_all(attempts).await.is_some();
+        }
+    }
+
+    async fn fetch_for_unknown(
+        self: Arc<Self>,
+        mut attempts: OwnedMutexGuard<Attempts>,
+        known: Arc<Keys>,
+    ) -> Option<Arc<Keys>> {
         match self
             .fetch_keys(known.issuers.clone(), &known.published_at)
             .await
         {
-            Ok(keys) => Ok(self.put(keys)),
+            Ok(keys) => Some(self.put(keys)),
             Err(error) => {
                 tracing::warn!(%error, "a token names an unknown key");
                 attempts.failed = Some(Instant::now());
                 // It was not Entra that did not know it.
                 attempts.for_unknown_key = None;
-                Ok(known)
+                None
             }
         }
     }
 
-    /// Fetches everything anew, unless somebody does.
-    fn renew(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        if self
-            .attempts
-            .try_lock()
-            .is_ok_and(|it| !it.has_just_failed())
-        {
-            tokio::spawn(async move {
-                let mut attempts = this.attempts.lock().await;
-                let known = this.keys.load();
-                let is_old = |known: &Arc<Keys>| known.fetched.elapsed() >= RENEW_AFTER;
-                if !attempts.has_just_failed() && known.as_ref().is_none_or(is_old) {
-                    // It says why, and the old ones stay.
-                    let _ = this.fetch_all(&mut attempts).await;
-                }
-            });
-        }
-    }
-
-    async fn fetch_all(&self, attempts: &mut Attempts) -> Result<Arc<Keys>, KeysError> {
+    async fn fetch_all(
+        self: Arc<Self>,
+        mut attempts: OwnedMutexGuard<Attempts>,
+    ) -> Option<Arc<Keys>> {
         let fetched = async {
             let v2 = self.configuration("v2.0/.well-known/openid-configuration");
             let v1 = self.configuration(".well-known/openid-configuration");
             let (v2, v1) = tokio::try_join!(v2, v1)?;
-            let keys_url = Url::parse(&v2.jwks_uri)
+            let published_at = Url::parse(&v2.jwks_uri)
                 .map_err(|error| self.error(&self.authority, &format!("jwks_uri: {error}")))?;
-            self.fetch_keys([v1.issuer, v2.issuer], &keys_url).await
+            self.fetch_keys([v1.issuer, v2.issuer], &published_at).await
         };
         match fetched.await {
             Ok(keys) => {
                 attempts.failed = None;
-                Ok(self.put(keys))
+                Some(self.put(keys))
             }
             Err(error) => {
-                tracing::warn!(%error, "callers' tokens are checked by what was known before");
+                tracing::warn!(%error, "callers' tokens are checked by what was known before, if anything");
                 attempts.failed = Some(Instant::now());
-                Err(error)
+                None
             }
         }
     }
@@ -197,24 +225,24 @@ impl Tenant {
     fn put(&self, keys: Keys) -> Arc<Keys> {
         let keys = Arc::new(keys);
         let before = self.keys.swap(Some(Arc::clone(&keys)));
-        let is_gone = |id: &String| keys.get(id).is_none();
-        if before.is_some_and(|before| before.by_id.keys().any(is_gone)) {
+        if before.is_some_and(|before| !keys.have_all_of(&before)) {
             self.withdrawn.fetch_add(1, Ordering::AcqRel);
         }
         keys
     }
 
-    async fn configuration(&self, path: &str) -> Result<Configuration, KeysError> {
+    async fn configuration(&self, path: &str) -> Result<Configuration, FetchError> {
         let url = self.authority.join(&format!("/{}/{path}", self.id));
         let url = url.map_err(|error| self.error(&self.authority, &error.to_string()))?;
         self.get(&url).await
     }
 
-    async fn fetch_keys(&self, issuers: [String; 2], url: &Url) -> Result<Keys, KeysError> {
-        let fetched = Instant::now();
+    async fn fetch_keys(&self, issuers: [String; 2], url: &Url) -> Result<Keys, FetchError> {
         let published: Published = self.get(url).await?;
-        let by_id: HashMap<String, DecodingKey> =
-            published.keys.into_iter().filter_map(usable).collect();
+        let keys = published.keys.into_iter();
+        let by_id: HashMap<String, Key> = keys
+            .filter_map(|key| usable(key, &issuers, self.id))
+            .collect();
         if by_id.is_empty() {
             return Err(self.error(url, "there is none that tokens could be signed with"));
         }
@@ -222,11 +250,10 @@ impl Tenant {
             issuers,
             by_id,
             published_at: url.clone(),
-            fetched,
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, url: &Url) -> Result<T, KeysError> {
+    async fn get<T: DeserializeOwned>(&self, url: &Url) -> Result<T, FetchError> {
         let failed = |error: reqwest::Error| {
             // Without the address, which the error has already.
             self.error(url, &told(&error.without_url()))
@@ -245,8 +272,8 @@ impl Tenant {
         serde_json::from_slice(&body).map_err(|error| self.error(url, &error.to_string()))
     }
 
-    fn error(&self, url: &Url, problem: &str) -> KeysError {
-        KeysError {
+    fn error(&self, url: &Url, problem: &str) -> FetchError {
+        FetchError {
             tenant: self.id,
             url: url.to_string(),
             problem: problem.to_owned(),
@@ -278,16 +305,29 @@ struct Published {
     keys: Vec<serde_json::Value>,
 }
 
-/// A key that tokens may be signed with.
-fn usable(published: serde_json::Value) -> Option<(String, DecodingKey)> {
+/// A key that tokens of this tenant's may be signed with. Some are published for one issuer alone.
+fn usable(
+    published: serde_json::Value,
+    issuers: &[String; 2],
+    tenant: Uuid,
+) -> Option<(String, Key)> {
+    let issuer = published.get("issuer").and_then(serde_json::Value::as_str);
+    let issuer = issuer.map(|issuer| issuer.replace("{tenantid}", &tenant.to_string()));
     let key: Jwk = serde_json::from_value(published).ok()?;
-    let is_rsa = matches!(key.algorithm, AlgorithmParameters::RSA(_));
     let signs = matches!(
         key.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
     );
-    let is_ours = matches!(key.common.key_algorithm, None | Some(KeyAlgorithm::RS256));
+    let is_rs256 = matches!(key.common.key_algorithm, None | Some(KeyAlgorithm::RS256));
+    let is_ours = issuer.is_none_or(|issuer| issuers.contains(&issuer));
     let decoding = DecodingKey::from_jwk(&key).ok()?;
-    let id = key.common.key_id?;
-    (is_rsa && signs && is_ours).then_some((id, decoding))
+    let AlgorithmParameters::RSA(parameters) = key.algorithm else {
+        return None;
+    };
+    let key_id = key.common.key_id?;
+    let key = Key {
+        decoding,
+        parameters,
+    };
+    (signs && is_rs256 && is_ours).then_some((key_id, key))
 }
