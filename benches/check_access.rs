@@ -42,7 +42,7 @@ mod support {
 }
 
 use support::company::Company;
-use support::load::{Load, Round, Side, connected, questions};
+use support::load::{Load, Round, Side, bearer, connected, questions};
 use support::report::{AnyError, Row, Verdict, conclude, median, progress};
 use support::service::Service;
 
@@ -64,6 +64,8 @@ const CLUSTERS: usize = 100;
 const MANY_CLUSTERS: usize = 1_000;
 
 const LEAST_THROUGHPUT: f64 = 0.85;
+/// Of the calls a second that the same broker answers unasked who calls.
+const LEAST_WITH_PROOF: f64 = 0.85;
 const MOST_P99: f64 = 1.25;
 const MOST_GROWTH: f64 = 1.2;
 /// Bytes an assignment.
@@ -159,7 +161,8 @@ impl World {
         let service = self.service.as_ref().ok_or("it was stopped")?;
         let asked = questions(self.company, QUESTIONS);
         let connections = LOADS[0].connections;
-        let side = connected(service.address, connections, self.threads, asked).await?;
+        let nobody = bearer(None)?;
+        let side = connected(service.address, connections, self.threads, asked, nobody).await?;
         let start = Instant::now();
         let answer = side.first_answer().await?;
         side.warm(8).await?;
@@ -169,6 +172,16 @@ impl World {
             start.elapsed()
         ));
         Ok((side, answer))
+    }
+}
+
+impl World {
+    /// The same of callers that bring a token.
+    async fn with_tokens(&self) -> Result<Side, AnyError> {
+        let service = self.service.as_ref().ok_or("it was stopped")?;
+        let (connections, token) = (LOADS[0].connections, bearer(Some(&service.token))?);
+        let asked = questions(self.company, QUESTIONS);
+        connected(service.with_token, connections, self.threads, asked, token).await
     }
 }
 
@@ -191,14 +204,37 @@ fn beside_the_ceiling(client: &Runtime) -> Result<Vec<Row>, AnyError> {
     let address = listener.local_addr()?;
     let served = bare_threads.spawn(support::bare::serve(listener, answer));
     let connections = LOADS[0].connections;
-    let bare = client.block_on(connected(address, connections, "bare", asked))?;
+    let bare = client.block_on(connected(
+        address,
+        connections,
+        "bare",
+        asked,
+        bearer(None)?,
+    ))?;
     for load in LOADS {
         let name = format!("{} x {}", load.connections, load.in_flight);
         let (ceiling, own) = client.block_on(in_turn(&bare, &broker, load, &name))?;
         rows.extend(compared(&name, &ceiling, &own));
     }
     served.abort();
+    let asked = client.block_on(world.with_tokens())?;
+    for load in LOADS {
+        let name = format!("{} x {}", load.connections, load.in_flight);
+        let (without, with) = client.block_on(in_turn(&broker, &asked, load, &name))?;
+        rows.push(proven(&name, &without, &with));
+    }
     Ok(rows)
+}
+
+/// What it costs that callers prove who they are.
+fn proven(load: &str, without: &[Round], with: &[Round]) -> Row {
+    let rate = |round: &Round| round.rate;
+    Row {
+        what: format!("{load}: calls a second, with a token"),
+        figure: format!("{:.1} /s", middle(with, rate)),
+        against: format!("{:.1} /s without", middle(without, rate)),
+        verdict: Verdict::AtLeast(ratio(with, without, rate), LEAST_WITH_PROOF),
+    }
 }
 
 /// The broker with much to know beside one with little.

@@ -233,24 +233,29 @@ async fn other_tenants_get_in_only_where_they_are_allowed() {
     let foreign = Forger::new(&world).of_tenant(Uuid::new_v4());
     let refusal = told(&broker, Some(&foreign)).await.unwrap_err();
     assert_eq!(refusal.reason, "TOKEN_INVALID");
+    let allowed = Uuid::new_v4();
     let config = world.config(
         &Timing::default(),
         &world.redis.url(),
         &world.emulator.urls().arm,
     );
     let text = std::fs::read_to_string(&config).unwrap();
-    let line = format!("  tenants: [{}]\n", Uuid::new_v4());
+    let line = format!("  tenants: [{allowed}]\n");
     std::fs::write(
         &config,
         text.replacen("authentication:\n", &format!("authentication:\n{line}"), 1),
     )
     .unwrap();
-    // Its keys cannot be had: the emulator is one tenant alone.
     let other = BrokerProcess::start_unready(&config).await;
-    let refusal = told(&other, Some(&token(&world.emulator, PLATFORM)))
-        .await
-        .unwrap_err();
-    assert_eq!(refusal.reason, "IDENTITY_PROVIDER_UNAVAILABLE");
+    let own = token(&world.emulator, PLATFORM);
+    assert_eq!(kind(&other, &own).await, refused("TOKEN_INVALID"));
+    // The emulator is one tenant alone: of this one there are no keys.
+    let foreign = Forger::new(&world).of_tenant(allowed);
+    let unknown = Err((
+        Code::Unavailable,
+        "IDENTITY_PROVIDER_UNAVAILABLE".to_owned(),
+    ));
+    assert_eq!(kind(&other, &foreign).await, unknown);
 }
 
 #[tokio::test]
@@ -270,10 +275,7 @@ async fn callers_have_request_ids_and_external_keys_of_their_own() {
     assert_ne!(others.grant_id, grant.grant_id);
     let tenant = world.emulator.world().tenant;
     let by = |caller: &str| format!("{caller}@{tenant}");
-    assert_eq!(
-        grant.requested_by,
-        by("application/40000000-0000-4000-8000-000000000003")
-    );
+    assert_eq!(grant.requested_by, world.platform_name());
     assert_eq!(others.requested_by, by(&format!("user/{ALICE}")));
     let listed = platform.list_grants(ListGrantsRequest {
         selector: Some(GrantSelector {
@@ -285,6 +287,45 @@ async fn callers_have_request_ids_and_external_keys_of_their_own() {
     let listed = listed.await.unwrap().into_inner().grants;
     let ids: Vec<&str> = listed.iter().map(|it| it.grant_id.as_str()).collect();
     assert_eq!(ids, [grant.grant_id.as_str()]);
+}
+
+#[tokio::test]
+async fn no_token_and_no_secret_is_logged_at_any_level() {
+    let world = World::start().await;
+    let config = world.config(
+        &Timing::default(),
+        &world.redis.url(),
+        &world.emulator.urls().arm,
+    );
+    let log = world.dir.path().join("log");
+    let mut command = BrokerProcess::command(&config);
+    command
+        .env("AKS_ACCESS_BROKER__LOG__FILTER", "trace")
+        .stderr(std::fs::File::create(&log).unwrap());
+    let broker = BrokerProcess::start_as(command).await;
+    let wish = permanent(
+        ALICE,
+        &world.cluster("aks-production"),
+        access(AzureRole::RbacReader, &[]),
+    );
+    ask::grant(&mut broker.client(), wish).await;
+    let bad = Forger::new(&world).of_key("unknown");
+    assert_eq!(kind(&broker, &bad).await, refused("TOKEN_INVALID"));
+    let good = broker.token().unwrap().to_owned();
+    broker.kill().await;
+    let log = std::fs::read_to_string(&log).unwrap();
+    // It is the log of all that: a level that says nothing would hide nothing.
+    let levels = ["TRACE", "DEBUG", "INFO"].map(|level| log.matches(level).count());
+    assert!(levels.iter().all(|count| *count > 0), "{levels:?}");
+    for secret in [&good, &bad, "access-broker-secret"] {
+        let parts = secret.split('.').filter(|part| part.len() > 40);
+        for part in parts.chain([secret]) {
+            assert!(!log.contains(part), "{} is in the log", &part[..20]);
+        }
+    }
+    // Nor a token that the broker itself got from Entra.
+    let header = good.split('.').next().unwrap();
+    assert!(!log.contains(header));
 }
 
 #[tokio::test]

@@ -65,13 +65,22 @@ fn azure_is_down(world: &World) {
         message: "down".to_owned(),
         retry_after: None,
     };
-    world.emulator.add_fault(Fault {
-        operation: None,
-        path_contains: None,
-        effect: down,
-        times: None,
-        probability: None,
-    });
+    // All but Entra's published keys: callers are known by them, and nobody else is answered.
+    for operations in [
+        "*/*",
+        "token",
+        "getMemberGroups",
+        "transitiveMemberOf",
+        "getByIds",
+    ] {
+        world.emulator.add_fault(Fault {
+            operation: Some(operations.to_owned()),
+            path_contains: None,
+            effect: down.clone(),
+            times: None,
+            probability: None,
+        });
+    }
 }
 
 #[tokio::test]

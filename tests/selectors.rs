@@ -180,7 +180,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
         (
             "a caller",
             GrantSelector {
-                requested_by: "unauthenticated".to_owned(),
+                requested_by: world.platform_name(),
                 ..GrantSelector::default()
             },
             vec![0, 1, 2, 3, 4, 5],

@@ -14,6 +14,7 @@ use aks_access_broker::grpc::proto::{AzureRole, GetClusterRequest, GrantRequest,
 use azure_emulator::{Fault, FaultEffect, Operation};
 use support::ask::{access, permanent};
 use support::broker::BrokerProcess;
+use support::raw::{RawClient, framed};
 use support::redis::RedisServer;
 use support::{Timing, World};
 use tonic::transport::{Channel, Endpoint};
@@ -293,4 +294,22 @@ async fn a_callers_own_deadline_ends_a_stream() {
         false,
     );
     assert_eq!(refusal(&ended), expected);
+}
+
+#[tokio::test]
+async fn reflection_is_open_or_closed_as_the_operator_says_and_health_is_open() {
+    let world = World::start().await;
+    for (line, closed) in [
+        ("reflection: true", None),
+        ("reflection: false", Some(Code::Unimplemented)),
+    ] {
+        let broker = BrokerProcess::start(&config(&world, &[line])).await;
+        let raw = RawClient::new(&broker).with_token(None);
+        for version in ["v1", "v1alpha"] {
+            let method = format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+            let refusal = raw.refusal_of(&method, framed(&[]), &[]).await;
+            assert_eq!(refusal.map(|status| status.code()), closed, "{line}");
+        }
+        assert!(broker.is_serving().await);
+    }
 }

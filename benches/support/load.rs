@@ -12,8 +12,11 @@ use aks_access_broker::grpc::proto::{
 };
 use futures::future::try_join_all;
 use tokio::task::JoinHandle;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::company::{Company, Holder, NAMESPACES, USERS, cluster_id, namespace};
 use super::process::processor_time;
@@ -25,7 +28,21 @@ const RUN_UP: Duration = Duration::from_millis(300);
 /// So long is counted.
 const COUNTED: Duration = Duration::from_secs(2);
 
-type Client = AccessBrokerServiceClient<Channel>;
+type Client = AccessBrokerServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// Brings a token with each call, or none.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// How much at once.
 #[derive(Clone, Copy)]
@@ -121,15 +138,25 @@ pub(crate) async fn connected(
     connections: usize,
     threads: &'static str,
     questions: Arc<[CheckAccessRequest]>,
+    bearer: Bearer,
 ) -> Result<Side, AnyError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     let channels = (0..connections).map(|_| endpoint.connect());
     let channels = try_join_all(channels).await?;
     Ok(Side {
-        clients: channels.into_iter().map(Client::new).collect(),
+        clients: channels
+            .into_iter()
+            .map(|channel| AccessBrokerServiceClient::with_interceptor(channel, bearer.clone()))
+            .collect(),
         questions,
         threads,
     })
+}
+
+/// What is sent with a token.
+pub(crate) fn bearer(token: Option<&str>) -> Result<Bearer, AnyError> {
+    let header = token.map(|token| format!("Bearer {token}").parse());
+    Ok(Bearer(header.transpose()?))
 }
 
 impl Side {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aks_access_broker::azure::{Azure, AzureSettings};
 use aks_access_broker::broker::check::Staleness;
 use aks_access_broker::broker::{Broker, BrokerSettings};
-use aks_access_broker::caller::{Authenticator, Caller};
+use aks_access_broker::caller::{Authenticator, Caller, TokenSettings, Tokens};
 use aks_access_broker::config::{self, ClientSecretCredential, Cloud, Credential, Secret};
 use aks_access_broker::domain::ids::SubscriptionId;
 use aks_access_broker::domain::kubernetes_request::Features;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::azure::{APPLICATION, SECRET};
-use super::company::{Company, guid, subscription_id};
+use super::company::{Company, Holder, guid, subscription_id};
 use super::redis::RedisServer;
 use super::report::AnyError;
 
@@ -38,6 +38,10 @@ const FOR_GOOD: Duration = Duration::from_hours(12);
 pub(crate) struct Service {
     /// Where.
     pub(crate) address: SocketAddr,
+    /// Where the same broker is served to those who bring a token.
+    pub(crate) with_token: SocketAddr,
+    /// Such a token: of somebody who is in twenty groups.
+    pub(crate) token: String,
     stop: CancellationToken,
     _redis: RedisServer,
     _dir: TempDir,
@@ -56,19 +60,26 @@ impl Service {
         let store = Store::new(&settings, Duration::from_hours(24))?;
         let stop = CancellationToken::new();
         let broker = broker(company, emulator, store, &stop)?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
         let (ready, is_ready) = watch::channel(true);
         let parts = grpc::Parts {
             broker,
             authenticator: Authenticator::Unasked(Arc::new(caller())),
+            tls: None,
             lag: config::Reconciler::default().lag,
             ready: is_ready,
             shutdown: stop.clone(),
         };
-        tokio::spawn(async move { grpc::serve(&config::Server::default(), listener, parts).await });
+        let with_token = grpc::Parts {
+            authenticator: Authenticator::Proof {
+                tokens: Some(tokens(emulator)?),
+            },
+            ..parts.clone()
+        };
+        let user = Holder::User(0).id();
         Ok(Self {
-            address,
+            address: served(parts).await?,
+            with_token: served(with_token).await?,
+            token: emulator.token(user, &APPLICATION.to_string())?,
             stop,
             _redis: redis,
             _dir: dir,
@@ -81,6 +92,28 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Serves, and says where.
+async fn served(parts: grpc::Parts) -> Result<SocketAddr, AnyError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { grpc::serve(&config::Server::default(), listener, parts).await });
+    Ok(address)
+}
+
+/// Who checks tokens.
+fn tokens(emulator: &Emulator) -> Result<Tokens, AnyError> {
+    let settings = TokenSettings {
+        authority: Url::parse(&emulator.urls().entra)?,
+        tenants: BTreeSet::from([guid("tenant", 0)]),
+        audiences: BTreeSet::from([APPLICATION.to_string()]),
+        clock_skew: Duration::from_mins(1),
+        ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),
+        call_timeout: Duration::from_mins(2),
+        connect_timeout: Duration::from_secs(30),
+    };
+    Ok(Tokens::new(settings)?)
 }
 
 /// Whoever asks.

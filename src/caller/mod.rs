@@ -2,6 +2,7 @@
 //!
 //! A token is checked once and remembered until it ends: most calls come with one that was seen a moment ago.
 
+mod certificate;
 mod keys;
 mod token;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::domain::reason::Reason;
 
+pub use certificate::{CertificateError, ClientCertificate};
 pub use keys::KeysError;
 pub use token::{NoClient, TokenError, TokenSettings, Tokens};
 
@@ -23,19 +25,17 @@ pub enum Kind {
     Application,
     /// A person, by way of an application.
     User,
+    /// Whoever has the key of a client certificate.
+    Certificate,
 }
 
-/// Who calls, as Entra says it.
+/// Who calls, as Entra or a certificate says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller {
     /// What kind of caller it is.
     pub kind: Kind,
-    /// The tenant that it signed in to.
-    pub tenant: Uuid,
-    /// Its object id there: the user's, or the service principal's.
-    pub object_id: Uuid,
-    /// The client id of the application: the caller itself, or what a user signed in with.
-    pub application_id: Uuid,
+    /// What Entra knows it by; `None` for certificates.
+    pub identity: Option<Identity>,
     /// The broker's app roles that it was given.
     pub roles: BTreeSet<String>,
     /// Object ids of groups that it is in, as far as the token has them.
@@ -45,15 +45,28 @@ pub struct Caller {
     name: String,
 }
 
+/// What Entra knows a caller by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The tenant that it signed in to.
+    pub tenant: Uuid,
+    /// Its object id there: the user's, or the service principal's.
+    pub object_id: Uuid,
+    /// The client id of the application: the caller itself, or what a user signed in with.
+    pub application_id: Uuid,
+}
+
 impl Caller {
     /// An application that acts for itself, without roles and groups.
     #[must_use]
     pub fn application(tenant: Uuid, object_id: Uuid, application_id: Uuid) -> Self {
         Self {
             kind: Kind::Application,
-            tenant,
-            object_id,
-            application_id,
+            identity: Some(Identity {
+                tenant,
+                object_id,
+                application_id,
+            }),
             roles: BTreeSet::new(),
             groups: BTreeSet::new(),
             has_more_groups: false,
@@ -71,8 +84,20 @@ impl Caller {
         }
     }
 
-    /// Its name in the store, the audit and the log: `application/CLIENT_ID@TENANT` or `user/OBJECT_ID@TENANT`. The
-    /// same for as long as the application or the person is the same.
+    /// Whoever a certificate names.
+    fn certificate(name: &str) -> Self {
+        Self {
+            kind: Kind::Certificate,
+            identity: None,
+            roles: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            has_more_groups: false,
+            name: format!("certificate/{name}"),
+        }
+    }
+
+    /// Its name in the store, the audit and the log: `application/CLIENT_ID@TENANT`, `user/OBJECT_ID@TENANT` or
+    /// `certificate/NAME`. The same for as long as the application or the person is the same.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -84,7 +109,8 @@ impl Caller {
 pub enum AuthenticationError {
     /// There is no token.
     #[error(
-        "who calls is not said: send an access token of Entra ID's, as 'authorization: Bearer TOKEN'"
+        "who calls is not said: send an access token of Entra ID's, as 'authorization: Bearer TOKEN', or connect with \
+         a client certificate where the server takes them"
     )]
     Missing,
     /// There are several: whoever stands before the broker may have checked another one.
@@ -93,6 +119,14 @@ pub enum AuthenticationError {
     /// The token is not taken.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// There is no token, and the certificate names nobody.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The server takes no tokens.
+    #[error(
+        "this server takes no tokens: leave 'authorization' out, and connect with a client certificate"
+    )]
+    NoTokens,
 }
 
 impl AuthenticationError {
@@ -103,7 +137,8 @@ impl AuthenticationError {
             Self::Missing => Reason::TokenMissing,
             Self::Token(TokenError::Expired) => Reason::TokenExpired,
             Self::Token(TokenError::Keys(_)) => Reason::IdentityProviderUnavailable,
-            Self::Several(_) | Self::Token(_) => Reason::TokenInvalid,
+            Self::Several(_) | Self::Token(_) | Self::NoTokens => Reason::TokenInvalid,
+            Self::Certificate(_) => Reason::CertificateInvalid,
         }
     }
 }
@@ -111,9 +146,13 @@ impl AuthenticationError {
 /// Says who calls. Cheap to clone.
 #[derive(Clone)]
 pub enum Authenticator {
-    /// By an access token.
-    Tokens(Tokens),
-    /// Everybody is this one, unasked. No configuration leads here: a benchmark measures what the others cost.
+    /// By an access token, where tokens are taken, or else by the certificate of the connection: where a token is sent
+    /// it is the token that counts.
+    Proof {
+        /// Who checks tokens.
+        tokens: Option<Tokens>,
+    },
+    /// Everybody is this one, unasked. No configuration leads here: a benchmark measures what proof costs.
     Unasked(Arc<Caller>),
 }
 
@@ -122,10 +161,16 @@ impl Authenticator {
     pub fn known<'h>(
         &self,
         authorization: impl IntoIterator<Item = &'h [u8]>,
+        certificate: Option<&ClientCertificate>,
     ) -> Option<Arc<Caller>> {
-        match self {
-            Self::Tokens(tokens) => tokens.known(bearer(authorization).ok()?),
-            Self::Unasked(caller) => Some(Arc::clone(caller)),
+        let tokens = match self {
+            Self::Proof { tokens } => tokens,
+            Self::Unasked(caller) => return Some(Arc::clone(caller)),
+        };
+        let mut authorization = authorization.into_iter().peekable();
+        match authorization.peek() {
+            Some(_) => tokens.as_ref()?.known(bearer(authorization).ok()?),
+            None => certificate?.caller().ok(),
         }
     }
 
@@ -136,10 +181,21 @@ impl Authenticator {
     pub async fn authenticate<'h>(
         &self,
         authorization: impl IntoIterator<Item = &'h [u8]>,
+        certificate: Option<&ClientCertificate>,
     ) -> Result<Arc<Caller>, AuthenticationError> {
-        match self {
-            Self::Tokens(tokens) => Ok(tokens.verify(bearer(authorization)?).await?),
-            Self::Unasked(caller) => Ok(Arc::clone(caller)),
+        let tokens = match self {
+            Self::Proof { tokens } => tokens,
+            Self::Unasked(caller) => return Ok(Arc::clone(caller)),
+        };
+        let mut authorization = authorization.into_iter().peekable();
+        match (authorization.peek(), certificate) {
+            (None, Some(certificate)) => Ok(certificate.caller()?),
+            (None, None) => Err(AuthenticationError::Missing),
+            (Some(_), _) => {
+                let token = bearer(authorization)?;
+                let tokens = tokens.as_ref().ok_or(AuthenticationError::NoTokens)?;
+                Ok(tokens.verify(token).await?)
+            }
         }
     }
 }

@@ -28,11 +28,11 @@ fn check(file: &ConfigFile) -> Result<(), AnyError> {
     let text = serde_saphyr::to_string(&config)?;
     // Its own error, not a panic: the reader may have gone (`config check | head`).
     stdout().write_all(text.as_bytes())?;
-    if !config.server.allow_plaintext {
+    if config.server.tls.is_none() && !config.server.allow_plaintext {
         // Well-formed, and not enough: whoever checks before deploying hears it now.
         writeln!(
             stderr(),
-            "note: serve does not start with this: it serves in plain text, and server.allow_plaintext, which accepts \
+            "note: serve does not start with this: there is no server.tls, and server.allow_plaintext, which accepts \
              that, is false"
         )?;
     }

@@ -20,6 +20,7 @@ use crate::caller::{Authenticator, TokenSettings, Tokens};
 use crate::config::Config;
 use crate::domain::ids::InstanceId;
 use crate::domain::kubernetes_request::Features;
+use crate::grpc::Tls;
 use crate::reconcile::Reconciler;
 use crate::store::{Changes, Store, StoreError};
 use crate::view::{View, ViewSettings};
@@ -38,8 +39,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug, Error)]
 enum ServeError {
     #[error(
-        "callers' tokens would travel to {listen} in plain text: set server.allow_plaintext to true if a service mesh \
-         encrypts them, or if nobody is on the way"
+        "callers' tokens would travel to {listen} in plain text: set server.tls or, if a service mesh encrypts them or \
+         nobody is on the way, server.allow_plaintext to true"
     )]
     Plaintext { listen: SocketAddr },
     #[error("server.listen: cannot listen on {listen}: {source}")]
@@ -54,7 +55,7 @@ enum ServeError {
 pub(super) fn run(file: &ConfigFile) -> Result<(), AnyError> {
     let config = Config::load(file.path.as_deref())?;
     telemetry::init(&config.log)?;
-    if !config.server.allow_plaintext {
+    if config.server.tls.is_none() && !config.server.allow_plaintext {
         return Err(Box::new(ServeError::Plaintext {
             listen: config.server.listen,
         }));
@@ -108,11 +109,14 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
             },
         },
     );
-    let tokens = tokens(config, &settings)?;
+    let tokens = tokens(config, &settings, shutdown)?;
     let (ready, is_ready) = watch::channel(false);
     let parts = grpc::Parts {
         broker,
-        authenticator: Authenticator::Tokens(tokens.clone()),
+        authenticator: Authenticator::Proof {
+            tokens: tokens.clone(),
+        },
+        tls: tls(config, shutdown).await?,
         lag: config.reconciler.lag,
         ready: is_ready,
         shutdown: shutdown.clone(),
@@ -123,7 +127,9 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
     };
     let reconciler = async {
         let there = async {
-            keys_are_there(&tokens).await;
+            if let Some(tokens) = &tokens {
+                keys_are_there(tokens).await;
+            }
             a_token_is_there(&azure).await;
         };
         let worked = reconcile(config, store, azure.clone(), work, there, &ready, shutdown).await;
@@ -132,9 +138,27 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
     tokio::try_join!(server, reconciler).map(|_| ())
 }
 
-/// Who checks callers' tokens: by the keys of the same Entra that the broker signs in to.
-fn tokens(config: &Config, azure: &AzureSettings) -> Result<Tokens, AnyError> {
+/// The certificate to serve with, which is read anew when its files change.
+async fn tls(config: &Config, shutdown: &CancellationToken) -> Result<Option<Tls>, AnyError> {
+    let Some(files) = &config.server.tls else {
+        return Ok(None);
+    };
+    let tls = Tls::load(files.clone()).await?;
+    let followed = tls.clone().follow();
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
+    Ok(Some(tls))
+}
+
+/// Who checks callers' tokens, where they are taken: by the keys of the same Entra that the broker signs in to.
+fn tokens(
+    config: &Config,
+    azure: &AzureSettings,
+    shutdown: &CancellationToken,
+) -> Result<Option<Tokens>, AnyError> {
     let authentication = &config.authentication;
+    if authentication.audiences.is_empty() {
+        return Ok(None);
+    }
     let tenants = authentication.tenants.iter().copied();
     let mut tenants: BTreeSet<Uuid> = tenants.collect();
     if tenants.is_empty() {
@@ -149,7 +173,10 @@ fn tokens(config: &Config, azure: &AzureSettings) -> Result<Tokens, AnyError> {
         call_timeout: azure.call_timeout,
         connect_timeout: azure.connect_timeout,
     };
-    Ok(Tokens::new(settings)?)
+    let tokens = Tokens::new(settings)?;
+    let followed = tokens.clone().follow();
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
+    Ok(Some(tokens))
 }
 
 fn view_settings(config: &Config) -> ViewSettings {

@@ -26,7 +26,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
     durations(config, &mut found);
     server(&config.server, &mut found);
-    authentication(&config.authentication, &mut found);
+    authentication(&config.authentication, &config.server, &mut found);
     redis(&config.redis, &mut found);
     azure(&config.azure, &mut found);
     reconciler(&config.reconciler, &config.azure, &mut found);
@@ -83,20 +83,33 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
         ));
     }
     for (key, limit) in [
+        ("server.max_connections", server.max_connections),
         ("server.max_in_flight", server.max_in_flight),
         ("server.max_streams", server.max_streams),
     ] {
         permits(key, limit, found);
     }
     at_least("server.max_deadline", server.max_deadline, SECOND, found);
+    if let Some(tls) = &server.tls {
+        readable("server.tls.certificate_file", &tls.certificate_file, found);
+        readable("server.tls.key_file", &tls.key_file, found);
+        if let Some(file) = &tls.client_ca_file {
+            readable("server.tls.client_ca_file", file, found);
+        }
+    }
 }
 
-fn authentication(authentication: &Authentication, found: &mut Vec<Problem>) {
+fn authentication(authentication: &Authentication, server: &Server, found: &mut Vec<Problem>) {
     let key = "authentication.audiences";
-    if authentication.audiences.is_empty() {
+    let takes_certificates = server
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca_file.is_some());
+    if authentication.audiences.is_empty() && !takes_certificates {
         found.push(Problem::new(
             key,
-            "empty: no token would be taken; list the client id of the broker's application registration",
+            "empty: nobody could call; list the client id of the broker's application registration, or take client \
+             certificates by server.tls.client_ca_file",
         ));
     }
     for (index, audience) in authentication.audiences.iter().enumerate() {

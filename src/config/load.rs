@@ -37,14 +37,15 @@ const SECRETS: [&str; 2] = [
 ];
 
 /// The keys that have no default, wherever what they are part of is set.
-const REQUIRED: [&str; 7] = [
-    "authentication.audiences",
+const REQUIRED: [&str; 8] = [
     "azure.tenant_id",
     "azure.subscriptions",
     "azure.credential",
     "azure.credential.client_secret.client_id",
     "azure.credential.workload_identity.client_id",
     "azure.credential.workload_identity.token_file",
+    "server.tls.certificate_file",
+    "server.tls.key_file",
 ];
 
 /// Why there is no configuration.

@@ -31,7 +31,7 @@ pub use log::{Log, LogFormat};
 pub use reconciler::{Bucket, LaneBudget, Reconciler};
 pub use redis::{DurabilityException, Redis};
 pub use secret::{Secret, SecretError};
-pub use server::Server;
+pub use server::{Server, Tls};
 pub use view::View;
 
 /// The whole configuration, read and checked.

@@ -1,6 +1,7 @@
 //! `server`: how callers reach the broker, and how much they may ask of it at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The largest message that is taken, in bytes.
     pub max_message_bytes: usize,
+    /// How many connections may be open at once; whoever comes then waits until another goes.
+    pub max_connections: usize,
     /// How many calls may be under way at once; more are answered `RESOURCE_EXHAUSTED` at once. Health and
     /// reflection are not counted.
     pub max_in_flight: usize,
@@ -26,9 +29,28 @@ pub struct Server {
     /// told to end. Longer than `azure.call_timeout`, and nothing is cut off.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
-    /// gRPC is served in plain text, which whoever is on the way can read and change, callers' tokens too. Only where
-    /// a service mesh, or nothing but this machine, is on the way; `serve` starts only where this says so.
+    /// Whether server reflection is served, to whoever asks: the contract, and nothing of what it is about.
+    pub reflection: bool,
+    /// The certificate that gRPC is served with.
+    pub tls: Option<Tls>,
+    /// Without `tls`, gRPC is served in plain text, which whoever is on the way can read and change, callers' tokens
+    /// too. Only where a service mesh, or nothing but this machine, is on the way; `serve` starts only where this says
+    /// so.
     pub allow_plaintext: bool,
+}
+
+/// `server.tls`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The file with the certificate and those that lead to its authority, in PEM. It is read anew, as are the others,
+    /// so that a renewed one is taken.
+    pub certificate_file: PathBuf,
+    /// The file with its private key, in PEM.
+    pub key_file: PathBuf,
+    /// The file with the authorities of client certificates, in PEM: a caller that has one of theirs needs no token.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -36,10 +58,13 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             max_message_bytes: 4 * 1024 * 1024,
+            max_connections: 10_000,
             max_in_flight: 1024,
             max_streams: 1024,
             max_deadline: Duration::from_secs(30),
             drain: Duration::from_secs(25),
+            reflection: true,
+            tls: None,
             allow_plaintext: false,
         }
     }

@@ -15,6 +15,8 @@ pub enum Reason {
     TokenInvalid,
     /// The caller's token was good once.
     TokenExpired,
+    /// The caller's certificate names nobody.
+    CertificateInvalid,
     /// Entra's keys cannot be had, and without them nobody knows whether the caller's token is good.
     IdentityProviderUnavailable,
     /// No such cluster.
@@ -134,6 +136,7 @@ impl Reason {
             Self::TokenMissing => ("TOKEN_MISSING", code::UNAUTHENTICATED),
             Self::TokenInvalid => ("TOKEN_INVALID", code::UNAUTHENTICATED),
             Self::TokenExpired => ("TOKEN_EXPIRED", code::UNAUTHENTICATED),
+            Self::CertificateInvalid => ("CERTIFICATE_INVALID", code::UNAUTHENTICATED),
             Self::IdentityProviderUnavailable => {
                 ("IDENTITY_PROVIDER_UNAVAILABLE", code::UNAVAILABLE)
             }

@@ -1,35 +1,39 @@
-//! Serves HTTP/2 connections: each call on the task of its connection for as long as it waits for nothing but its own
-//! message, and only then on a task of its own.
+//! Serves HTTP/2 connections: a check on the task of its connection for as long as it waits for nothing but its own
+//! message, everything else on a task of its own.
 //!
 //! tonic's own server gives every call a task. Most calls are checks that are answered from memory within a few
 //! microseconds; for them making a task, waking another thread for it and waking the connection again costs more than
 //! the answer (`benches/check_access`).
 
-use std::collections::VecDeque;
+mod awake;
+mod calls;
+
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
-use futures::task::AtomicWaker;
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
+use tower::Service;
+
+use self::awake::Awake;
+use self::calls::{Calling, Calls};
+use super::tls::{Agreed, Tls};
+use crate::caller::ClientCertificate;
 
 /// How often an idle connection is asked whether it still lives. Load balancers drop silent ones, in
 /// Azure after four minutes.
@@ -39,15 +43,33 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// After accepting a connection has failed for want of something (file descriptors, memory), the next try is so much
 /// later.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// How long a client may take for the first thing that it has to say.
+const FIRST_WORDS: Duration = Duration::from_secs(10);
+/// What every HTTP/2 connection begins with, in bytes (RFC 9113 §3.4).
+const PREFACE: usize = 24;
 /// The headers of one call, in bytes. Tokens are long where somebody is in many groups; what is too long for a token is
 /// refused by whoever reads tokens, with a reason, where HTTP/2 alone would only end the stream.
 const LARGEST_HEADERS: u32 = 128 * 1024;
-/// So many calls of one connection are answered before their answers are sent and more are read.
-const AT_ONCE: usize = 16;
+/// So long the task of a connection goes on before others have their turn.
+const TURN: Duration = Duration::from_millis(1);
+
+/// How much is served at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How many connections. Whoever comes then waits until another goes.
+    pub(super) connections: usize,
+    /// How many streams on one of them. More than calls are taken at once, so that who refuses them says why.
+    pub(super) streams: u32,
+}
 
 /// Accepts connections until `shutdown`, and comes back when the last call on the last of them is over.
-pub(super) async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken)
-where
+pub(super) async fn serve<S>(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    service: S,
+    limits: Limits,
+    shutdown: CancellationToken,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
@@ -55,16 +77,18 @@ where
     S::Future: Send + 'static,
 {
     let connections = TaskTracker::new();
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    while let Some(accepted) = shutdown.run_until_cancelled(next(&listener, &room)).await {
         match accepted {
-            Ok((stream, _)) => {
-                // Answers are small, and wait for nothing.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a connection was gone at once");
-                    continue;
-                }
-                let connection = connection(stream, service.clone(), shutdown.clone());
-                connections.spawn(connection);
+            Ok((stream, permit)) => {
+                let (service, shutdown) = (service.clone(), shutdown.clone());
+                let served = connection(stream, tls.clone(), service, limits, shutdown);
+                connections.spawn(async move {
+                    if let Err(error) = served.await {
+                        tracing::debug!(%error, "a connection has failed");
+                    }
+                    drop(permit);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -78,36 +102,108 @@ where
     connections.wait().await;
 }
 
-/// Serves one connection to its end.
+/// The next connection, once there is room for one.
+async fn next(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await;
+    let permit = permit.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+/// Serves one connection to its end: once keys are agreed on, where there is TLS, and the client has begun to speak.
 async fn connection<S>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: TcpStream,
+    tls: Option<Tls>,
     service: S,
+    limits: Limits,
     shutdown: CancellationToken,
-) where
+) -> io::Result<()>
+where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
         + 'static,
     S::Future: Send + 'static,
 {
-    let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
+    // Answers are small, and wait for nothing.
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        let Some(stream) = shutdown.run_until_cancelled(greeted(stream)).await else {
+            return Ok(());
+        };
+        return http2(stream?, None, service, limits, shutdown.cancelled_owned()).await;
+    };
+    let begun = async {
+        let Agreed {
+            stream,
+            certificate,
+            outdated,
+        } = tls.accept(stream).await?;
+        Ok::<_, io::Error>((greeted(stream).await?, certificate, outdated))
+    };
+    let Some(begun) = shutdown.run_until_cancelled(begun).await else {
+        return Ok(());
+    };
+    let (stream, certificate, outdated) = begun?;
+    let closing = async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = outdated.cancelled() => {}
+        }
+    };
+    http2(stream, certificate, service, limits, closing).await
+}
+
+/// Waits until a client has said that it speaks HTTP/2: who connects and says nothing is not kept.
+async fn greeted<T>(stream: T) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut reader, writer) = split(stream);
+    let mut preface = [0; PREFACE];
+    timeout(FIRST_WORDS, reader.read_exact(&mut preface)).await??;
+    // It is read once more by who knows what it has to be.
+    Ok(join(io::Cursor::new(preface).chain(reader), writer))
+}
+
+/// Serves HTTP/2 to its end, or after `closing` until the calls under way are over.
+async fn http2<S>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    certificate: Option<ClientCertificate>,
+    service: S,
+    limits: Limits,
+    closing: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
     let calls = Calls::default();
-    let connection = http2::Builder::new(calls.clone())
+    let connection = http2::Builder::new(calls.executor())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-        // Calls that are too many are refused by the guard, which says so; streams that wait say nothing.
-        .max_concurrent_streams(None)
+        .max_concurrent_streams(limits.streams)
         .max_header_list_size(LARGEST_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(
+            TokioIo::new(stream),
+            Calling::new(service, certificate, &calls),
+        );
     let mut connection = pin!(connection);
-    let mut closing = pin!(shutdown.cancelled_owned().fuse());
+    let mut closing = pin!(closing.fuse());
     let mut begun = FuturesUnordered::new();
     let awake = Arc::new(Awake::default());
     let waker = Waker::from(Arc::clone(&awake));
     let ended = poll_fn(|outer| {
         awake.begin(outer);
         let mut context = Context::from_waker(&waker);
+        let turn = Instant::now();
         loop {
             awake.forget();
             if closing.poll_unpin(&mut context).is_ready() {
@@ -124,134 +220,15 @@ async fn connection<S>(
                 awake.end(outer);
                 return Poll::Pending;
             }
-        }
-    });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, "a connection has failed");
-    }
-}
-
-/// Wakes the task of a connection, and not while it is at work: each answer that is written wakes it, and it sends them
-/// all before it rests. Woken while it runs, a task is put into the queue once more, and another thread is woken to take
-/// it.
-#[derive(Default)]
-struct Awake {
-    outer: AtomicWaker,
-    /// [`AT_WORK`], [`WOKEN`]
-    state: AtomicU8,
-}
-
-const AT_WORK: u8 = 1;
-const WOKEN: u8 = 2;
-
-impl Awake {
-    /// The task is at work.
-    fn begin(&self, outer: &Context<'_>) {
-        self.outer.register(outer.waker());
-        self.state.store(AT_WORK, Ordering::SeqCst);
-    }
-
-    /// All that it was woken for is done next.
-    fn forget(&self) {
-        self.state.fetch_and(!WOKEN, Ordering::SeqCst);
-    }
-
-    /// The task rests, unless it was woken meanwhile.
-    fn end(&self, outer: &Context<'_>) {
-        if self.state.swap(0, Ordering::SeqCst) & WOKEN != 0 {
-            outer.waker().wake_by_ref();
-        }
-    }
-}
-
-impl Wake for Awake {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.fetch_or(WOKEN, Ordering::SeqCst) & AT_WORK == 0 {
-            self.outer.wake();
-        }
-    }
-}
-
-type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Calls of one connection that have been read and not begun. Cheap to clone; clones share them.
-#[derive(Clone, Default)]
-struct Calls(Arc<Mutex<VecDeque<Call>>>);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
-    fn execute(&self, call: F) {
-        self.waiting().push_back(Box::pin(call));
-    }
-}
-
-impl Calls {
-    /// Begins the next few; those that have to wait go to `begun`. Whether any was answered, or is left.
-    fn begin(&self, begun: &mut FuturesUnordered<Begun>) -> bool {
-        let mut has_answered = false;
-        for _ in 0..AT_ONCE {
-            let Some(mut call) = self.waiting().pop_front() else {
-                return has_answered;
-            };
-            // Whoever has to wait is polled once more, and leaves its waker then.
-            let mut context = Context::from_waker(Waker::noop());
-            match go_on(&mut call, &mut context) {
-                Poll::Ready(()) => has_answered = true,
-                Poll::Pending => begun.push(Begun::new(call)),
+            if turn.elapsed() >= TURN {
+                awake.end(outer);
+                outer.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
-        true
-    }
-
-    /// Nothing panics while it is held.
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Call>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    });
+    ended.await.map_err(io::Error::other)
 }
 
-/// A call that had to wait: for its message, as a rule, which comes a moment after its headers.
-struct Begun {
-    call: Option<Call>,
-    has_been_woken: bool,
-}
-
-impl Begun {
-    const fn new(call: Call) -> Self {
-        Self {
-            call: Some(call),
-            has_been_woken: false,
-        }
-    }
-}
-
-impl Future for Begun {
-    type Output = ();
-
-    /// Done when it is answered or, once its message is there and it waits for something else, has a task of its own.
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let is_woken = std::mem::replace(&mut self.has_been_woken, true);
-        let Some(call) = &mut self.call else {
-            return Poll::Ready(());
-        };
-        if go_on(call, context).is_ready() {
-            return Poll::Ready(());
-        }
-        if !is_woken {
-            return Poll::Pending;
-        }
-        self.call.take().map(tokio::spawn);
-        Poll::Ready(())
-    }
-}
-
-/// Polls a call. A panic ends it, as it would on a task of its own, and not the connection's others.
-fn go_on(call: &mut Call, context: &mut Context<'_>) -> Poll<()> {
-    let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
-    polled.unwrap_or_else(|_| {
-        tracing::error!("a call has panicked");
-        Poll::Ready(())
-    })
-}
+#[cfg(test)]
+mod tests;

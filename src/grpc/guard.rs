@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::status;
-use crate::caller::{Authenticator, Caller};
+use crate::caller::{Authenticator, Caller, ClientCertificate};
 
 /// What the service is guarded by.
 #[derive(Clone, Copy, Debug)]
@@ -39,18 +39,30 @@ pub(super) struct Limits {
 #[derive(Clone)]
 pub(super) struct Guarded<S> {
     inner: S,
+    guard: Arc<Guard>,
+}
+
+/// What all clones of a guarded service share.
+struct Guard {
     authenticator: Authenticator,
     limits: Limits,
     in_flight: Arc<Semaphore>,
+    authenticating: Semaphore,
 }
+
+/// Of so many callers at once it is found out who they are.
+const MOST_AUTHENTICATING: usize = 256;
 
 impl<S> Guarded<S> {
     pub(super) fn new(inner: S, authenticator: Authenticator, limits: Limits) -> Self {
         Self {
             inner,
-            authenticator,
-            limits,
-            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+            guard: Arc::new(Guard {
+                authenticator,
+                limits,
+                in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+                authenticating: Semaphore::new(MOST_AUTHENTICATING),
+            }),
         }
     }
 }
@@ -80,54 +92,69 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
-            let answer = status::overloaded("calls", self.limits.in_flight);
-            return Box::pin(ready(Ok(answer.into_http())));
-        };
-        let limits = self.limits;
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let deadline = Deadline::of(request.headers());
-        let known = self.authenticator.known(authorization(request.headers()));
-        let authenticator = known.is_none().then(|| self.authenticator.clone());
-        if let Some(caller) = known {
-            request.extensions_mut().insert(Call { caller, deadline });
-        }
         // The one that was polled ready is the one to call; its clone waits for the next.
-        let next = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, next);
-        Box::pin(async move {
-            let answer = match authenticator {
-                None => within(deadline, limits.longest, inner.call(request)).await,
-                Some(authenticator) => {
-                    // In a box, as it is seldom: what every call carries with it, every call pays for.
-                    let answer = Box::pin(authenticated(authenticator, deadline, inner, request));
-                    within(deadline, limits.longest, answer).await
-                }
-            };
-            drop(permit);
-            answer.map(|response| with_details(response, limits.message_bytes))
-        })
+        let next = self.clone();
+        let guarded = mem::replace(self, next);
+        let headers = authorization(request.headers());
+        let known = guarded
+            .guard
+            .authenticator
+            .known(headers, certificate(&request));
+        match known {
+            Some(caller) => guarded.taken(Call { caller, deadline }, request),
+            None => Box::pin(guarded.asked_who_it_is(deadline, request)),
+        }
     }
 }
 
-/// Answers a call once it is known who calls.
-async fn authenticated<S>(
-    authenticator: Authenticator,
-    deadline: Deadline,
-    mut inner: S,
-    mut request: Request<Body>,
-) -> Answered
+impl<S> Guarded<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
 {
-    let found = authenticator.authenticate(authorization(request.headers()));
-    match found.await {
-        Ok(caller) => {
-            request.extensions_mut().insert(Call { caller, deadline });
-            inner.call(request).await
-        }
-        Err(error) => Ok(status::unauthenticated(&error).into_http()),
+    /// Calls the service for a caller that is known, if there is room.
+    fn taken(mut self, call: Call, mut request: Request<Body>) -> Answer {
+        let limits = self.guard.limits;
+        let Ok(permit) = Arc::clone(&self.guard.in_flight).try_acquire_owned() else {
+            let answer = status::overloaded("calls", limits.in_flight);
+            return Box::pin(ready(Ok(answer.into_http())));
+        };
+        let deadline = call.deadline;
+        request.extensions_mut().insert(call);
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = within(deadline, limits.longest, answer).await;
+            drop(permit);
+            let answer = answer.unwrap_or_else(|late| Ok(late.into_http()));
+            answer.map(|response| with_details(response, limits.message_bytes))
+        })
     }
+
+    /// Finds out who calls. While it does, which can take as long as Entra does, it takes no room from those who are
+    /// known.
+    async fn asked_who_it_is(self, deadline: Deadline, request: Request<Body>) -> Answered {
+        let Ok(permit) = self.guard.authenticating.try_acquire() else {
+            let what = "callers whose tokens have to be checked";
+            return Ok(status::overloaded(what, MOST_AUTHENTICATING).into_http());
+        };
+        let headers = authorization(request.headers());
+        let authenticator = &self.guard.authenticator;
+        let found = authenticator.authenticate(headers, certificate(&request));
+        let found = within(deadline, self.guard.limits.longest, found).await;
+        drop(permit);
+        match found {
+            Ok(Ok(caller)) => self.taken(Call { caller, deadline }, request).await,
+            Ok(Err(error)) => Ok(status::unauthenticated(&error).into_http()),
+            Err(late) => Ok(late.into_http()),
+        }
+    }
+}
+
+/// Of the connection that the call came by.
+fn certificate(request: &Request<Body>) -> Option<&ClientCertificate> {
+    request.extensions().get()
 }
 
 fn authorization(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
@@ -142,12 +169,12 @@ pub(super) struct Call {
     pub(super) deadline: Deadline,
 }
 
-/// Waits for an answer until the caller's deadline or the server's, whichever is earlier.
-async fn within(
+/// Waits until the caller's deadline or the server's, whichever is earlier.
+async fn within<T>(
     deadline: Deadline,
     longest: Duration,
-    answer: impl Future<Output = Answered>,
-) -> Answered {
+    work: impl Future<Output = T>,
+) -> Result<T, Status> {
     let start = Instant::now();
     let (until, whose, limit) = match deadline.0 {
         Some(own) if own.at < start + longest => (own.at, "the caller's own deadline", own.limit),
@@ -157,10 +184,8 @@ async fn within(
             longest,
         ),
     };
-    match timeout_at(until, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Ok(status::deadline_exceeded(whose, limit).into_http()),
-    }
+    let done = timeout_at(until, work).await;
+    done.map_err(|_| status::deadline_exceeded(whose, limit))
 }
 
 /// A refusal that tonic made itself has no details: gives it some.

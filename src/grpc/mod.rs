@@ -12,6 +12,7 @@ mod guard;
 mod server;
 mod service;
 mod status;
+mod tls;
 mod validate;
 
 /// What the contract's compiler wrote.
@@ -30,3 +31,4 @@ pub mod proto {
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use server::{Parts, ServeError, serve, within_drain};
+pub use tls::{Tls, TlsError};

@@ -24,6 +24,7 @@ use crate::config;
 use super::guard::{Answer, Guarded, Limits};
 use super::proto::access_broker_service_server::AccessBrokerServiceServer;
 use super::service::Service;
+use super::tls::Tls;
 use super::{DESCRIPTORS, connections};
 
 /// Why the server ended, or never began.
@@ -44,6 +45,8 @@ pub struct Parts {
     pub broker: Broker,
     /// Who says who calls.
     pub authenticator: Authenticator,
+    /// The certificate to serve with; `None`: plain text.
+    pub tls: Option<Tls>,
     /// How far Azure's reads may trail its writes.
     pub lag: Duration,
     /// Whether the broker can do its work: what health says. Its end is the end of being ready.
@@ -65,6 +68,7 @@ pub async fn serve(
     let Parts {
         broker,
         authenticator,
+        tls,
         lag,
         ready,
         shutdown,
@@ -89,15 +93,21 @@ pub async fn serve(
     report(&reporter, is_ready).await;
     let telling = tokio::spawn(tell_health(reporter, ready, shutdown.clone()));
 
-    let beside = Routes::new(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .prepare();
+    let mut beside = Routes::new(health);
+    if settings.reflection {
+        beside = beside
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+    }
     let service = Served {
         broker: Guarded::new(service, authenticator, limits),
-        beside,
+        beside: beside.prepare(),
     };
-    let server = connections::serve(listener, service, shutdown.clone());
+    let at_once = connections::Limits {
+        connections: settings.max_connections,
+        streams: streams(settings),
+    };
+    let server = connections::serve(listener, tls, service, at_once, shutdown.clone());
     let ended = within_drain(server, &shutdown, settings.drain).await;
     telling.abort();
     if ended.is_none() {
@@ -147,6 +157,14 @@ where
             Box::pin(self.beside.call(request))
         }
     }
+}
+
+/// How many streams one connection may have: what the whole server takes, and a few more, so that it is the guard that
+/// refuses what is too much, and says so.
+fn streams(settings: &config::Server) -> u32 {
+    const BESIDE: usize = 128;
+    let calls = settings.max_in_flight.saturating_add(settings.max_streams);
+    u32::try_from(calls.saturating_add(BESIDE)).unwrap_or(u32::MAX)
 }
 
 /// Waits for `work`, and once it was told to end no longer than `drain`: then `None`.

@@ -251,6 +251,12 @@ impl World {
         ours.map(|(_, end)| end).collect()
     }
 
+    /// What the broker calls the world's own `platform`.
+    pub fn platform_name(&self) -> String {
+        let tenant = self.emulator.world().tenant;
+        format!("application/40000000-0000-4000-8000-000000000003@{tenant}")
+    }
+
     /// How many calls of one operation the broker has made.
     pub fn count(&self, operation: Operation) -> usize {
         self.emulator

@@ -57,7 +57,18 @@ impl RawClient {
         body: Vec<u8>,
         headers: &[(&str, &str)],
     ) -> Option<Status> {
-        let url = format!("{}/aks.access.v1.AccessBrokerService/{rpc}", self.address);
+        let method = format!("aks.access.v1.AccessBrokerService/{rpc}");
+        self.refusal_of(&method, body, headers).await
+    }
+
+    /// The same for an RPC of any service, as `SERVICE/RPC`.
+    pub async fn refusal_of(
+        &self,
+        method: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> Option<Status> {
+        let url = format!("{}/{method}", self.address);
         let mut request = self
             .http
             .post(url)

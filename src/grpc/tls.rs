@@ -1,0 +1,256 @@
+//! TLS of the listener: its certificate, and the authorities of client certificates, read anew when their files change.
+//!
+//! Certificates live for weeks or hours, and whoever renews them writes files. What cannot be used leaves the old ones
+//! in use, and says so until it is mended.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::caller::ClientCertificate;
+use crate::config;
+
+/// How often the files are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a client may take to agree on keys.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Why there is no certificate to serve with.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{setting}: {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// Which setting names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file holds nothing of use.
+    #[error("{setting}: {} cannot be used: {problem}", path.display())]
+    Unfit {
+        /// Which setting names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A connection that is agreed on.
+pub(super) struct Agreed {
+    pub(super) stream: TlsStream<TcpStream>,
+    /// Of the client, if it has one.
+    pub(super) certificate: Option<ClientCertificate>,
+    /// Told when other authorities of client certificates count: then it has to be made anew.
+    pub(super) outdated: CancellationToken,
+}
+
+/// The listener's TLS. Cheap to clone; clones share what was read.
+#[derive(Clone)]
+pub struct Tls {
+    files: config::Tls,
+    current: Arc<ArcSwap<Generation>>,
+}
+
+/// What was read at one time.
+struct Generation {
+    server: Arc<ServerConfig>,
+    contents: Contents,
+    outdated: CancellationToken,
+}
+
+/// What files held, by SHA-256: a key does not lie about in memory twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Contents {
+    own: [u8; 32],
+    client_authorities: [u8; 32],
+}
+
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_authorities: Option<Vec<u8>>,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file, and what is wrong with it.
+    pub async fn load(files: config::Tls) -> Result<Self, TlsError> {
+        let read = Files::read(&files).await?;
+        let current = Arc::new(ArcSwap::from_pointee(Generation::new(&files, &read)?));
+        Ok(Self { files, current })
+    }
+
+    /// Reads them again whenever they have changed, for good.
+    pub async fn follow(self) {
+        let mut told = None;
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            match self.look().await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("server.tls: the files have changed, and are in use"),
+                // Once for each thing that is wrong: an operator is to see it, and other things too.
+                Err(error) if told.as_ref() != Some(&error.to_string()) => {
+                    tracing::error!(%error, "server.tls: the files have changed, and what was read before stays in use");
+                    told = Some(error.to_string());
+                    continue;
+                }
+                Err(_) => continue,
+            }
+            told = None;
+        }
+    }
+
+    /// Takes what has changed; whether anything has.
+    async fn look(&self) -> Result<bool, TlsError> {
+        let read = Files::read(&self.files).await?;
+        let current = self.current.load_full();
+        if read.contents() == current.contents {
+            return Ok(false);
+        }
+        let next = Generation::new(&self.files, &read)?;
+        let others = next.contents.client_authorities != current.contents.client_authorities;
+        self.current.store(Arc::new(if others {
+            next
+        } else {
+            Generation {
+                outdated: current.outdated.clone(),
+                ..next
+            }
+        }));
+        if others {
+            current.outdated.cancel();
+        }
+        Ok(true)
+    }
+
+    /// Agrees on keys with a client.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Agreed> {
+        let generation = self.current.load_full();
+        let acceptor = TlsAcceptor::from(Arc::clone(&generation.server));
+        let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+        let (_, session) = stream.get_ref();
+        let certificates = session.peer_certificates().unwrap_or_default();
+        let certificate = certificates.first().map(|it| ClientCertificate::read(it));
+        Ok(Agreed {
+            stream,
+            certificate,
+            outdated: generation.outdated.clone(),
+        })
+    }
+}
+
+impl Files {
+    async fn read(files: &config::Tls) -> Result<Self, TlsError> {
+        Ok(Self {
+            certificate: read("server.tls.certificate_file", &files.certificate_file).await?,
+            key: read("server.tls.key_file", &files.key_file).await?,
+            client_authorities: match &files.client_ca_file {
+                Some(path) => Some(read("server.tls.client_ca_file", path).await?),
+                None => None,
+            },
+        })
+    }
+
+    fn contents(&self) -> Contents {
+        let mut own = Sha256::new();
+        own.update(Sha256::digest(&self.certificate));
+        own.update(Sha256::digest(&self.key));
+        let authorities = self.client_authorities.as_deref().unwrap_or_default();
+        Contents {
+            own: own.finalize().into(),
+            client_authorities: Sha256::digest(authorities).into(),
+        }
+    }
+}
+
+async fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = tokio::fs::read(path).await;
+    read.map_err(|source| TlsError::Unreadable {
+        setting,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl Generation {
+    fn new(paths: &config::Tls, files: &Files) -> Result<Self, TlsError> {
+        let unfit = |setting, path: &Path, problem: String| TlsError::Unfit {
+            setting,
+            path: path.to_owned(),
+            problem,
+        };
+        let own = |problem| {
+            unfit(
+                "server.tls.certificate_file",
+                &paths.certificate_file,
+                problem,
+            )
+        };
+        let chain = certificates(&files.certificate).map_err(own)?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key)
+            .map_err(|error| unfit("server.tls.key_file", &paths.key_file, error.to_string()))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| own(error.to_string()))?;
+        let builder = match (&files.client_authorities, &paths.client_ca_file) {
+            (Some(pem), Some(path)) => {
+                let of_clients = |problem| unfit("server.tls.client_ca_file", path, problem);
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(pem).map_err(of_clients)? {
+                    let added = roots.add(authority);
+                    added.map_err(|error| of_clients(error.to_string()))?;
+                }
+                // Whoever has none may bring a token.
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| of_clients(error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut server = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| own(error.to_string()))?;
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self {
+            server: Arc::new(server),
+            contents: files.contents(),
+            outdated: CancellationToken::new(),
+        })
+    }
+}
+
+/// At least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match read {
+        Ok(certificates) if certificates.is_empty() => {
+            Err("it holds no certificate in PEM".to_owned())
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(error.to_string()),
+    }
+}
