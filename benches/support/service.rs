@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aks_access_broker::azure::{Azure, AzureSettings};
+use aks_access_broker::azure::{Azure, AzureSettings, http_client};
 use aks_access_broker::broker::check::Staleness;
 use aks_access_broker::broker::{Broker, BrokerSettings};
 use aks_access_broker::caller::{Authenticator, Caller, TokenSettings, Tokens};
@@ -109,11 +109,9 @@ fn tokens(emulator: &Emulator) -> Result<Tokens, AnyError> {
         tenants: BTreeSet::from([guid("tenant", 0)]),
         audiences: BTreeSet::from([APPLICATION.to_string()]),
         clock_skew: Duration::from_mins(1),
-        ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),
-        call_timeout: Duration::from_mins(2),
-        connect_timeout: Duration::from_secs(30),
     };
-    Ok(Tokens::new(settings)?)
+    let http = http_client(&azure_settings(emulator)?)?;
+    Ok(Tokens::new(settings, &http))
 }
 
 /// Whoever asks.
@@ -128,7 +126,7 @@ fn broker(
     store: Store,
     stop: &CancellationToken,
 ) -> Result<Broker, AnyError> {
-    let azure = azure(emulator)?;
+    let azure = Azure::new(azure_settings(emulator)?)?;
     let ids = (0..company.subscriptions()).map(|it| SubscriptionId::new(subscription_id(it)));
     let subscriptions: BTreeSet<SubscriptionId> = ids.collect();
     let usual = config::View::default();
@@ -166,14 +164,14 @@ fn broker(
     Ok(Broker::new(store, azure, view, changes, work, settings))
 }
 
-fn azure(emulator: &Emulator) -> Result<Azure, AnyError> {
+fn azure_settings(emulator: &Emulator) -> Result<AzureSettings, AnyError> {
     let urls = emulator.urls();
     let credential = ClientSecretCredential {
         client_id: APPLICATION,
         client_secret_file: None,
         client_secret: Some(Secret::new(SECRET.to_owned())),
     };
-    let settings = AzureSettings {
+    Ok(AzureSettings {
         arm_endpoint: Url::parse(&urls.arm)?,
         graph_endpoint: Url::parse(&urls.graph)?,
         authority: Url::parse(&urls.entra)?,
@@ -183,6 +181,5 @@ fn azure(emulator: &Emulator) -> Result<Azure, AnyError> {
         ca_pem: Some(emulator.ca_pem().as_bytes().to_vec()),
         call_timeout: Duration::from_mins(2),
         connect_timeout: Duration::from_secs(30),
-    };
-    Ok(Azure::new(settings)?)
+    })
 }

@@ -159,8 +159,11 @@ impl Azure {
     }
 }
 
-/// One client for ARM, Graph and Entra: they share what is trusted and how long a call may take.
-fn http_client(settings: &AzureSettings) -> Result<reqwest::Client, InvalidAzureSettings> {
+/// A client for ARM, Graph and Entra: they share what is trusted and how long a call may take.
+///
+/// # Errors
+/// [`InvalidAzureSettings`] where the certificate authorities are not PEM, or no client can be built.
+pub fn http_client(settings: &AzureSettings) -> Result<reqwest::Client, InvalidAzureSettings> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("aks-access-broker/", env!("CARGO_PKG_VERSION")))
         .timeout(settings.call_timeout)

@@ -1,13 +1,12 @@
 //! Client certificates: whom one names, once TLS has found out that it was issued by who may.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Caller;
+use super::{Caller, now};
 
 /// Why a client certificate names nobody.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -60,9 +59,7 @@ impl ClientCertificate {
     /// # Errors
     /// [`CertificateError`]
     pub fn caller(&self) -> Result<Arc<Caller>, CertificateError> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = since.map_or(0, |since| since.as_secs());
-        if i64::try_from(now).is_ok_and(|now| now <= self.until) {
+        if now() <= self.until {
             self.caller.clone()
         } else {
             Err(CertificateError::Expired)
@@ -76,20 +73,14 @@ fn named(certificate: &X509Certificate<'_>) -> Result<String, CertificateError> 
         .subject_alternative_name()
         .map_err(|error| CertificateError::Unreadable(error.to_string()))?;
     let names = names.map_or(&[][..], |names| &names.value.general_names);
-    let uris: Vec<&str> = names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        })
-        .collect();
-    let dns_names: Vec<&str> = names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(*name),
-            _ => None,
-        })
-        .collect();
+    let (mut uris, mut dns_names) = (Vec::new(), Vec::new());
+    for name in names {
+        match name {
+            GeneralName::URI(uri) => uris.push(*uri),
+            GeneralName::DNSName(name) => dns_names.push(*name),
+            _ => {}
+        }
+    }
     match (uris.as_slice(), dns_names.as_slice()) {
         ([uri], _) if is_plain(uri) => Ok((*uri).to_owned()),
         ([], [name]) if is_plain(name) => Ok(name.to_ascii_lowercase()),

@@ -9,6 +9,7 @@ mod token;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -16,7 +17,12 @@ use crate::domain::reason::Reason;
 
 pub use certificate::{CertificateError, ClientCertificate};
 pub use keys::KeysError;
-pub use token::{NoClient, TokenError, TokenSettings, Tokens};
+pub use token::{TokenError, TokenSettings, Tokens};
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
 
 /// What kind of caller it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

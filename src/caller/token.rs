@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::future::join_all;
 use jsonwebtoken::dangerous::insecure_decode;
@@ -16,8 +16,8 @@ use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
 
-use super::Caller;
 use super::keys::{ALGORITHM, Keys, KeysError, Tenant};
+use super::{Caller, now};
 
 /// No token of Entra's is longer: it leaves groups out before it becomes so.
 const LONGEST_TOKEN: usize = 32 * 1024;
@@ -70,11 +70,6 @@ pub enum TokenError {
     Keys(#[from] KeysError),
 }
 
-/// There can be no client to fetch keys with.
-#[derive(Debug, Error)]
-#[error("no HTTP client for the keys of Entra ID: {0}")]
-pub struct NoClient(#[from] reqwest::Error);
-
 /// Whose tokens are taken.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
@@ -86,12 +81,6 @@ pub struct TokenSettings {
     pub audiences: BTreeSet<String>,
     /// How far the clocks of Entra and of this machine may be apart.
     pub clock_skew: Duration,
-    /// Certificate authorities to trust besides the system's, as PEM.
-    pub ca_pem: Option<Vec<u8>>,
-    /// How long one call to Entra may take.
-    pub call_timeout: Duration,
-    /// How long connecting to it may take.
-    pub connect_timeout: Duration,
 }
 
 /// A token that was found to be good.
@@ -99,7 +88,7 @@ pub struct TokenSettings {
 struct Verified {
     caller: Arc<Caller>,
     /// Until then, in seconds since 1970, clock skew included.
-    until: u64,
+    until: i64,
     /// What its tenant said of withdrawn keys then.
     withdrawn: u64,
     tenant: Arc<Tenant>,
@@ -118,29 +107,25 @@ struct Inner {
 }
 
 impl Tokens {
-    /// Takes these tokens.
-    ///
-    /// # Errors
-    /// [`NoClient`] where the certificate authorities are not PEM.
-    pub fn new(settings: TokenSettings) -> Result<Self, NoClient> {
-        let http = client(&settings)?;
+    /// Takes these tokens. `http` reaches Entra, whose published keys are for everybody: no token goes there.
+    #[must_use]
+    pub fn new(settings: TokenSettings, http: &reqwest::Client) -> Self {
         let TokenSettings {
             authority,
             tenants,
             audiences,
             clock_skew,
-            ..
         } = settings;
         let tenant = |id| {
             let tenant = Tenant::new(id, authority.clone(), http.clone());
             (id, Arc::new(tenant))
         };
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             tenants: tenants.into_iter().map(tenant).collect(),
             audiences,
             skew: clock_skew,
             verified: Cache::new(REMEMBERED),
-        })))
+        }))
     }
 
     /// Fetches the keys of all tenants, so that the first caller need not wait for them.
@@ -211,6 +196,7 @@ impl Tokens {
         }
         self.is_for_us(&claims)?;
         let until = claims.exp.saturating_add(self.0.skew.as_secs());
+        let until = i64::try_from(until).unwrap_or(i64::MAX);
         let caller = Arc::new(claims.caller()?);
         let verified = Verified {
             caller: Arc::clone(&caller),
@@ -270,31 +256,8 @@ impl Tokens {
     }
 }
 
-/// Reaches Entra. What it publishes is public: no token goes there, and a proxy may stand between.
-fn client(settings: &TokenSettings) -> Result<reqwest::Client, NoClient> {
-    let mut client = reqwest::Client::builder()
-        .https_only(true)
-        .timeout(settings.call_timeout)
-        .connect_timeout(settings.connect_timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never());
-    if let Some(pem) = &settings.ca_pem {
-        for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
-            client = client.add_root_certificate(certificate);
-        }
-    }
-    Ok(client.build()?)
-}
-
 fn fingerprint(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock of before 1970 makes every token one of the future.
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// What is of use here of an access token's claims, of version 1 and 2 [azure.md §7].

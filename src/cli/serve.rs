@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::azure::{Azure, AzureSettings};
+use crate::azure::{Azure, AzureSettings, http_client};
 use crate::broker::check::Staleness;
 use crate::broker::{Broker, BrokerSettings};
 use crate::caller::{Authenticator, TokenSettings, Tokens};
@@ -169,11 +169,8 @@ fn tokens(
         tenants,
         audiences: authentication.audiences.iter().cloned().collect(),
         clock_skew: authentication.clock_skew,
-        ca_pem: azure.ca_pem.clone(),
-        call_timeout: azure.call_timeout,
-        connect_timeout: azure.connect_timeout,
     };
-    let tokens = Tokens::new(settings)?;
+    let tokens = Tokens::new(settings, &http_client(azure)?);
     let followed = tokens.clone().follow();
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
     Ok(Some(tokens))
