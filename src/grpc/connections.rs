@@ -62,20 +62,31 @@ pub(super) struct Limits {
     pub(super) streams: u32,
 }
 
+/// What can be served: a name for its bounds.
+pub(super) trait Serves:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serves for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// Accepts connections until `shutdown`, and comes back when the last call on the last of them is over.
-pub(super) async fn serve<S>(
+pub(super) async fn serve<S: Serves>(
     listener: TcpListener,
     tls: Option<Tls>,
     service: S,
     limits: Limits,
     shutdown: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
+) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections));
     while let Some(accepted) = shutdown.run_until_cancelled(next(&listener, &room)).await {
@@ -114,20 +125,13 @@ async fn next(
 }
 
 /// Serves one connection to its end: once keys are agreed on, where there is TLS, and the client has begun to speak.
-async fn connection<S>(
+async fn connection<S: Serves>(
     stream: TcpStream,
     tls: Option<Tls>,
     service: S,
     limits: Limits,
     shutdown: CancellationToken,
-) -> io::Result<()>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
+) -> io::Result<()> {
     // Answers are small, and wait for nothing.
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
@@ -170,20 +174,13 @@ where
 }
 
 /// Serves HTTP/2 to its end, or after `closing` until the calls under way are over.
-async fn http2<S>(
+async fn http2<S: Serves>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     certificate: Option<ClientCertificate>,
     service: S,
     limits: Limits,
     closing: impl Future<Output = ()>,
-) -> io::Result<()>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
+) -> io::Result<()> {
     let calls = Calls::default();
     let connection = http2::Builder::new(calls.executor())
         .timer(TokioTimer::new())

@@ -1,7 +1,6 @@
 //! The gRPC server: the service behind its guard, health and reflection beside it.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,9 +32,6 @@ pub enum ServeError {
     /// The descriptors that reflection serves cannot be read.
     #[error("the contract's descriptors cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The listening socket is no good.
-    #[error("cannot listen: {0}")]
-    Listen(#[from] io::Error),
 }
 
 /// What the server needs besides its settings.

@@ -97,7 +97,8 @@ impl Tls {
     /// [`TlsError`] names the file, and what is wrong with it.
     pub async fn load(files: config::Tls) -> Result<Self, TlsError> {
         let read = Files::read(&files).await?;
-        let current = Arc::new(ArcSwap::from_pointee(Generation::new(&files, &read)?));
+        let first = Generation::new(&files, &read, CancellationToken::new())?;
+        let current = Arc::new(ArcSwap::from_pointee(first));
         Ok(Self { files, current })
     }
 
@@ -106,18 +107,20 @@ impl Tls {
         let mut told = None;
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
-            match self.look().await {
-                Ok(false) => {}
-                Ok(true) => tracing::info!("server.tls: the files have changed, and are in use"),
-                // Once for each thing that is wrong: an operator is to see it, and other things too.
-                Err(error) if told.as_ref() != Some(&error.to_string()) => {
-                    tracing::error!(%error, "server.tls: the files have changed, and what was read before stays in use");
-                    told = Some(error.to_string());
-                    continue;
+            let problem = match self.look().await {
+                Ok(has_changed) => {
+                    if has_changed {
+                        tracing::info!("server.tls: the files have changed, and are in use");
+                    }
+                    None
                 }
-                Err(_) => continue,
+                Err(error) => Some(error.to_string()),
+            };
+            // Once for each thing that is wrong: an operator is to see it, and other things too.
+            if let Some(error) = problem.as_ref().filter(|_| problem != told) {
+                tracing::error!(%error, "server.tls: the files have changed, and what was read before stays in use");
             }
-            told = None;
+            told = problem;
         }
     }
 
@@ -125,20 +128,19 @@ impl Tls {
     async fn look(&self) -> Result<bool, TlsError> {
         let read = Files::read(&self.files).await?;
         let current = self.current.load_full();
-        if read.contents() == current.contents {
+        let contents = read.contents();
+        if contents == current.contents {
             return Ok(false);
         }
-        let next = Generation::new(&self.files, &read)?;
-        let others = next.contents.client_authorities != current.contents.client_authorities;
-        self.current.store(Arc::new(if others {
-            next
+        let are_others = contents.client_authorities != current.contents.client_authorities;
+        let outdated = if are_others {
+            CancellationToken::new()
         } else {
-            Generation {
-                outdated: current.outdated.clone(),
-                ..next
-            }
-        }));
-        if others {
+            current.outdated.clone()
+        };
+        let next = Generation::new(&self.files, &read, outdated)?;
+        self.current.store(Arc::new(next));
+        if are_others {
             current.outdated.cancel();
         }
         Ok(true)
@@ -194,7 +196,11 @@ async fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 impl Generation {
-    fn new(paths: &config::Tls, files: &Files) -> Result<Self, TlsError> {
+    fn new(
+        paths: &config::Tls,
+        files: &Files,
+        outdated: CancellationToken,
+    ) -> Result<Self, TlsError> {
         let unfit = |setting, path: &Path, problem: String| TlsError::Unfit {
             setting,
             path: path.to_owned(),
@@ -238,7 +244,7 @@ impl Generation {
         Ok(Self {
             server: Arc::new(server),
             contents: files.contents(),
-            outdated: CancellationToken::new(),
+            outdated,
         })
     }
 }
