@@ -178,15 +178,7 @@ impl ClusterId {
         let rest = lower
             .strip_prefix('/')
             .ok_or("it does not begin with '/'")?;
-        let mut segments = [""; 8];
-        let mut count = 0;
-        for segment in rest.split('/') {
-            if let Some(place) = segments.get_mut(count) {
-                *place = segment;
-            }
-            count += 1;
-        }
-        let found = segments.get(..count).unwrap_or(&segments);
+        let segments: Vec<&str> = rest.split('/').collect();
         let fixed = [
             (0, "subscriptions"),
             (2, "resourcegroups"),
@@ -195,7 +187,7 @@ impl ClusterId {
             (6, "managedclusters"),
         ];
         for (index, expected) in fixed {
-            match found.get(index) {
+            match segments.get(index) {
                 Some(found) if *found == expected => {}
                 Some(found) => {
                     return Err(format!(
@@ -207,10 +199,9 @@ impl ClusterId {
                 None => return Err(format!("it ends before segment {} ({expected})", index + 1)),
             }
         }
-        let [_, subscription, _, group, _, _, _, name] = segments;
-        if count != segments.len() {
-            return Err(format!("it has {count} segments, not 8"));
-        }
+        let [_, subscription, _, group, _, _, _, name] = segments.as_slice() else {
+            return Err(format!("it has {} segments, not 8", segments.len()));
+        };
         let subscription = SubscriptionId::parse(subscription).map_err(|e| e.to_string())?;
         if !is_resource_group_name(group) {
             return Err(format!(
