@@ -24,6 +24,13 @@ use tokio::runtime::{Builder, Runtime};
 mod support {
     pub(crate) mod azure;
     pub(crate) mod bare;
+    #[allow(
+        unreachable_pub,
+        clippy::expect_used,
+        reason = "the tests' own: what they take for granted a benchmark may as well"
+    )]
+    #[path = "../../tests/support/bearer.rs"]
+    pub(crate) mod bearer;
     pub(crate) mod company;
     pub(crate) mod load;
     pub(crate) mod process;
@@ -41,8 +48,9 @@ mod support {
     pub(crate) mod snapshots;
 }
 
+use support::bearer::Bearer;
 use support::company::Company;
-use support::load::{Load, Round, Side, bearer, connected, questions};
+use support::load::{Load, Round, Side, connected, questions};
 use support::report::{AnyError, Row, Verdict, conclude, median, progress};
 use support::service::Service;
 
@@ -72,11 +80,11 @@ const MOST_GROWTH: f64 = 1.2;
 const MOST_MEMORY: f64 = 300.0;
 
 fn main() -> Result<ExitCode, AnyError> {
-    let asked: Vec<String> = std::env::args().skip(1).collect();
-    let is_asked = |part: &str| {
-        let mut parts = asked.iter().filter(|part| PARTS.contains(&part.as_str()));
-        parts.clone().next().is_none() || parts.any(|asked| asked == part)
-    };
+    // Cargo adds words of its own.
+    let named: Vec<String> = std::env::args()
+        .filter(|word| PARTS.contains(&word.as_str()))
+        .collect();
+    let is_asked = |part: &str| named.is_empty() || named.iter().any(|named| named == part);
     let mut rows = Vec::new();
     // First, in a process that has freed nothing yet: what is freed stays the process's and would be used again.
     if is_asked("memory") {
@@ -161,7 +169,7 @@ impl World {
         let service = self.service.as_ref().ok_or("it was stopped")?;
         let asked = questions(self.company, QUESTIONS);
         let connections = LOADS[0].connections;
-        let nobody = bearer(None)?;
+        let nobody = Bearer::new(None);
         let side = connected(service.address, connections, self.threads, asked, nobody).await?;
         let start = Instant::now();
         let answer = side.first_answer().await?;
@@ -173,13 +181,11 @@ impl World {
         ));
         Ok((side, answer))
     }
-}
 
-impl World {
     /// Callers that bring a token: to the broker that does not look at it, and to the one that does.
     async fn with_tokens(&self) -> Result<(Side, Side), AnyError> {
         let service = self.service.as_ref().ok_or("it was stopped")?;
-        let (connections, token) = (LOADS[0].connections, bearer(Some(&service.token))?);
+        let (connections, token) = (LOADS[0].connections, Bearer::new(Some(&service.token)));
         let asked = questions(self.company, QUESTIONS);
         let side = |address| {
             let (asked, token) = (Arc::clone(&asked), token.clone());
@@ -216,7 +222,7 @@ fn beside_the_ceiling(client: &Runtime) -> Result<Vec<Row>, AnyError> {
         connections,
         "bare",
         asked,
-        bearer(None)?,
+        Bearer::new(None),
     ))?;
     for load in LOADS {
         let name = format!("{} x {}", load.connections, load.in_flight);

@@ -11,6 +11,7 @@
 mod forgery;
 mod support;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
@@ -34,6 +35,16 @@ async fn world() -> (World, BrokerProcess) {
     let world = World::start().await;
     let broker = world.broker(&Timing::default()).await;
     (world, broker)
+}
+
+/// A broker's configuration, with these lines of the section `authentication` besides.
+fn config(world: &World, lines: &str) -> PathBuf {
+    let (redis, arm) = (world.redis.url(), &world.emulator.urls().arm);
+    let path = world.config(&Timing::default(), &redis, arm);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let section = format!("authentication:\n{lines}");
+    std::fs::write(&path, text.replacen("authentication:\n", &section, 1)).unwrap();
+    path
 }
 
 /// What somebody is told who brings this token.
@@ -210,11 +221,7 @@ async fn what_is_known_of_keys_is_kept_while_entra_is_down_and_nobody_gets_in_wi
     let forged = Forger::new(&world).of_key("unknown");
     assert_eq!(kind(&broker, &forged).await, refused("TOKEN_INVALID"));
     // One that has just been started knows no keys.
-    let config = world.config(
-        &Timing::default(),
-        &world.redis.url(),
-        &world.emulator.urls().arm,
-    );
+    let config = config(&world, "");
     let started = BrokerProcess::start_unready(&config).await;
     let unknown = Err((
         Code::Unavailable,
@@ -234,18 +241,7 @@ async fn other_tenants_get_in_only_where_they_are_allowed() {
     let refusal = told(&broker, Some(&foreign)).await.unwrap_err();
     assert_eq!(refusal.reason, "TOKEN_INVALID");
     let allowed = Uuid::new_v4();
-    let config = world.config(
-        &Timing::default(),
-        &world.redis.url(),
-        &world.emulator.urls().arm,
-    );
-    let text = std::fs::read_to_string(&config).unwrap();
-    let line = format!("  tenants: [{allowed}]\n");
-    std::fs::write(
-        &config,
-        text.replacen("authentication:\n", &format!("authentication:\n{line}"), 1),
-    )
-    .unwrap();
+    let config = config(&world, &format!("  tenants: [{allowed}]\n"));
     let other = BrokerProcess::start_unready(&config).await;
     let own = token(&world.emulator, PLATFORM);
     assert_eq!(kind(&other, &own).await, refused("TOKEN_INVALID"));
@@ -292,11 +288,7 @@ async fn callers_have_request_ids_and_external_keys_of_their_own() {
 #[tokio::test]
 async fn no_token_and_no_secret_is_logged_at_any_level() {
     let world = World::start().await;
-    let config = world.config(
-        &Timing::default(),
-        &world.redis.url(),
-        &world.emulator.urls().arm,
-    );
+    let config = config(&world, "");
     let log = world.dir.path().join("log");
     let mut command = BrokerProcess::command(&config);
     command
@@ -331,21 +323,7 @@ async fn no_token_and_no_secret_is_logged_at_any_level() {
 #[tokio::test]
 async fn a_token_is_taken_until_it_ends() {
     let (world, _) = world().await;
-    let broker = {
-        let path = world.config(
-            &Timing::default(),
-            &world.redis.url(),
-            &world.emulator.urls().arm,
-        );
-        let text = std::fs::read_to_string(&path).unwrap();
-        let text = text.replacen(
-            "authentication:\n",
-            "authentication:\n  clock_skew: 0s\n",
-            1,
-        );
-        std::fs::write(&path, text).unwrap();
-        BrokerProcess::start(&path).await
-    };
+    let broker = BrokerProcess::start(&config(&world, "  clock_skew: 0s\n")).await;
     let mut claims = world
         .emulator
         .claims(PLATFORM, &ACCESS_BROKER.to_string())

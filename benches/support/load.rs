@@ -12,12 +12,11 @@ use aks_access_broker::grpc::proto::{
 };
 use futures::future::try_join_all;
 use tokio::task::JoinHandle;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
+use super::bearer::Bearer;
 use super::company::{Company, Holder, NAMESPACES, USERS, cluster_id, namespace};
 use super::process::processor_time;
 use super::questions::{KINDS, What, question, scattered};
@@ -29,20 +28,6 @@ const RUN_UP: Duration = Duration::from_millis(300);
 const COUNTED: Duration = Duration::from_secs(2);
 
 type Client = AccessBrokerServiceClient<InterceptedService<Channel, Bearer>>;
-
-/// Brings a token with each call, or none.
-#[derive(Clone)]
-pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(header) = &self.0 {
-            let metadata = request.metadata_mut();
-            metadata.insert("authorization", header.clone());
-        }
-        Ok(request)
-    }
-}
 
 /// How much at once.
 #[derive(Clone, Copy)]
@@ -151,12 +136,6 @@ pub(crate) async fn connected(
         questions,
         threads,
     })
-}
-
-/// What is sent with a token.
-pub(crate) fn bearer(token: Option<&str>) -> Result<Bearer, AnyError> {
-    let header = token.map(|token| format!("Bearer {token}").parse());
-    Ok(Bearer(header.transpose()?))
 }
 
 impl Side {

@@ -7,42 +7,19 @@ use std::time::Duration;
 use aks_access_broker::grpc::proto::access_broker_service_client::AccessBrokerServiceClient;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+use super::bearer::Bearer;
 
 /// A client of the broker's.
 pub type Client = AccessBrokerServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// The file, beside a broker's configuration, with the token that its clients bring.
 pub const TOKEN: &str = "token";
-
-/// Brings a token with each call.
-#[derive(Clone)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Bearer {
-    /// Of this token; `None` brings nothing.
-    pub fn new(token: Option<&str>) -> Self {
-        let header = |token| format!("Bearer {token}").parse();
-        Self(token.map(|token| header(token).expect("a header")))
-    }
-}
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(header) = &self.0 {
-            let metadata = request.metadata_mut();
-            metadata.insert("authorization", header.clone());
-        }
-        Ok(request)
-    }
-}
 
 /// A broker's process.
 pub struct BrokerProcess {

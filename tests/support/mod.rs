@@ -12,6 +12,7 @@
 )]
 
 pub mod ask;
+pub mod bearer;
 pub mod broker;
 pub mod every_rpc;
 pub mod proxy;

@@ -18,7 +18,8 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
 use crate::authority::{Authority, Issued};
-use crate::support::broker::{Bearer, Client};
+use crate::support::bearer::Bearer;
+use crate::support::broker::Client;
 
 /// A connection to a broker.
 pub(crate) struct Connection {
