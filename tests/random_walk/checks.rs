@@ -194,7 +194,7 @@ impl Model {
         };
         agree("decision", &told.decision(), &decision)?;
         let as_of = told.as_of.map(ns).ok_or("as_of: present")?;
-        holds(when.contains(as_of), || "as_of: now".to_owned())?;
+        holds(when.may_be_as_of(as_of), || "as_of: now".to_owned())?;
         let holders: Vec<Target> = question
             .principal
             .holders()

@@ -39,6 +39,10 @@ pub(crate) struct Window {
 /// How far apart two looks at one clock may be: Redis keeps its time for a moment, in milliseconds.
 const SLACK: Time = 100_000_000;
 
+/// How much earlier than it was an answer may say that it looked: the broker never tells a later moment than it is
+/// sure of, and is sure of less on a machine that let it wait when it last heard Redis's time.
+const UNSURE: Time = 2_000_000_000;
+
 impl Window {
     pub(crate) fn new(from: SystemTime, to: SystemTime) -> Self {
         Self {
@@ -49,6 +53,11 @@ impl Window {
 
     pub(crate) fn contains(self, time: Time) -> bool {
         (self.from..=self.to).contains(&time)
+    }
+
+    /// Whether an answer that looked in this window may say that it looked then.
+    pub(crate) fn may_be_as_of(self, time: Time) -> bool {
+        (self.from - UNSURE..=self.to).contains(&time)
     }
 }
 
