@@ -1,5 +1,6 @@
 //! The company as the view keeps it, put together without Azure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aks_access_broker::domain::access::PrincipalType;
@@ -107,6 +108,7 @@ fn cluster(number: usize) -> Result<Cluster, InvalidClusterId> {
     Ok(Cluster {
         name: format!("aks-{number:04}"),
         location: "westeurope".to_owned(),
+        tags: BTreeMap::new(),
         kubernetes_version: "1.34.2".to_owned(),
         tenant_id: "00000000-0000-4000-8000-00000000c0de".to_owned(),
         entra_integration: true,

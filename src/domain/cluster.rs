@@ -1,5 +1,7 @@
 //! Clusters, as far as access to them depends on how they are set up, and what there is to say about it.
 
+use std::collections::BTreeMap;
+
 use super::ids::ClusterId;
 
 /// An AKS managed cluster, as it was last read.
@@ -15,6 +17,8 @@ pub struct Cluster {
     pub name: String,
     /// Its region.
     pub location: String,
+    /// Its tags in ARM, with their names as they were written.
+    pub tags: BTreeMap<String, String>,
     /// The Kubernetes version that it runs.
     pub kubernetes_version: String,
     /// The Entra tenant whose identities it accepts; empty without Entra integration.
@@ -172,9 +176,10 @@ pub fn admin_groups(cluster: &Cluster) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
+    /// One that nothing is to be said of.
     pub(crate) fn healthy() -> Cluster {
         Cluster {
             id: ClusterId::parse(
@@ -184,6 +189,7 @@ mod tests {
             .unwrap(),
             name: "Prod".to_owned(),
             location: "westeurope".to_owned(),
+            tags: BTreeMap::new(),
             kubernetes_version: "1.34.2".to_owned(),
             tenant_id: "t".to_owned(),
             entra_integration: true,

@@ -233,6 +233,13 @@ impl ClusterId {
         self.subscription
     }
 
+    /// The ARM id, in lower case, of the resource group that the cluster is in.
+    #[must_use]
+    pub fn resource_group(&self) -> &str {
+        let end = self.id.match_indices('/').nth(4);
+        end.map_or(&self.id, |(end, _)| &self.id[..end])
+    }
+
     /// The cluster's own name, the last segment.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -19,6 +19,8 @@ pub enum Reason {
     CertificateInvalid,
     /// Entra's keys cannot be had, and without them nobody knows whether the caller's token is good.
     IdentityProviderUnavailable,
+    /// No policy allows it, or one forbids it.
+    PermissionDenied,
     /// No such cluster.
     ClusterNotFound,
     /// The broker's own identity may not read the cluster.
@@ -103,6 +105,8 @@ pub mod code {
     pub const DEADLINE_EXCEEDED: i32 = 4;
     /// `NOT_FOUND`
     pub const NOT_FOUND: i32 = 5;
+    /// `PERMISSION_DENIED`
+    pub const PERMISSION_DENIED: i32 = 7;
     /// `RESOURCE_EXHAUSTED`
     pub const RESOURCE_EXHAUSTED: i32 = 8;
     /// `FAILED_PRECONDITION`
@@ -140,6 +144,7 @@ impl Reason {
             Self::IdentityProviderUnavailable => {
                 ("IDENTITY_PROVIDER_UNAVAILABLE", code::UNAVAILABLE)
             }
+            Self::PermissionDenied => ("PERMISSION_DENIED", code::PERMISSION_DENIED),
             Self::ClusterNotFound => ("CLUSTER_NOT_FOUND", code::NOT_FOUND),
             Self::ClusterNotReadable => ("CLUSTER_NOT_READABLE", code::FAILED_PRECONDITION),
             Self::ClusterGone => ("CLUSTER_GONE", code::FAILED_PRECONDITION),

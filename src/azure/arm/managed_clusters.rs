@@ -1,5 +1,7 @@
 //! Managed clusters: `Microsoft.ContainerService/managedClusters` [azure.md §4].
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -15,6 +17,8 @@ struct Wire {
     id: String,
     name: String,
     location: String,
+    #[serde(default)]
+    tags: Option<BTreeMap<String, String>>,
     properties: WireProperties,
 }
 
@@ -69,6 +73,7 @@ impl Wire {
             id: ClusterId::parse(&self.id).map_err(|e| format!("its id: {e}"))?,
             name: self.name,
             location: self.location,
+            tags: self.tags.unwrap_or_default(),
             kubernetes_version: properties
                 .current_kubernetes_version
                 .or(properties.kubernetes_version)
@@ -149,7 +154,8 @@ mod tests {
         let wire: Wire = serde_json::from_value(serde_json::json!({
             "id": "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/RG/providers/Microsoft.ContainerService/managedClusters/Prod",
             "type": "Microsoft.ContainerService/ManagedClusters",
-            "name": "Prod", "location": "westeurope", "properties": properties,
+            "name": "Prod", "location": "westeurope", "tags": {"Environment": "production"},
+            "properties": properties,
         }))
         .unwrap();
         wire.parse().unwrap()
@@ -166,6 +172,7 @@ mod tests {
             "apiServerAccessProfile": {"enablePrivateCluster": true}
         }));
         assert_eq!(cluster.name, "Prod");
+        assert_eq!(cluster.tags["Environment"], "production");
         assert!(cluster.entra_integration && cluster.azure_rbac && cluster.local_accounts_disabled);
         assert!(cluster.private_cluster);
         assert_eq!(cluster.kubernetes_version, "1.34.2");

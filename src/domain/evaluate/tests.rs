@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::combine::wanted_by;
 use super::*;
 use crate::domain::assignments::{Assignments, Listed};
-use crate::domain::cluster::Cluster;
+use crate::domain::cluster::{Cluster, tests::healthy};
 use crate::domain::ids::{AssignmentName, ClusterId, RoleDefinitionId};
 use crate::domain::kubernetes_request::Features;
 use crate::domain::role::Permissions;
@@ -20,16 +20,7 @@ fn cluster() -> Cluster {
     Cluster {
         id: ClusterId::parse(CLUSTER).unwrap(),
         name: "prod".to_owned(),
-        location: "westeurope".to_owned(),
-        kubernetes_version: "1.34.2".to_owned(),
-        tenant_id: "t".to_owned(),
-        entra_integration: true,
-        azure_rbac: true,
-        local_accounts_disabled: true,
-        private_cluster: false,
-        power_state: "Running".to_owned(),
-        resource_uid: "uid".to_owned(),
-        admin_group_ids: Vec::new(),
+        ..healthy()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use super::rules::holds;
 use super::world::{Assigned, CLUSTER, Clause, OTHER_SUBSCRIPTION, SUBSCRIPTION, World};
 use crate::domain::assignments::{Assignments, Listed};
-use crate::domain::cluster::Cluster;
+use crate::domain::cluster::{Cluster, tests::healthy};
 use crate::domain::deny::DenyAssignment;
 use crate::domain::evaluate::Judgements;
 use crate::domain::fleet::FleetId;
@@ -91,17 +91,9 @@ fn is_listed(scope: &str, subscription: &str) -> bool {
 fn cluster(world: &World) -> Cluster {
     Cluster {
         id: ClusterId::parse(CLUSTER).unwrap(),
-        name: "prod".to_owned(),
-        location: "westeurope".to_owned(),
-        kubernetes_version: "1.34.2".to_owned(),
-        tenant_id: "t".to_owned(),
         entra_integration: world.entra_integration,
         azure_rbac: world.azure_rbac,
-        local_accounts_disabled: true,
-        private_cluster: false,
-        power_state: "Running".to_owned(),
-        resource_uid: "uid".to_owned(),
-        admin_group_ids: Vec::new(),
+        ..healthy()
     }
 }
 
