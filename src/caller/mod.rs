@@ -1,15 +1,17 @@
-//! Who calls: nobody gets in whose identity is not proven (design §9).
+//! Who calls, and who may ask for what: nobody gets in whose identity is not proven (design §9).
 //!
 //! A token is checked once and remembered until it ends: most calls come with one that was seen a moment ago.
 
 mod certificate;
 mod keys;
+pub mod policy;
 mod token;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -46,10 +48,14 @@ pub struct Caller {
     pub roles: BTreeSet<String>,
     /// Object ids of groups that it is in, as far as the token has them.
     pub groups: BTreeSet<Uuid>,
-    /// Whether it is in more groups than a token has room for.
+    /// Whether it is in more groups than a token has room for, or tells.
     pub has_more_groups: bool,
     name: String,
+    fingerprint: OnceLock<Fingerprint>,
 }
+
+/// Stands for all that a caller is: two callers with the same one are judged alike.
+pub(crate) type Fingerprint = [u8; 32];
 
 /// What Entra knows a caller by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +82,7 @@ impl Caller {
             roles: BTreeSet::new(),
             groups: BTreeSet::new(),
             has_more_groups: false,
+            fingerprint: OnceLock::new(),
             name: format!("application/{application_id}@{tenant}"),
         }
     }
@@ -90,14 +97,33 @@ impl Caller {
         }
     }
 
+    /// The same with these roles and groups, and no others.
+    #[must_use]
+    pub fn with(
+        self,
+        roles: BTreeSet<String>,
+        groups: BTreeSet<Uuid>,
+        has_more_groups: bool,
+    ) -> Self {
+        Self {
+            roles,
+            groups,
+            has_more_groups,
+            fingerprint: OnceLock::new(),
+            ..self
+        }
+    }
+
     /// Whoever a certificate names.
-    fn certificate(name: &str) -> Self {
+    #[must_use]
+    pub fn certificate(name: &str) -> Self {
         Self {
             kind: Kind::Certificate,
             identity: None,
             roles: BTreeSet::new(),
             groups: BTreeSet::new(),
             has_more_groups: false,
+            fingerprint: OnceLock::new(),
             name: format!("certificate/{name}"),
         }
     }
@@ -107,6 +133,37 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same without its kind: `CLIENT_ID@TENANT`, `OBJECT_ID@TENANT` or `NAME`.
+    #[must_use]
+    pub fn name_in_kind(&self) -> &str {
+        let (_, name) = self.name.split_once('/').unwrap_or_default();
+        name
+    }
+
+    /// The object id of the user, or of the application's service principal; `None` for certificates.
+    #[must_use]
+    pub fn object_id(&self) -> Option<Uuid> {
+        self.identity.map(|identity| identity.object_id)
+    }
+
+    /// Worked out once: a caller is remembered with its token.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        *self.fingerprint.get_or_init(|| {
+            let Self {
+                kind,
+                identity,
+                roles,
+                groups,
+                has_more_groups,
+                name,
+                fingerprint: _,
+            } = self;
+            let all =
+                format!("{kind:?} {identity:?} {roles:?} {groups:?} {has_more_groups} {name:?}");
+            Sha256::digest(all).into()
+        })
     }
 }
 

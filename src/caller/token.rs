@@ -304,11 +304,9 @@ impl Claims {
             }
         };
         let groups = self.groups.iter().filter_map(|id| Uuid::parse_str(id).ok());
-        Ok(Caller {
-            roles: self.roles,
-            groups: groups.collect(),
-            has_more_groups: self.claim_names.is_some(),
-            ..caller
-        })
+        let groups: BTreeSet<Uuid> = groups.collect();
+        // A name says not which group it is.
+        let has_more_groups = self.claim_names.is_some() || groups.len() < self.groups.len();
+        Ok(caller.with(self.roles, groups, has_more_groups))
     }
 }

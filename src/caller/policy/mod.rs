@@ -1,0 +1,409 @@
+//! Who may ask for what: policies in Cedar, read from files and held against a schema (design §9).
+//!
+//! Cedar leaves a policy out whose evaluation fails, one that forbids as well. Here such a failure refuses.
+
+mod asks;
+mod question;
+mod source;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cedar_policy::{
+    AuthorizationError, Authorizer, Decision as Ruling, Entities, Entity, EntityId, EntityTypeName,
+    EntityUid, PolicySet, RestrictedExpression, Schema,
+};
+use quick_cache::sync::Cache;
+
+use super::{Caller, Fingerprint, Kind};
+use crate::domain::ids::{ClusterId, SubscriptionId};
+use asks::Asks;
+use source::Source;
+
+pub use question::{AccessAsked, Action, Context, Question, Resource, word_of_role, word_of_type};
+pub use source::{DEFAULT, PolicyError, SCHEMA};
+
+/// How often the directory is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// So many decisions about reads are remembered.
+const REMEMBERED: usize = 100_000;
+
+/// What was decided.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Decision {
+    /// Whether the caller may.
+    pub allowed: bool,
+    /// The ids of the policies that decided: those that permit, or those that forbid. Of a refusal for want of a permit
+    /// there are none.
+    pub policies: Vec<String>,
+    /// What could not be evaluated: each names its policy. Where there is any, the answer is no.
+    pub errors: Vec<String>,
+}
+
+impl Decision {
+    /// Takes the policies of another one in as well.
+    pub fn add(&mut self, other: &Self) {
+        let new = other
+            .policies
+            .iter()
+            .filter(|id| !self.policies.contains(id));
+        let new: Vec<String> = new.cloned().collect();
+        self.policies.extend(new);
+    }
+
+    fn failed(error: String) -> Self {
+        Self {
+            errors: vec![error],
+            ..Self::default()
+        }
+    }
+}
+
+/// The policies that count now. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub struct Policies(Arc<Inner>);
+
+struct Inner {
+    directory: Option<PathBuf>,
+    current: ArcSwap<Rules>,
+}
+
+/// One set of policies, whole.
+pub struct Rules {
+    source: Source,
+    schema: Schema,
+    policies: PolicySet,
+    warnings: Vec<String>,
+    asks: Asks,
+    authorizer: Authorizer,
+    remembered: Cache<Read, Arc<Decision>>,
+    hasher: RandomState,
+}
+
+/// A question about something that is read, with all that its answer hangs on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Read {
+    caller: Fingerprint,
+    action: Action,
+    to_self: bool,
+    requested_by_self: bool,
+    cluster: Option<ClusterId>,
+    /// Of what is known of the cluster.
+    known: u64,
+}
+
+impl Policies {
+    /// Those of a directory, or those that the broker brings along.
+    ///
+    /// # Errors
+    /// [`PolicyError`] says what is wrong, and where.
+    pub fn load(directory: Option<&Path>) -> Result<Self, PolicyError> {
+        let source = match directory {
+            Some(directory) => Source::read(directory)?,
+            None => Source::shipped(),
+        };
+        let rules = Rules::new(source)?;
+        for warning in rules.warnings() {
+            tracing::warn!(warning, "policy");
+        }
+        Ok(Self(Arc::new(Inner {
+            directory: directory.map(Path::to_owned),
+            current: ArcSwap::from_pointee(rules),
+        })))
+    }
+
+    /// The set that counts now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Rules> {
+        self.0.current.load_full()
+    }
+
+    /// Takes what changes in the directory, for good: a mounted `ConfigMap`'s change too, which swaps a link.
+    pub async fn follow(self) {
+        let Some(directory) = self.0.directory.clone() else {
+            return;
+        };
+        let mut told = None;
+        // What is written at this moment is half of what it will be: it counts once it has been read twice.
+        let mut before = None;
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let from = directory.clone();
+            let read = tokio::task::spawn_blocking(move || Source::read(&from)).await;
+            // A task that was cut off looks again.
+            let Ok(read) = read else { continue };
+            let problem = match read {
+                Ok(source) if source == self.current().source => None,
+                Ok(source) if before.as_ref() == Some(&source) => self.take(source).err(),
+                Ok(source) => {
+                    before = Some(source);
+                    continue;
+                }
+                Err(error) => Some(error),
+            };
+            let problem = problem.map(|error| error.to_string());
+            // Once for each thing that is wrong: an operator is to see it, and other things too.
+            if let Some(error) = problem.as_ref().filter(|_| problem != told) {
+                tracing::error!(
+                    ?directory, %error,
+                    "policy.directory has changed and cannot be used: the policies that were read before still count"
+                );
+            }
+            told = problem;
+        }
+    }
+
+    fn take(&self, source: Source) -> Result<(), PolicyError> {
+        let rules = Rules::new(source)?;
+        for warning in rules.warnings() {
+            tracing::warn!(warning, "policy");
+        }
+        let count = rules.ids().len();
+        self.0.current.store(Arc::new(rules));
+        tracing::info!(
+            count,
+            "policy.directory has changed: its policies count from now on"
+        );
+        Ok(())
+    }
+}
+
+impl Rules {
+    fn new(source: Source) -> Result<Self, PolicyError> {
+        let wrong = |error: String| PolicyError::Wrong(vec![error]);
+        let (schema, _) = Schema::from_cedarschema_str(SCHEMA)
+            .map_err(|error| wrong(format!("access.cedarschema: {error}")))?;
+        let (policies, warnings) = source.parse(&schema)?;
+        Ok(Self {
+            asks: Asks::of(&policies).map_err(wrong)?,
+            source,
+            schema,
+            policies,
+            warnings,
+            authorizer: Authorizer::new(),
+            remembered: Cache::new(REMEMBERED),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// The policies' ids, with what each does: `permit` or `forbid`.
+    #[must_use]
+    pub fn ids(&self) -> Vec<(String, String)> {
+        let all = self.policies.policies();
+        let mut ids: Vec<_> = all
+            .map(|policy| (policy.id().to_string(), policy.effect().to_string()))
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// A policy as it is written.
+    #[must_use]
+    pub fn text(&self, id: &str) -> Option<String> {
+        let mut all = self.policies.policies();
+        let policy = all.find(|policy| policy.id().to_string() == id)?;
+        Some(policy.to_string())
+    }
+
+    /// What is not wrong, and hardly meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether an answer may hang on what Azure says of a cluster.
+    #[must_use]
+    pub const fn look_at_clusters(&self) -> bool {
+        self.asks.of_clusters
+    }
+
+    /// Whether an answer may hang on the groups that a caller is in by the directory.
+    #[must_use]
+    pub fn look_at_own_groups(&self) -> bool {
+        self.asks.for_attribute("to_own_group")
+    }
+
+    /// Whether an answer may hang on who it is on whose behalf somebody asks.
+    #[must_use]
+    pub fn look_at_beneficiaries(&self) -> bool {
+        self.asks.for_attribute("to_beneficiary")
+    }
+
+    /// Clusters that stand for all of a subscription that policies tell apart by where they are. Whoever may see none
+    /// of them may see nothing there, unless a policy goes by what a cluster is like.
+    #[must_use]
+    pub fn samples_of(&self, subscription: SubscriptionId) -> Vec<ClusterId> {
+        let within = format!("/subscriptions/{subscription}/");
+        let provider = "/providers/microsoft.containerservice/managedclusters/";
+        let named = self.asks.places.iter().filter(|it| it.starts_with(&within));
+        let samples = named.map(|place| {
+            if place.contains(provider) {
+                place.clone()
+            } else {
+                format!("{place}{provider}any")
+            }
+        });
+        let anywhere = format!("{within}resourcegroups/any-{subscription}{provider}any");
+        let samples = samples.chain([anywhere]);
+        samples
+            .filter_map(|id| ClusterId::parse(&id).ok())
+            .collect()
+    }
+
+    /// Whether a caller may. Answers about reads are remembered.
+    #[must_use]
+    pub fn decide(&self, caller: &Caller, question: &Question<'_>) -> Arc<Decision> {
+        let Some(read) = self.read(caller, question) else {
+            return Arc::new(self.judge(caller, question));
+        };
+        if let Some(decision) = self.remembered.get(&read) {
+            return decision;
+        }
+        let decision = Arc::new(self.judge(caller, question));
+        self.remembered.insert(read, Arc::clone(&decision));
+        decision
+    }
+
+    fn read(&self, caller: &Caller, question: &Question<'_>) -> Option<Read> {
+        let (to_self, requested_by_self) = match question.context {
+            Context::Nothing => (false, false),
+            Context::Asked { to_self } => (to_self, false),
+            Context::Owned {
+                to_self,
+                requested_by_self,
+            } => (to_self, requested_by_self),
+            Context::Access(_) => return None,
+        };
+        let (cluster, known) = match question.resource {
+            Resource::Broker => (None, 0),
+            Resource::Cluster { id, known } => {
+                let facts =
+                    known.map(|it| (&it.location, it.private_cluster, it.azure_rbac, &it.tags));
+                let known = facts.map_or(0, |facts| self.hasher.hash_one(facts) | 1);
+                (Some(id.clone()), known)
+            }
+        };
+        Some(Read {
+            caller: caller.fingerprint(),
+            action: question.action,
+            to_self,
+            requested_by_self,
+            cluster,
+            known,
+        })
+    }
+
+    fn judge(&self, caller: &Caller, question: &Question<'_>) -> Decision {
+        // Its token does not say whether it is in the group that is named.
+        if caller.has_more_groups && !self.asks.forbid_by_group.is_empty() {
+            return Decision::failed(format!(
+                "the caller is in more groups than a token has room for, and these policies forbid something to a \
+                 group: {}",
+                self.asks.forbid_by_group.join(", ")
+            ));
+        }
+        self.answer(caller, question).unwrap_or_else(|problem| {
+            Decision::failed(format!("the question could not be put: {problem}"))
+        })
+    }
+
+    fn answer(&self, caller: &Caller, question: &Question<'_>) -> Result<Decision, String> {
+        let told = |error: &dyn std::fmt::Display| error.to_string();
+        let (principal, mut entities) = of_caller(caller)?;
+        let resource = of_resource(question.resource, &mut entities)?;
+        let entities =
+            Entities::from_entities(entities, Some(&self.schema)).map_err(|e| told(&e))?;
+        let action = uid("Action", question.action.name())?;
+        let context = cedar_policy::Context::from_pairs(question.context.pairs());
+        let request = cedar_policy::Request::new(
+            principal,
+            action,
+            resource,
+            context.map_err(|e| told(&e))?,
+            Some(&self.schema),
+        );
+        let request = request.map_err(|e| told(&e))?;
+        let response = self
+            .authorizer
+            .is_authorized(&request, &self.policies, &entities);
+        let diagnostics = response.diagnostics();
+        let mut policies: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
+        policies.sort();
+        let mut errors: Vec<String> = diagnostics.errors().map(of_failure).collect();
+        errors.sort();
+        Ok(Decision {
+            allowed: response.decision() == Ruling::Allow && errors.is_empty(),
+            policies,
+            errors,
+        })
+    }
+}
+
+fn of_failure(error: &AuthorizationError) -> String {
+    match error {
+        AuthorizationError::PolicyEvaluationError(error) => {
+            format!("policy {}: {}", error.policy_id(), error.inner())
+        }
+    }
+}
+
+fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
+    let name = format!("{}::{kind}", question::NAMESPACE);
+    let name: EntityTypeName = name.parse().map_err(|error| format!("{name}: {error}"))?;
+    Ok(EntityUid::from_type_name_and_id(name, EntityId::new(id)))
+}
+
+/// The caller, with the roles and groups that it is in.
+fn of_caller(caller: &Caller) -> Result<(EntityUid, Vec<Entity>), String> {
+    let kind = match caller.kind {
+        Kind::Application => "Application",
+        Kind::User => "User",
+        Kind::Certificate => "Certificate",
+    };
+    let principal = uid(kind, caller.name_in_kind())?;
+    let roles = caller.roles.iter().map(|role| uid("AppRole", role));
+    let groups = caller.groups.iter().map(|id| uid("Group", &id.to_string()));
+    let parents: HashSet<EntityUid> = roles.chain(groups).collect::<Result<_, _>>()?;
+    let text = |id: uuid::Uuid| RestrictedExpression::new_string(id.to_string());
+    let attributes = caller.identity.map(|identity| {
+        [
+            ("tenant".to_owned(), text(identity.tenant)),
+            ("object_id".to_owned(), text(identity.object_id)),
+            ("application_id".to_owned(), text(identity.application_id)),
+        ]
+    });
+    let attributes = attributes.into_iter().flatten();
+    let mut entities: Vec<Entity> = parents.iter().cloned().map(Entity::with_uid).collect();
+    let entity = Entity::new_with_tags(principal.clone(), attributes, parents, []);
+    entities.push(entity.map_err(|error| error.to_string())?);
+    Ok((principal, entities))
+}
+
+/// What it is about, with the resource group and the subscription that it is in.
+fn of_resource(resource: Resource<'_>, entities: &mut Vec<Entity>) -> Result<EntityUid, String> {
+    let (id, known) = match resource {
+        Resource::Cluster { id, known } => (id, known),
+        Resource::Broker => {
+            let broker = uid("Broker", "broker")?;
+            entities.push(Entity::with_uid(broker.clone()));
+            return Ok(broker);
+        }
+    };
+    let subscription = uid("Subscription", &id.subscription().to_string())?;
+    let group = uid("ResourceGroup", id.resource_group())?;
+    let cluster = uid("Cluster", id.as_str())?;
+    let (attributes, tags) = question::of_cluster(id, known);
+    let entity = Entity::new_with_tags(cluster.clone(), attributes, [group.clone()], tags);
+    entities.push(entity.map_err(|error| error.to_string())?);
+    let above = HashSet::from([subscription.clone()]);
+    entities.push(Entity::new_no_attrs(group, above));
+    entities.push(Entity::with_uid(subscription));
+    Ok(cluster)
+}
+
+#[cfg(test)]
+mod tests;
