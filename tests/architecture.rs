@@ -49,6 +49,8 @@ const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("redis", &["store"]),
     ("reqwest", &["azure", "caller", "cli"]),
     ("jsonwebtoken", &["caller"]),
+    ("cedar_policy", &["caller"]),
+    ("miette", &["caller"]),
     ("azure_core", &["azure"]),
     ("azure_identity", &["azure"]),
     ("azure_emulator", &["cli"]),

@@ -15,10 +15,11 @@ use std::time::Duration;
 use aks_access_broker::broker::Need;
 use aks_access_broker::broker::check::{Asked, CheckError};
 use aks_access_broker::broker::clusters::{ClusterError, ClusterQuery, Clusters};
-use aks_access_broker::broker::page::PageSize;
+use aks_access_broker::broker::page::{InvalidPageToken, PageSize};
 use aks_access_broker::broker::request::{Question, RequestedAccess, RequestedRole};
 use aks_access_broker::broker::roles::{RoleError, Roles};
 use aks_access_broker::domain::access::{Principal, PrincipalType};
+use aks_access_broker::domain::cluster::Cluster;
 use aks_access_broker::domain::evaluate::Decision;
 use aks_access_broker::domain::ids::{PrincipalId, RoleDefinitionId, SubscriptionId};
 use aks_access_broker::domain::reason::Reason;
@@ -29,6 +30,12 @@ use world::{
     CAROL, DEVELOPMENT, ENGINEERING, PRODUCTION, asks, cluster_named, person, production, reasons,
     world,
 };
+
+/// Whoever asks sees all clusters.
+#[expect(clippy::unnecessary_wraps, reason = "the list asks for a result")]
+fn everything(_: &Cluster) -> Result<bool, InvalidPageToken> {
+    Ok(true)
+}
 
 #[tokio::test]
 async fn somebody_without_any_role_is_denied_and_told_what_is_missing() {
@@ -342,7 +349,11 @@ async fn clusters_are_listed_by_page_and_by_name_and_what_is_out_of_reach_is_nam
     };
     let mut names = Vec::new();
     loop {
-        let page = world.clusters.list(&query).await.expect("a page");
+        let page = world
+            .clusters
+            .list(&query, everything)
+            .await
+            .expect("a page");
         assert!(page.clusters.len() <= 2 && page.unreachable.is_empty());
         names.extend(page.clusters.iter().map(|cluster| cluster.name.clone()));
         if page.next.is_empty() {
@@ -354,11 +365,15 @@ async fn clusters_are_listed_by_page_and_by_name_and_what_is_out_of_reach_is_nam
     assert_eq!(world.calls(Operation::ManagedClusterList), 2);
     query.name = "AKS-Production".to_owned();
     assert!(
-        world.clusters.list(&query).await.is_err(),
+        world.clusters.list(&query, everything).await.is_err(),
         "a token of another filter"
     );
     query.token = String::new();
-    let page = world.clusters.list(&query).await.expect("a page");
+    let page = world
+        .clusters
+        .list(&query, everything)
+        .await
+        .expect("a page");
     assert_eq!(page.clusters.len(), 1);
 
     let unknown = SubscriptionId::new(Uuid::from_u128(1));
@@ -371,7 +386,7 @@ async fn clusters_are_listed_by_page_and_by_name_and_what_is_out_of_reach_is_nam
         minute,
     );
     query.name = String::new();
-    let page = clusters.list(&query).await.expect("a page");
+    let page = clusters.list(&query, everything).await.expect("a page");
     assert_eq!((page.clusters.len(), page.unreachable), (2, vec![unknown]));
     let elsewhere = cluster_named(DEVELOPMENT, "rg-development", "aks-development");
     let error = clusters.get(&elsewhere).await.expect_err("not managed");

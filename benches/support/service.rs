@@ -4,6 +4,7 @@
 //! read from is in the same process, and it is not Azure's own cost that is measured.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use aks_access_broker::azure::{Azure, AzureSettings, http_client};
 use aks_access_broker::broker::check::Staleness;
 use aks_access_broker::broker::{Broker, BrokerSettings};
+use aks_access_broker::caller::policy::{DEFAULT, Policies};
 use aks_access_broker::caller::{Authenticator, Caller, TokenSettings, Tokens};
 use aks_access_broker::config::{self, ClientSecretCredential, Cloud, Credential, Secret};
 use aks_access_broker::domain::ids::SubscriptionId;
@@ -59,7 +61,12 @@ impl Service {
         };
         let store = Store::new(&settings, Duration::from_hours(24))?;
         let stop = CancellationToken::new();
-        let broker = broker(company, emulator, store, &stop)?;
+        let policies = dir.path().join("policies");
+        fs::create_dir(&policies)?;
+        fs::write(policies.join("default.cedar"), DEFAULT)?;
+        fs::write(policies.join("anybody.cedar"), ANYBODY_MAY_ASK)?;
+        let policies = Policies::load(Some(&policies))?;
+        let broker = broker(company, emulator, store, policies, &stop)?;
         let (ready, is_ready) = watch::channel(true);
         let parts = grpc::Parts {
             broker,
@@ -102,6 +109,10 @@ async fn served(parts: grpc::Parts) -> Result<SocketAddr, AnyError> {
     Ok(address)
 }
 
+/// Beside the policies that the broker brings along: those who ask here have no role.
+const ANYBODY_MAY_ASK: &str =
+    r#"permit (principal, action == AksAccess::Action::"CheckAccess", resource);"#;
+
 /// Who checks tokens.
 fn tokens(emulator: &Emulator) -> Result<Tokens, AnyError> {
     let settings = TokenSettings {
@@ -124,6 +135,7 @@ fn broker(
     company: Company,
     emulator: &Emulator,
     store: Store,
+    policies: Policies,
     stop: &CancellationToken,
 ) -> Result<Broker, AnyError> {
     let azure = Azure::new(azure_settings(emulator)?)?;
@@ -161,7 +173,9 @@ fn broker(
         },
     };
     let work = Arc::new(Notify::new());
-    Ok(Broker::new(store, azure, view, changes, work, settings))
+    Ok(Broker::new(
+        store, azure, view, changes, policies, work, settings,
+    ))
 }
 
 fn azure_settings(emulator: &Emulator) -> Result<AzureSettings, AnyError> {

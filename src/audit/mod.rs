@@ -4,9 +4,11 @@
 //! cannot be missing, and none can tell of what did not happen. Reading, sealing and exporting the trail
 //! is not here yet.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::ids::{ClusterId, GrantId, JobId, TargetId};
 use crate::domain::naming::OnBehalfOf;
 
 /// How something ended.
@@ -15,6 +17,8 @@ use crate::domain::naming::OnBehalfOf;
 pub enum Outcome {
     /// A request was accepted.
     Accepted,
+    /// A request was refused.
+    Refused,
     /// A change took effect.
     Applied,
     /// A change did not take effect.
@@ -27,7 +31,7 @@ pub enum Outcome {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Event<'a> {
     /// The calling application or user, or the broker itself.
-    pub actor: &'a str,
+    pub actor: String,
     /// An RPC's full name, `roleAssignments/write`, `grant/active`, …
     pub action: &'a str,
     /// How it ended.
@@ -56,6 +60,9 @@ pub struct Event<'a> {
     /// Azure's correlation id.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub azure_correlation_id: &'a str,
+    /// What else there is to say: `policies`, `role`, `namespaces`, `justification`, …
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<&'static str, String>,
 }
 
 /// The broker's own name in the trail.
@@ -64,9 +71,9 @@ pub const BROKER: &str = "aks-access-broker";
 impl<'a> Event<'a> {
     /// An event about nothing in particular.
     #[must_use]
-    pub fn new(actor: &'a str, action: &'a str, outcome: Outcome) -> Self {
+    pub fn new(actor: impl Into<String>, action: &'a str, outcome: Outcome) -> Self {
         Self {
-            actor,
+            actor: actor.into(),
             action,
             outcome,
             reason: "",
@@ -77,7 +84,32 @@ impl<'a> Event<'a> {
             resource: String::new(),
             on_behalf_of: String::new(),
             azure_correlation_id: "",
+            details: BTreeMap::new(),
         }
+    }
+
+    /// The same, about a cluster.
+    #[must_use]
+    pub fn on_cluster(mut self, cluster: &ClusterId) -> Self {
+        self.cluster = cluster.to_string();
+        self
+    }
+
+    /// The same, with one thing more to say; nothing, where there is nothing.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, what: impl Into<String>) -> Self {
+        let what = what.into();
+        if !what.is_empty() {
+            self.details.insert(name, what);
+        }
+        self
+    }
+
+    /// The same, with the policies that decided and what could not be evaluated.
+    #[must_use]
+    pub fn decided_by(self, policies: &[String], errors: &[String]) -> Self {
+        self.with("policies", policies.join(", "))
+            .with("policy_errors", errors.join("; "))
     }
 
     /// The same, about a target.
@@ -114,7 +146,7 @@ impl<'a> Event<'a> {
     #[expect(
         clippy::expect_used,
         clippy::missing_panics_doc,
-        reason = "strings alone, which always serialise"
+        reason = "strings alone, under names that are strings, which always serialise"
     )]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("an event is always JSON")

@@ -9,14 +9,20 @@ use jiff::Timestamp;
 
 use super::check::CheckError;
 use super::page::{InvalidPageToken, key_in, token_behind};
+use super::permission::{Seen, is_caller};
+use super::record::{Of, of_question};
 use super::request::{AccessOf, AccessQuery, RequestedPrincipal};
 use super::{Broker, BrokerError};
+use crate::caller::Caller;
+use crate::caller::policy::Action;
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::evaluate::Held;
 use crate::domain::ids::{ClusterId, PrincipalId};
 use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::reason::Reason;
 use crate::view::{ClusterView, Loaded, Need, ViewError};
+
+const LIST_ACCESS: &str = "aks.access.v1.AccessBrokerService/ListAccess";
 
 /// So many clusters are read at once, where they have to be read.
 const READ_AT_ONCE: usize = 8;
@@ -91,7 +97,20 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::PageToken`] for a token of another query; of one cluster, what cannot be read. Of many clusters,
     /// those that cannot be read are named.
-    pub async fn list_access(&self, query: &AccessQuery) -> Result<AccessPage, BrokerError> {
+    pub async fn list_access(
+        &self,
+        caller: &Arc<Caller>,
+        query: &AccessQuery,
+    ) -> Result<AccessPage, BrokerError> {
+        if let AccessOf::Cluster {
+            cluster, principal, ..
+        } = &query.of
+        {
+            let principal = principal.as_ref();
+            let may = self.may_ask_about(caller, Action::ListAccess, cluster, principal);
+            let event = || of_question(caller, LIST_ACCESS).on_cluster(cluster);
+            self.recorded(Of::Question, event, may.await).await?;
+        }
         let filter = format!("access {:?}", query.of);
         let after = match query.token.as_str() {
             "" => None,
@@ -121,7 +140,8 @@ impl Broker {
                     .await?;
             }
             AccessOf::Principal(principal) => {
-                self.of_all_clusters(&mut page, principal, need).await?;
+                self.of_all_clusters(caller, &mut page, principal, need)
+                    .await?;
             }
         }
         let next = match page.entries.last() {
@@ -178,6 +198,7 @@ impl Broker {
     /// Clusters are looked at in the order of their ids, as many as it takes to fill the page.
     async fn of_all_clusters(
         &self,
+        caller: &Arc<Caller>,
         page: &mut Filling,
         principal: &RequestedPrincipal,
         need: Need,
@@ -185,11 +206,22 @@ impl Broker {
         let (principal, groups) = self.whose(principal, page, need).await?;
         let (clusters, unreachable, read) = self.clusters.all(need).await;
         page.rests_on(read);
+        let sight = self.sight(caller).await;
+        let seen = Seen::Access {
+            to_self: is_caller(caller, principal.id),
+        };
+        let unreachable = sight.tellable(unreachable, seen)?;
         let unreachable = unreachable.iter().map(|id| format!("/subscriptions/{id}"));
         page.unreachable.extend(unreachable);
         let after = page.after.as_ref().map(|(cluster, _)| cluster.clone());
-        let mut left: Vec<ClusterId> = clusters.iter().map(|cluster| cluster.id.clone()).collect();
-        left.retain(|id| after.as_deref().is_none_or(|after| id.as_str() >= after));
+        let mut left: Vec<ClusterId> = Vec::new();
+        for cluster in &clusters {
+            let id = &cluster.id;
+            let is_left = after.as_deref().is_none_or(|after| id.as_str() >= after);
+            if is_left && sight.sees_cluster(id, seen)? {
+                left.push(id.clone());
+            }
+        }
         let reads = left.into_iter().map(|id| self.read(id, need));
         let mut reads = stream::iter(reads).buffered(READ_AT_ONCE);
         while let Some((id, read)) = reads.next().await {

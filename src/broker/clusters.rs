@@ -174,27 +174,46 @@ impl Clusters {
         self.read(cluster, Need::within(Duration::ZERO)).await
     }
 
-    /// A page of the clusters of all configured subscriptions.
+    /// How fresh what is told of clusters is, usually.
+    pub(super) fn usual(&self) -> Need {
+        Need::within(self.known_for)
+    }
+
+    /// A page of the clusters of all configured subscriptions, of those that somebody `sees`.
     ///
     /// # Errors
     /// [`InvalidPageToken`] for a token of another filter. A subscription that cannot be listed is no
     /// error: the page names it.
-    pub async fn list(&self, query: &ClusterQuery) -> Result<ClusterPage, InvalidPageToken> {
+    pub async fn list<E: From<InvalidPageToken>>(
+        &self,
+        query: &ClusterQuery,
+        sees: impl Fn(&Cluster) -> Result<bool, E>,
+    ) -> Result<ClusterPage, E> {
         let filter = format!("clusters {}", query.name.to_lowercase());
         let after = match query.token.as_str() {
             "" => String::new(),
             token => key_in(token, &filter)?,
         };
         let (all, unreachable, _) = self.all(Need::within(self.known_for)).await;
-        let mut rest = all.into_iter().filter(|cluster| {
+        let rest = all.into_iter().filter(|cluster| {
             cluster.id.as_str() > after.as_str()
                 && (query.name.is_empty() || cluster.name.eq_ignore_ascii_case(&query.name))
         });
-        let clusters: Vec<_> = rest.by_ref().take(query.size.rows()).collect();
-        let next = match (clusters.last(), rest.next()) {
-            (Some(last), Some(_)) => token_behind(last.id.as_str(), &filter),
-            _ => String::new(),
-        };
+        let mut clusters: Vec<Arc<Cluster>> = Vec::new();
+        let mut next = String::new();
+        for cluster in rest {
+            if !sees(&cluster)? {
+                continue;
+            }
+            if let Some(last) = clusters
+                .last()
+                .filter(|_| clusters.len() == query.size.rows())
+            {
+                next = token_behind(last.id.as_str(), &filter);
+                break;
+            }
+            clusters.push(cluster);
+        }
         Ok(ClusterPage {
             clusters,
             next,

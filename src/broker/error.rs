@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::check::CheckError;
 use super::clusters::ClusterError;
 use super::page::InvalidPageToken;
+use super::permission::Denied;
 use super::principals::PrincipalError;
 use super::roles::RoleError;
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
@@ -111,10 +112,38 @@ pub enum BrokerError {
         "there is no job {0}: it never was, or it was over longer ago than finished jobs are kept"
     )]
     JobNotFound(JobId),
+    /// No policy allows it, or one forbids it. Which ones is for the audit trail alone.
+    #[error("{}", of_denial(.0))]
+    Denied(Box<Denied>),
+    /// The caller may not know that it is there.
+    #[error("{as_if}")]
+    Hidden {
+        /// What is answered.
+        as_if: Box<BrokerError>,
+        /// What was decided.
+        denied: Box<Denied>,
+    },
+    /// What a caller may see hangs on what its clusters are like, and Azure does not list them all.
+    #[error(
+        "some clusters cannot be listed at the moment, and what you may see hangs on what they are like: ask again"
+    )]
+    ClustersNotListed,
     /// What is kept cannot be read or changed. What the store itself says names its keys and its settings: that
     /// is for its operator, and [`for_the_operator`](Self::for_the_operator) says it.
     #[error("{}", to_callers(.0))]
     Store(#[from] StoreError),
+}
+
+/// A refusal says what was refused: not why, and not whether there is such a cluster.
+fn of_denial(denied: &Denied) -> String {
+    let action = denied.action.name();
+    let place = denied.cluster.as_ref();
+    let place = place.map_or_else(String::new, |cluster| format!(" on {cluster}"));
+    format!(
+        "the policies of this broker do not let {} do {action} like this{place}: ask whoever runs it, who finds the \
+         refusal in the audit trail",
+        denied.caller
+    )
 }
 
 /// What the store itself says is for its operator here as well.
@@ -160,6 +189,9 @@ impl BrokerError {
             Self::Role(error) => error.reason(),
             Self::Principal(error) => error.reason(),
             Self::Check(error) => error.reason(),
+            Self::Denied(_) => Reason::PermissionDenied,
+            Self::Hidden { as_if, .. } => as_if.reason(),
+            Self::ClustersNotListed => Reason::AzureUnavailable,
             Self::PageToken(_) | Self::ExpireTimeIsPast { .. } => Reason::InvalidRequest,
             Self::EntraIntegrationRequired { .. } => Reason::EntraIntegrationRequired,
             Self::AzureRbacDisabled { .. } => Reason::AzureRbacDisabled,
@@ -216,6 +248,8 @@ impl BrokerError {
             }
             Self::TooManyMatches { most } => pair("max_grants", most),
             Self::Principal(error) | Self::Check(CheckError::Principal(error)) => error.metadata(),
+            Self::Denied(denied) => pair("action", &denied.action.name()),
+            Self::Hidden { as_if, .. } => as_if.metadata(),
             Self::JobNotFound(job) => pair("job_id", job),
             _ => BTreeMap::new(),
         }

@@ -1,6 +1,7 @@
 //! Following what was accepted: jobs, as they are and as they change, and grants.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
@@ -8,7 +9,11 @@ use futures::Stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::permission::Denied;
+use super::record::{Of, of_question};
 use super::{Broker, BrokerError};
+use crate::caller::Caller;
+use crate::caller::policy::Action;
 use crate::domain::effect::{Effect, Known};
 use crate::domain::grant::{Grant, GrantState};
 use crate::domain::ids::{GrantId, JobId};
@@ -17,6 +22,10 @@ use crate::store::{Accepted, Change, Event, RequestKey, StoreError};
 
 /// A watcher looks again after so long even if nothing was told: a change is never missed for good.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const GET_GRANT: &str = "aks.access.v1.AccessBrokerService/GetGrant";
+const GET_JOB: &str = "aks.access.v1.AccessBrokerService/GetJob";
+const WATCH_JOB: &str = "aks.access.v1.AccessBrokerService/WatchJob";
+
 /// The same while the store is away.
 const LOOK_FOR_THE_STORE: Duration = Duration::from_secs(1);
 
@@ -50,11 +59,41 @@ impl GrantWithEffects {
 }
 
 impl Broker {
-    /// One job.
+    /// One job, if the caller sees it.
     ///
     /// # Errors
     /// [`BrokerError::JobNotFound`], or what the store says.
-    pub async fn job(&self, id: JobId) -> Result<Job, BrokerError> {
+    pub async fn get_job(&self, caller: &Arc<Caller>, id: JobId) -> Result<Job, BrokerError> {
+        let seen = self.seen_job(caller, Action::GetJob, id).await;
+        let event = || of_question(caller, GET_JOB).by_job(id);
+        self.recorded(Of::Question, event, seen).await
+    }
+
+    /// One job; where the caller does not see it, there is none.
+    pub(super) async fn seen_job(
+        &self,
+        caller: &Arc<Caller>,
+        action: Action,
+        id: JobId,
+    ) -> Result<Job, BrokerError> {
+        let job = self.job(id).await?;
+        let sight = self.sight(caller).await;
+        if self.sees_job(&sight, action, &job).await? {
+            return Ok(job);
+        }
+        Err(BrokerError::Hidden {
+            as_if: Box::new(BrokerError::JobNotFound(id)),
+            denied: Box::new(Denied {
+                caller: caller.name().to_owned(),
+                action,
+                cluster: job.cluster,
+                decision: Arc::default(),
+            }),
+        })
+    }
+
+    /// One job.
+    pub(super) async fn job(&self, id: JobId) -> Result<Job, BrokerError> {
         self.store
             .job(id)
             .await?
@@ -65,6 +104,7 @@ impl Broker {
     /// something, it waits for a store that is away as long as a call may take, and then goes on.
     pub fn watch_job(
         &self,
+        caller: Arc<Caller>,
         id: JobId,
     ) -> impl Stream<Item = Result<Job, BrokerError>> + Send + 'static + use<> {
         let broker = self.clone();
@@ -74,7 +114,8 @@ impl Broker {
             let mut newest = None;
             let mut away_since = None;
             loop {
-                let job = match broker.job(id).await {
+                // Each time: what a caller may see can change while it watches.
+                let job = match broker.watched(&caller, id).await {
                     Ok(job) => job,
                     Err(error @ BrokerError::Store(StoreError::Unavailable(_))) if newest.is_some() => {
                         let since: &mut Instant = away_since.get_or_insert_with(Instant::now);
@@ -101,14 +142,46 @@ impl Broker {
         }
     }
 
-    /// One grant, with its effects in place.
+    async fn watched(&self, caller: &Arc<Caller>, id: JobId) -> Result<Job, BrokerError> {
+        let seen = self.seen_job(caller, Action::WatchJob, id).await;
+        let event = || of_question(caller, WATCH_JOB).by_job(id);
+        self.recorded(Of::Question, event, seen).await
+    }
+
+    /// One grant, with its effects in place, if the caller sees it.
     ///
     /// # Errors
     /// [`BrokerError::GrantNotFound`], or what the store says.
-    pub async fn get_grant(&self, id: GrantId) -> Result<GrantWithEffects, BrokerError> {
-        let grant = self.grant_of(id).await?;
+    pub async fn get_grant(
+        &self,
+        caller: &Arc<Caller>,
+        id: GrantId,
+    ) -> Result<GrantWithEffects, BrokerError> {
+        let seen = self.seen_grant(caller, id).await;
+        let event = || of_question(caller, GET_GRANT).about(id);
+        let grant = self.recorded(Of::Question, event, seen).await?;
         let record = self.store.target(&grant.target).await?;
         Ok(GrantWithEffects::new(grant, record.effects.values()))
+    }
+
+    async fn seen_grant(&self, caller: &Arc<Caller>, id: GrantId) -> Result<Grant, BrokerError> {
+        let grant = self.grant_of(id).await?;
+        if self
+            .sight(caller)
+            .await
+            .sees_grant(Action::GetGrant, &grant)?
+        {
+            return Ok(grant);
+        }
+        Err(BrokerError::Hidden {
+            as_if: Box::new(BrokerError::GrantNotFound(id)),
+            denied: Box::new(Denied {
+                caller: caller.name().to_owned(),
+                action: Action::GetGrant,
+                cluster: Some(grant.target.cluster),
+                decision: Arc::default(),
+            }),
+        })
     }
 
     /// The job of a request about one grant that was accepted, now or before, and the grant as it is by now.

@@ -5,19 +5,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::request::{Caller, GrantRequest, RequestedEnd, RequestedRole};
+use super::clusters::ClusterError;
+use super::permission::{Wanted, duration, is_caller, passes};
+use super::preview::expiry_of;
+use super::principals::PrincipalError;
+use super::record::{Of, decided_by, of_grant};
+use super::request::{GrantRequest, RequestedEnd, RequestedPrincipal, RequestedRole};
 use super::{Broker, BrokerError, payload};
 use crate::audit::{BROKER, Event, Outcome};
+use crate::caller::Caller;
+use crate::caller::policy::{AccessAsked, Action, Decision, Rules};
 use crate::domain::access::{Access, Principal};
 use crate::domain::cluster::{Cluster, Finding, azure_rbac_disabled, entra_integration_required};
 use crate::domain::grant::{Expiry, Grant};
-use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::ids::{GrantId, JobId, RoleDefinitionId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::reason::Reason;
 use crate::domain::role::{BuiltInRole, Role};
 use crate::store::{Accepted, End, NewGrant, RequestKey};
-
-const ACTION: &str = "aks.access.v1.AccessBrokerService/Grant";
 
 impl Broker {
     /// Accepts a grant. Once it answers, the grant happens even if every process dies at that moment (I1);
@@ -28,38 +33,117 @@ impl Broker {
     /// same request again then tells.
     pub async fn grant(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         request: GrantRequest,
+    ) -> Result<Granted, BrokerError> {
+        let event = of_grant(caller, &request);
+        let granted = Box::pin(self.decide_grant(caller, request, event.clone())).await;
+        self.recorded(Of::Change, || event, granted).await
+    }
+
+    async fn decide_grant(
+        &self,
+        caller: &Arc<Caller>,
+        request: GrantRequest,
+        event: Event<'static>,
     ) -> Result<Granted, BrokerError> {
         let key = payload::key(caller, request.request_id, &payload::of_grant(&request));
         // Before cluster and role are looked at: a replay is answered whatever has become of them.
         if let Some(accepted) = self.store.replayed(&key).await? {
-            return self.granted(&key, &accepted).await;
+            let granted = self.granted(&key, &accepted).await?;
+            self.may_see_again(caller, &granted.job).await?;
+            return Ok(granted);
         }
-        let checked = self.check_grant(&request).await?;
-        let new = new_grant(caller, request, checked, key);
+        let checked = self.check_grant(caller, &request).await?;
+        let event = decided_by(event, &checked.decision);
+        let new = new_grant(request, checked, key, event);
         let accepted = self.store.accept_grant(&new).await?;
         self.work.notify_one();
         self.granted(&new.request, &accepted).await
     }
 
-    /// Everything about a new grant that has to be looked up, and may refuse it.
+    /// Everything about a new grant that has to be looked up, and may refuse it. What policies say comes first: what
+    /// is there and what is not learns only who may grant there.
     pub(super) async fn check_grant(
         &self,
+        caller: &Caller,
         request: &GrantRequest,
     ) -> Result<CheckedGrant, BrokerError> {
+        let subscription = request.cluster.subscription();
+        let (cluster, role, principal) = tokio::join!(
+            self.clusters.get(&request.cluster),
+            self.roles.assignable(subscription, request.access.role),
+            self.principals.get(&request.principal),
+        );
+        let rules = self.policies.current();
+        let access = self.asked_for(&rules, caller, request, &principal).await?;
+        let known = match &cluster {
+            // A policy may hang on what nobody can say at the moment.
+            Err(error) if rules.look_at_clusters() && passes(error.reason()) => {
+                return Err(ClusterError::clone(error).into());
+            }
+            known => known.as_deref().ok(),
+        };
+        let wanted = Wanted {
+            access,
+            cluster: &request.cluster,
+            known,
+        };
+        let decision = Self::may_change(&rules, caller, Action::Grant, &wanted)?;
         ends_in_the_future(request.end, Timestamp::now())?;
-        let cluster = self.clusters.get(&request.cluster).await?;
-        let role = self
-            .roles
-            .assignable(request.cluster.subscription(), request.access.role)
-            .await?;
+        let (cluster, role) = (cluster?, role?);
         fits(&cluster, &role)?;
         Ok(CheckedGrant {
-            principal: self.principals.get(&request.principal).await?,
+            principal: principal?,
             cluster,
             role,
+            decision,
         })
+    }
+
+    /// A grant as policies are told of it. Of a principal that is not in the directory they hear what was asked.
+    async fn asked_for(
+        &self,
+        rules: &Rules,
+        caller: &Caller,
+        request: &GrantRequest,
+        principal: &Result<Principal, PrincipalError>,
+    ) -> Result<AccessAsked, BrokerError> {
+        let now = Timestamp::now();
+        let named = self.named_by_key(caller, request).await?;
+        let (made, before) = named.map_or((now, Expiry::At(now)), |grant| {
+            (grant.create_time, grant.expiry)
+        });
+        let end = expiry_of(request.end, now);
+        let mut access = AccessAsked {
+            role: Some(request.access.role.id()),
+            namespaces: request.access.namespaces.clone(),
+            duration_seconds: duration(made, end.max(before)),
+            requested_by_self: true,
+            on_behalf_of: request.on_behalf_of.clone(),
+            justification: request.justification.clone(),
+            labels: request.labels.clone(),
+            ..AccessAsked::default()
+        };
+        match principal {
+            Ok(principal) => {
+                let whom = request.on_behalf_of.as_ref();
+                access.principal = Some(principal.id);
+                access.principal_type = Some(principal.kind);
+                access.to_self = is_caller(caller, principal.id);
+                access.to_own_group = self.is_own_group(rules, caller, principal).await?;
+                access.to_beneficiary = self.is_beneficiary(rules, principal, whom).await?;
+            }
+            Err(error) if passes(error.reason()) => return Err(error.clone().into()),
+            Err(_) => {
+                if let RequestedPrincipal::ObjectId(id, kind) = &request.principal {
+                    access.principal = Some(*id);
+                    access.principal_type = *kind;
+                    access.to_self = is_caller(caller, *id);
+                }
+            }
+        }
+        Ok(access)
     }
 
     async fn granted(&self, key: &RequestKey, accepted: &Accepted) -> Result<Granted, BrokerError> {
@@ -89,29 +173,28 @@ pub(super) struct CheckedGrant {
     pub(super) principal: Principal,
     pub(super) cluster: Arc<Cluster>,
     pub(super) role: Role,
+    /// By which policies it is allowed.
+    pub(super) decision: Arc<Decision>,
 }
 
 fn new_grant(
-    caller: &Caller,
     request: GrantRequest,
     checked: CheckedGrant,
     key: RequestKey,
+    event: Event<'static>,
 ) -> NewGrant {
     let CheckedGrant {
         principal,
         cluster,
         role,
+        decision: _,
     } = checked;
     let target = TargetId {
         cluster: request.cluster,
         principal: principal.id,
     };
     let (grant, job) = (GrantId::new(Uuid::now_v7()), JobId::new(Uuid::now_v7()));
-    let event = Event::new(&caller.0, ACTION, Outcome::Accepted)
-        .on(&target)
-        .about(grant)
-        .by_job(job)
-        .on_behalf_of(request.on_behalf_of.as_ref());
+    let event = event.on(&target).about(grant).by_job(job);
     let mut gone = Event::new(BROKER, "", Outcome::Applied).on(&target);
     gone.reason = Reason::ClusterGone.as_str();
     NewGrant {
@@ -172,11 +255,16 @@ fn fits(cluster: &Cluster, role: &Role) -> Result<(), BrokerError> {
 }
 
 impl RequestedRole {
+    /// The role definition's GUID.
+    pub(super) const fn id(self) -> RoleDefinitionId {
+        match self {
+            Self::BuiltIn(role) => role.id(),
+            Self::Definition(id) => id,
+        }
+    }
+
     /// The role's name in a payload's canonical form.
     pub(super) fn canonical(self) -> String {
-        match self {
-            Self::BuiltIn(role) => role.id().to_string(),
-            Self::Definition(id) => id.to_string(),
-        }
+        self.id().to_string()
     }
 }

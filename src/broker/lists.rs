@@ -1,14 +1,19 @@
 //! `ListGrants`, `ListJobs` and `ListJobTargets`: by page, newest first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::follow::GrantWithEffects;
 use super::page::{InvalidPageToken, PageSize, key_in, token_behind};
-use super::request::{Caller, GrantQuery, JobQuery, JobTargetQuery, RequestedSelector};
+use super::permission::Sight;
+use super::record::{Of, of_question};
+use super::request::{GrantQuery, JobQuery, JobTargetQuery, RequestedSelector};
 use super::roles::role_id;
 use super::{Broker, BrokerError, payload};
+use crate::caller::Caller;
+use crate::caller::policy::Action;
 use crate::domain::grant::{Grant, Phase};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::{Job, JobTarget};
@@ -18,6 +23,8 @@ use crate::store::{Found, JobSelector, Lives, StoreError, TargetRecord};
 /// How many records are looked at for one page before it is given as it is, shorter than asked for: a
 /// query that hardly anything matches does not hold a caller up.
 const MOST_LOOKED_AT: usize = 10_000;
+
+const LIST_JOB_TARGETS: &str = "aks.access.v1.AccessBrokerService/ListJobTargets";
 
 /// The fewest records that are looked at in one go.
 const LOOK: usize = 100;
@@ -35,13 +42,13 @@ pub struct Page<T> {
 }
 
 impl Broker {
-    /// A page of grants, each with what is in place for it.
+    /// A page of the grants that the caller sees, each with what is in place for it.
     ///
     /// # Errors
     /// [`BrokerError::PageToken`] for a token of another query.
     pub async fn list_grants(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         query: &GrantQuery,
     ) -> Result<Page<GrantWithEffects>, BrokerError> {
         let filter = filter_of(
@@ -52,6 +59,7 @@ impl Broker {
         );
         let before = position(&query.token, &filter, GrantId::parse)?;
         let selector = self.resolve(caller, &query.selector).await?;
+        let sight = self.sight(caller).await;
         let of = lives(&query.phases);
         let page = page(
             query.size,
@@ -59,7 +67,7 @@ impl Broker {
             before,
             |grant: &Grant| grant.id,
             |grant: &Grant| query.phases.contains(&grant.state.into()),
-            |before, count| self.store.find_grants(&selector, of, before, count),
+            |before, count| self.find_seen_grants(&sight, &selector, of, before, count),
         )
         .await?;
         Ok(Page {
@@ -68,13 +76,13 @@ impl Broker {
         })
     }
 
-    /// A page of jobs, without their targets.
+    /// A page of the jobs that the caller sees, without their targets.
     ///
     /// # Errors
     /// [`BrokerError::PageToken`] for a token of another query.
     pub async fn list_jobs(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         query: &JobQuery,
     ) -> Result<Page<Job>, BrokerError> {
         let JobQuery {
@@ -96,8 +104,9 @@ impl Broker {
         let selector = JobSelector {
             principal,
             cluster: cluster.clone(),
-            request: request_id.map(|id| (caller.0.clone(), id)),
+            request: request_id.map(|id| (caller.name().to_owned(), id)),
         };
+        let sight = self.sight(caller).await;
         page(
             *size,
             &filter,
@@ -106,7 +115,7 @@ impl Broker {
             |job: &Job| {
                 is_among(states.as_ref(), &job.state) && is_among(kinds.as_ref(), &job.kind)
             },
-            |before, count| self.store.find_jobs(&selector, before, count),
+            |before, count| self.find_seen_jobs(&sight, &selector, before, count),
         )
         .await
     }
@@ -117,8 +126,14 @@ impl Broker {
     /// [`BrokerError::JobNotFound`]; [`BrokerError::PageToken`] for a token of another query.
     pub async fn list_job_targets(
         &self,
+        caller: &Arc<Caller>,
         query: &JobTargetQuery,
     ) -> Result<Page<JobTarget>, BrokerError> {
+        let seen = self
+            .seen_job(caller, Action::ListJobTargets, query.job)
+            .await;
+        let event = || of_question(caller, LIST_JOB_TARGETS).by_job(query.job);
+        self.recorded(Of::Question, event, seen).await?;
         let filter = format!("job targets {} {:?}", query.job, query.states);
         let mut after = match query.token.as_str() {
             "" => None,
@@ -155,6 +170,43 @@ impl Broker {
         }
     }
 
+    async fn find_seen_grants(
+        &self,
+        sight: &Sight,
+        selector: &GrantSelector,
+        of: Lives,
+        before: Option<GrantId>,
+        count: usize,
+    ) -> Result<Found<Grant, GrantId>, BrokerError> {
+        let found = self.store.find_grants(selector, of, before, count).await?;
+        let mut rows = Vec::with_capacity(found.rows.len());
+        for grant in found.rows {
+            if sight.sees_grant(Action::ListGrants, &grant)? {
+                rows.push(grant);
+            }
+        }
+        let looked_to = found.looked_to;
+        Ok(Found { rows, looked_to })
+    }
+
+    async fn find_seen_jobs(
+        &self,
+        sight: &Sight,
+        selector: &JobSelector,
+        before: Option<JobId>,
+        count: usize,
+    ) -> Result<Found<Job, JobId>, BrokerError> {
+        let found = self.store.find_jobs(selector, before, count).await?;
+        let mut rows = Vec::with_capacity(found.rows.len());
+        for job in found.rows {
+            if self.sees_job(sight, Action::ListJobs, &job).await? {
+                rows.push(job);
+            }
+        }
+        let looked_to = found.looked_to;
+        Ok(Found { rows, looked_to })
+    }
+
     /// A selector as it was asked for → one that says who is meant.
     pub(super) async fn resolve(
         &self,
@@ -173,7 +225,7 @@ impl Broker {
             namespaces: asked.namespaces.clone(),
             labels: asked.labels.clone(),
             requested_by: asked.requested_by.clone(),
-            external_key: key.map(|key| (caller.0.clone(), key)),
+            external_key: key.map(|key| (caller.name().to_owned(), key)),
         })
     }
 
@@ -207,7 +259,7 @@ async fn page<T, Id, R>(
 ) -> Result<Page<T>, BrokerError>
 where
     Id: Copy + ToString,
-    R: Future<Output = Result<Found<T, Id>, StoreError>>,
+    R: Future<Output = Result<Found<T, Id>, BrokerError>>,
 {
     let mut rows = Vec::new();
     let look = (size.rows() + 1).max(LOOK);
@@ -239,7 +291,7 @@ fn filter_of(
     parts: &[String],
     besides: &impl std::fmt::Debug,
 ) -> String {
-    format!("{list} {:?} {parts:?} {besides:?}", caller.0)
+    format!("{list} {:?} {parts:?} {besides:?}", caller.name())
 }
 
 /// Where a page begins; `None`: at the newest.

@@ -14,8 +14,10 @@ mod grant;
 mod lists;
 pub mod page;
 mod payload;
+mod permission;
 mod preview;
 pub mod principals;
+mod record;
 pub mod request;
 mod revoke;
 pub mod roles;
@@ -33,10 +35,13 @@ pub use error::{BrokerError, RETRY_AFTER};
 pub use follow::GrantWithEffects;
 pub use grant::Granted;
 pub use lists::Page;
+pub use permission::Denied;
 pub use preview::{PlannedGrant, PlannedRevocation};
 pub use revoke::MOST_REVOKED;
 
 use crate::azure::Azure;
+use crate::caller::Caller;
+use crate::caller::policy::{Action, Context, Policies};
 use crate::domain::cluster::{Cluster, Finding, findings};
 use crate::domain::freshness::Freshness;
 use crate::domain::ids::{ClusterId, SubscriptionId};
@@ -45,10 +50,15 @@ pub use crate::view::Need;
 use crate::view::View;
 use check::{Asked, Check, Checked, Staleness};
 use clusters::{ClusterPage, ClusterQuery, Clusters};
+use permission::Seen;
 use principals::Principals;
+use record::{Of, of_question};
 use request::CheckRequest;
 use roles::Roles;
 use unmanaged::Unmanaged;
+
+const CHECK_ACCESS: &str = "aks.access.v1.AccessBrokerService/CheckAccess";
+const GET_CLUSTER: &str = "aks.access.v1.AccessBrokerService/GetCluster";
 
 /// The use cases, and what they need. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +68,7 @@ pub struct Broker {
     roles: Roles,
     principals: Principals,
     check: Check,
+    policies: Policies,
     unmanaged: Unmanaged,
     lag: SignedDuration,
     changes: Changes,
@@ -88,6 +99,7 @@ impl Broker {
         azure: Azure,
         view: View,
         changes: Changes,
+        policies: Policies,
         work: Arc<Notify>,
         settings: BrokerSettings,
     ) -> Self {
@@ -104,6 +116,7 @@ impl Broker {
         Self {
             unmanaged: Unmanaged::new(azure, store.clone(), known_for),
             check: Check::new(view, clusters.clone(), roles.clone(), settings.staleness),
+            policies,
             lag,
             store,
             clusters,
@@ -129,10 +142,17 @@ impl Broker {
     /// [`BrokerError`] wherever something that the answer hangs on cannot be read: it fails closed.
     pub async fn check_access(
         &self,
+        caller: &Caller,
         request: CheckRequest,
         need: Need,
         explain: bool,
     ) -> Result<(Asked, Checked), BrokerError> {
+        let (cluster, principal) = (&request.cluster, Some(&request.principal));
+        let may = self.may_ask_about(caller, Action::CheckAccess, cluster, principal);
+        if let Err(refused) = may.await {
+            let event = || of_question(caller, CHECK_ACCESS).on_cluster(cluster);
+            Box::pin(self.recorded(Of::Question, event, Err(refused))).await?;
+        }
         let asked = Asked {
             principal: self.principals.get(&request.principal).await?,
             cluster: request.cluster,
@@ -151,18 +171,33 @@ impl Broker {
     /// [`BrokerError::Cluster`]
     pub async fn get_cluster(
         &self,
+        caller: &Caller,
         id: &ClusterId,
     ) -> Result<(Arc<Cluster>, Vec<Finding>), BrokerError> {
+        let may = self.may_ask(caller, Action::GetCluster, id, Context::Nothing);
+        let event = || of_question(caller, GET_CLUSTER).on_cluster(id);
+        self.recorded(Of::Question, event, may.await).await?;
         let cluster = self.clusters.get_fresh(id).await?;
         let found = findings(&cluster);
         Ok((cluster, found))
     }
 
-    /// A page of clusters.
+    /// A page of the clusters that the caller sees.
     ///
     /// # Errors
     /// [`BrokerError::PageToken`]
-    pub async fn list_clusters(&self, query: &ClusterQuery) -> Result<ClusterPage, BrokerError> {
-        Ok(self.clusters.list(query).await?)
+    pub async fn list_clusters(
+        &self,
+        caller: &Arc<Caller>,
+        query: &ClusterQuery,
+    ) -> Result<ClusterPage, BrokerError> {
+        let sight = self.sight(caller).await;
+        let sees = |cluster: &Cluster| sight.sees_cluster(&cluster.id, Seen::Cluster);
+        let page = self.clusters.list::<BrokerError>(query, sees).await?;
+        let unreachable = sight.tellable(page.unreachable, Seen::Cluster)?;
+        Ok(ClusterPage {
+            unreachable,
+            ..page
+        })
     }
 }

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::page::hex;
 use super::request::{
-    Caller, ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RequestedPrincipal,
+    ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RequestedPrincipal,
     RequestedSelector, RevokeRequest,
 };
+use crate::caller::Caller;
 use crate::domain::ids::RequestId;
 use crate::domain::naming::{Labels, OnBehalfOf};
 use crate::store::RequestKey;
@@ -140,7 +141,7 @@ pub(super) fn of_selector(selector: &RequestedSelector) -> Vec<String> {
 /// The idempotency key; one of the broker's own where the caller gave none.
 pub(super) fn key(caller: &Caller, request_id: Option<RequestId>, parts: &[String]) -> RequestKey {
     RequestKey {
-        caller: caller.0.clone(),
+        caller: caller.name().to_owned(),
         id: request_id.unwrap_or_else(|| RequestId::new(Uuid::new_v4())),
         payload_hash: hash(parts),
     }

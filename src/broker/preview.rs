@@ -1,15 +1,16 @@
 //! `validate_only`: what a request would change, and nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::grant::ends_in_the_future;
-use super::request::{
-    Caller, ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RevokeRequest,
-};
+use super::record::{Of, of_extension, of_grant, of_revocation};
+use super::request::{ExtendRequest, GrantRequest, RequestedEnd, RevokeRequest};
 use super::{Broker, BrokerError};
+use crate::caller::Caller;
 use crate::domain::access::Access;
 use crate::domain::cluster::Finding;
 use crate::domain::effect::PassTime;
@@ -22,6 +23,9 @@ use crate::store::{Lives, TargetRecord};
 
 /// How many planned effects are told.
 const MOST_TOLD: usize = 1_000;
+
+/// In the audit trail: nothing would have been changed.
+const PREVIEW: &str = "validate_only";
 
 /// What a `Grant` would come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +45,8 @@ pub struct PlannedGrant {
 pub struct PlannedRevocation {
     /// The live grants that it would end.
     pub grants: Vec<Grant>,
+    /// How many more match that the caller sees, and may not revoke.
+    pub left: u32,
     /// What would be done; at most the first 1,000.
     pub effects: Vec<(TargetId, PlannedEffect)>,
 }
@@ -52,10 +58,20 @@ impl Broker {
     /// Those that it would have.
     pub async fn plan_grant(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         request: GrantRequest,
     ) -> Result<PlannedGrant, BrokerError> {
-        let checked = self.check_grant(&request).await?;
+        let event = of_grant(caller, &request).with(PREVIEW, "true");
+        let planned = Box::pin(self.work_grant_out(caller, request)).await;
+        self.recorded(Of::Change, || event, planned).await
+    }
+
+    async fn work_grant_out(
+        &self,
+        caller: &Arc<Caller>,
+        request: GrantRequest,
+    ) -> Result<PlannedGrant, BrokerError> {
+        let checked = self.check_grant(caller, &request).await?;
         let target_id = TargetId {
             cluster: request.cluster.clone(),
             principal: checked.principal.id,
@@ -101,7 +117,7 @@ impl Broker {
                 update_time: record.now,
                 end_time: None,
                 was_active: false,
-                requested_by: caller.0.clone(),
+                requested_by: caller.name().to_owned(),
                 ended_by: String::new(),
                 justification: request.justification,
                 labels: request.labels,
@@ -133,10 +149,21 @@ impl Broker {
     /// Those that it would have.
     pub async fn plan_extension(
         &self,
+        caller: &Arc<Caller>,
         request: &ExtendRequest,
     ) -> Result<(Grant, Vec<PlannedEffect>), BrokerError> {
+        let event = of_extension(caller, request).with(PREVIEW, "true");
+        let planned = self.work_extension_out(caller, request).await;
+        self.recorded(Of::Change, || event, planned).await
+    }
+
+    async fn work_extension_out(
+        &self,
+        caller: &Arc<Caller>,
+        request: &ExtendRequest,
+    ) -> Result<(Grant, Vec<PlannedEffect>), BrokerError> {
+        let (grant, _) = self.may_extend(caller, request).await?;
         ends_in_the_future(request.end, Timestamp::now())?;
-        let grant = self.grant_of(request.grant).await?;
         if !grant.state.is_live() {
             return Err(BrokerError::GrantEnded(grant.id));
         }
@@ -155,22 +182,22 @@ impl Broker {
     /// Those that it would have.
     pub async fn plan_revocation(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         request: &RevokeRequest,
     ) -> Result<PlannedRevocation, BrokerError> {
-        let grants = match &request.grants {
-            RequestedGrants::One(id) => {
-                let grant = self.grant_of(*id).await?;
-                Some(grant)
-                    .filter(|grant| grant.state.is_live())
-                    .into_iter()
-                    .collect()
-            }
-            RequestedGrants::Matching { selector, most } => {
-                let selector = self.resolve(caller, selector).await?;
-                self.live_matches(&selector, *most).await?
-            }
-        };
+        let event = of_revocation(caller, request).with(PREVIEW, "true");
+        let planned = self.work_revocation_out(caller, request).await;
+        self.recorded(Of::Change, || event, planned).await
+    }
+
+    async fn work_revocation_out(
+        &self,
+        caller: &Arc<Caller>,
+        request: &RevokeRequest,
+    ) -> Result<PlannedRevocation, BrokerError> {
+        let may = self.may_revoke(caller, request).await?;
+        let mut grants = may.grants;
+        grants.retain(|grant| grant.state.is_live());
         let mut by_target: BTreeMap<TargetId, Vec<&Grant>> = BTreeMap::new();
         for grant in &grants {
             by_target
@@ -196,11 +223,16 @@ impl Broker {
             effects.extend(planned.into_iter().map(|effect| (id.clone(), effect)));
         }
         effects.truncate(MOST_TOLD);
-        Ok(PlannedRevocation { grants, effects })
+        let left = may.left;
+        Ok(PlannedRevocation {
+            grants,
+            left,
+            effects,
+        })
     }
 
     /// The live grant that the request's external key names.
-    async fn named_by_key(
+    pub(super) async fn named_by_key(
         &self,
         caller: &Caller,
         request: &GrantRequest,
@@ -209,7 +241,7 @@ impl Broker {
             return Ok(None);
         };
         let selector = GrantSelector {
-            external_key: Some((caller.0.clone(), key.clone())),
+            external_key: Some((caller.name().to_owned(), key.clone())),
             ..GrantSelector::default()
         };
         let found = self
@@ -268,7 +300,7 @@ fn is_the_same(grant: &Grant, target: &TargetId, access: &Access) -> bool {
 }
 
 /// The end as it would be kept: to the millisecond.
-fn expiry_of(end: RequestedEnd, now: Timestamp) -> Expiry {
+pub(super) fn expiry_of(end: RequestedEnd, now: Timestamp) -> Expiry {
     let kept = |time: Timestamp| Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
     match end {
         RequestedEnd::Ttl(ttl) => {

@@ -19,10 +19,6 @@ use crate::domain::naming::{ExternalKey, Labels, OnBehalfOf};
 use crate::domain::role::BuiltInRole;
 use crate::domain::user_principal_name::UserPrincipalName;
 
-/// Who calls: one name space of idempotency keys, and the name that is written beside what they did.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Caller(pub String);
-
 /// A `Grant`, as asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GrantRequest {

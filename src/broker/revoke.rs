@@ -1,17 +1,23 @@
 //! `Revoke`: takes wishes back, one or all that match.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use uuid::Uuid;
 
-use super::request::{Caller, RequestedGrants, RevokeRequest};
+use super::permission::{Wanted, as_it_is};
+use super::record::{Of, decided_by, of_revocation};
+use super::request::{RequestedGrants, RevokeRequest};
 use super::{Broker, BrokerError, payload};
-use crate::audit::{Event, Outcome};
+use crate::audit::Event;
+use crate::caller::Caller;
+use crate::caller::policy::{Action, Decision, Rules};
+use crate::domain::cluster::Cluster;
 use crate::domain::grant::Grant;
-use crate::domain::ids::{JobId, TargetId};
+use crate::domain::ids::{ClusterId, JobId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::selector::GrantSelector;
 use crate::store::{Lives, NewRevocation, Revoked};
-
-const ACTION: &str = "aks.access.v1.AccessBrokerService/Revoke";
 
 /// The most grants that one revocation ends: one script does it, and Redis waits for it.
 pub const MOST_REVOKED: usize = 1_000;
@@ -27,37 +33,81 @@ impl Broker {
     /// [`BrokerError::TooManyMatches`]: then nothing is ended.
     pub async fn revoke(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         request: RevokeRequest,
+    ) -> Result<Job, BrokerError> {
+        let event = of_revocation(caller, &request);
+        let revoked = Box::pin(self.decide_revocation(caller, request, event.clone())).await;
+        self.recorded(Of::Change, || event, revoked).await
+    }
+
+    async fn decide_revocation(
+        &self,
+        caller: &Arc<Caller>,
+        request: RevokeRequest,
+        event: Event<'static>,
     ) -> Result<Job, BrokerError> {
         let parts = payload::of_revocation(&request);
         let key = payload::key(caller, request.request_id, &parts);
         if let Some(accepted) = self.store.replayed(&key).await? {
-            return self.accepted_job(&key, &accepted).await;
+            let job = self.accepted_job(&key, &accepted).await?;
+            self.may_see_again(caller, &job).await?;
+            return Ok(job);
         }
+        let may = self.may_revoke(caller, &request).await?;
+        let ids = may.grants.iter().map(|grant| grant.id);
         let grants = match &request.grants {
             RequestedGrants::One(grant) => Revoked::One(*grant),
-            RequestedGrants::Matching { selector, most } => {
-                let selector = self.resolve(caller, selector).await?;
-                let matched = self.live_matches(&selector, *most).await?;
-                Revoked::Selected(matched.iter().map(|grant| grant.id).collect())
-            }
+            RequestedGrants::Matching { .. } => Revoked::Selected(ids.collect()),
         };
         let job = JobId::new(Uuid::now_v7());
-        let event = Event::new(&caller.0, ACTION, Outcome::Accepted)
-            .by_job(job)
-            .on_behalf_of(request.on_behalf_of.as_ref())
-            .to_json();
         let new = NewRevocation {
             grants,
             job,
             request: key,
             justification: request.justification,
-            audit_event: event,
+            left: may.left,
+            audit_event: decided_by(event, &may.decision).by_job(job).to_json(),
         };
         let accepted = self.store.accept_revocation(&new).await?;
         self.work.notify_one();
         self.accepted_job(&new.request, &accepted).await
+    }
+
+    /// The one grant that is meant, if the caller may revoke it; or, of all live ones that match, those that it may.
+    ///
+    /// # Errors
+    /// [`BrokerError::TooManyMatches`] where there are more than the caller was ready to end.
+    pub(super) async fn may_revoke(
+        &self,
+        caller: &Arc<Caller>,
+        request: &RevokeRequest,
+    ) -> Result<Revocable, BrokerError> {
+        let rules = self.policies.current();
+        let mut revoker = Revoker {
+            broker: self,
+            rules,
+            caller,
+            request,
+            known: BTreeMap::new(),
+        };
+        match &request.grants {
+            RequestedGrants::One(id) => {
+                let grant = self.grant_of(*id).await?;
+                match revoker.may(&grant).await {
+                    Ok(decision) => Ok(Revocable {
+                        grants: vec![grant],
+                        left: 0,
+                        decision: (*decision).clone(),
+                    }),
+                    Err(refused) => Err(self.denied_or_hidden(caller, &grant, refused).await),
+                }
+            }
+            RequestedGrants::Matching { selector, most } => {
+                let selector = self.resolve(caller, selector).await?;
+                revoker.matching(&selector, *most).await
+            }
+        }
     }
 
     /// All live grants of one principal on one cluster.
@@ -70,18 +120,11 @@ impl Broker {
             cluster: Some(target.cluster.clone()),
             ..GrantSelector::default()
         };
-        self.live_matches(&selector, usize::MAX).await
+        self.live_matches(&selector).await
     }
 
     /// All live grants that match.
-    ///
-    /// # Errors
-    /// [`BrokerError::TooManyMatches`] where there are more than `most`.
-    pub(super) async fn live_matches(
-        &self,
-        selector: &GrantSelector,
-        most: usize,
-    ) -> Result<Vec<Grant>, BrokerError> {
+    async fn live_matches(&self, selector: &GrantSelector) -> Result<Vec<Grant>, BrokerError> {
         let mut matched = Vec::new();
         let mut before = None;
         loop {
@@ -90,13 +133,87 @@ impl Broker {
                 .find_grants(selector, Lives::Live, before, LOOK)
                 .await?;
             matched.extend(found.rows);
-            if matched.len() > most {
-                return Err(BrokerError::TooManyMatches { most });
-            }
             if found.looked_to.is_none() {
                 return Ok(matched);
             }
             before = found.looked_to;
+        }
+    }
+}
+
+/// What a caller may revoke, of what it asked for.
+pub(super) struct Revocable {
+    pub(super) grants: Vec<Grant>,
+    /// How many more match that it sees, and may not revoke.
+    pub(super) left: u32,
+    /// The policies that allow it, of all of them.
+    decision: Decision,
+}
+
+/// Asks the policies about one grant after another.
+struct Revoker<'a> {
+    broker: &'a Broker,
+    rules: Arc<Rules>,
+    caller: &'a Arc<Caller>,
+    request: &'a RevokeRequest,
+    known: BTreeMap<ClusterId, Option<Arc<Cluster>>>,
+}
+
+impl Revoker<'_> {
+    /// Taking access away waits neither for Azure nor for its directory: of a cluster that cannot be read only the id
+    /// is known, and whose groups somebody is in is not asked.
+    async fn may(&mut self, grant: &Grant) -> Result<Arc<Decision>, BrokerError> {
+        let cluster = &grant.target.cluster;
+        if !self.known.contains_key(cluster) {
+            let known = self.broker.facts(&self.rules, cluster).await;
+            self.known.insert(cluster.clone(), known.unwrap_or(None));
+        }
+        let mut access = as_it_is(self.caller, grant, grant.expiry);
+        access.on_behalf_of.clone_from(&self.request.on_behalf_of);
+        access.justification.clone_from(&self.request.justification);
+        let wanted = Wanted {
+            access,
+            cluster,
+            known: self.known.get(cluster).and_then(Option::as_deref),
+        };
+        Broker::may_change(&self.rules, self.caller, Action::Revoke, &wanted)
+    }
+
+    async fn matching(
+        &mut self,
+        selector: &GrantSelector,
+        most: usize,
+    ) -> Result<Revocable, BrokerError> {
+        let sight = self.broker.sight(self.caller).await;
+        let mut may = Revocable {
+            grants: Vec::new(),
+            left: 0,
+            decision: Decision::default(),
+        };
+        let mut before = None;
+        loop {
+            let find = self
+                .broker
+                .store
+                .find_grants(selector, Lives::Live, before, LOOK);
+            let found = find.await?;
+            for grant in found.rows {
+                if let Ok(decision) = self.may(&grant).await {
+                    may.decision.add(&decision);
+                    may.grants.push(grant);
+                } else {
+                    // Where nobody can say whether it is seen, it is not told.
+                    let sees = sight.sees_grant(Action::ListGrants, &grant);
+                    may.left += u32::from(sees.unwrap_or(false));
+                }
+            }
+            if may.grants.len() > most {
+                return Err(BrokerError::TooManyMatches { most });
+            }
+            before = found.looked_to;
+            if before.is_none() {
+                return Ok(may);
+            }
         }
     }
 }

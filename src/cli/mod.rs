@@ -5,6 +5,7 @@ mod config;
 mod dev;
 #[cfg(feature = "dev")]
 mod emulator;
+mod policy;
 mod serve;
 mod signals;
 
@@ -28,6 +29,9 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// Look at policies, before they count.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Run the Azure emulator alone. Prints, once it answers, where it listens and what there is, as JSON.
     #[cfg(feature = "dev")]
     Emulator(emulator::Arguments),
@@ -74,6 +78,7 @@ impl Command {
         match self {
             Self::Serve(file) => serve::run(&file),
             Self::Config(command) => command.run(),
+            Self::Policy(command) => command.run(),
             #[cfg(feature = "dev")]
             Self::Emulator(arguments) => emulator::run(&arguments),
             #[cfg(feature = "dev")]

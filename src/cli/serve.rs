@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::azure::{Azure, AzureSettings, http_client};
 use crate::broker::check::Staleness;
 use crate::broker::{Broker, BrokerSettings};
+use crate::caller::policy::Policies;
 use crate::caller::{Authenticator, TokenSettings, Tokens};
 use crate::config::Config;
 use crate::domain::ids::InstanceId;
@@ -86,6 +87,9 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
     let store = Store::new(&config.redis, config.reconciler.retention)?;
     let settings = AzureSettings::from_config(&config.azure)?;
     let azure = Azure::new(settings.clone())?;
+    let policies = Policies::load(config.policy.directory.as_deref())?;
+    let followed = policies.clone().follow();
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
     let listener = listen(config.server.listen).await?;
     let work = Arc::new(Notify::new());
     let changes = Changes::follow(store.clone(), shutdown.clone());
@@ -97,6 +101,7 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
         azure.clone(),
         view,
         changes,
+        policies,
         Arc::clone(&work),
         BrokerSettings {
             subscriptions: config.azure.subscriptions.iter().copied().collect(),

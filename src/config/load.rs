@@ -19,10 +19,11 @@ use super::{Config, check, defaults};
 /// that name, and those are not settings.
 const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "authentication",
     "azure",
     "log",
+    "policy",
     "reconciler",
     "redis",
     "server",
@@ -156,6 +157,7 @@ impl Config {
         // Section by section, so that what is wrong in one does not hide what is wrong in the next.
         let server = section(figment, "server", &mut problems);
         let authentication = section(figment, "authentication", &mut problems);
+        let policy = section(figment, "policy", &mut problems);
         let redis = section(figment, "redis", &mut problems);
         let azure = section(figment, "azure", &mut problems);
         let reconciler = section(figment, "reconciler", &mut problems);
@@ -165,6 +167,7 @@ impl Config {
             Some(Self {
                 server: server?,
                 authentication: authentication?,
+                policy: policy?,
                 redis: redis?,
                 azure: azure?,
                 reconciler: reconciler?,

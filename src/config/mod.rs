@@ -11,6 +11,7 @@ mod cloud;
 mod defaults;
 mod load;
 mod log;
+mod policy;
 mod reconciler;
 mod redis;
 mod secret;
@@ -28,6 +29,7 @@ pub use azure::{
 pub use cloud::{Cloud, Origins};
 pub use load::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
+pub use policy::Policy;
 pub use reconciler::{Bucket, LaneBudget, Reconciler};
 pub use redis::{DurabilityException, Redis};
 pub use secret::{Secret, SecretError};
@@ -41,6 +43,8 @@ pub struct Config {
     pub server: Server,
     /// How callers prove who they are.
     pub authentication: Authentication,
+    /// Who may ask for what.
+    pub policy: Policy,
     /// Where what was accepted is kept.
     pub redis: Redis,
     /// The tenant, the subscriptions, and who the broker is there.

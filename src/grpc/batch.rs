@@ -1,9 +1,12 @@
 //! `BatchCheckAccess`: many checks at once, each with a result of its own.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, stream};
 
 use super::{convert, proto, validate};
 use crate::broker::{Broker, Need};
+use crate::caller::Caller;
 
 /// So many checks of a batch are answered side by side: where they have to wait, they wait together.
 const SIDE_BY_SIDE: usize = 64;
@@ -11,13 +14,14 @@ const SIDE_BY_SIDE: usize = 64;
 /// The answers, in the order of the checks.
 pub(super) async fn answered(
     broker: &Broker,
+    caller: &Arc<Caller>,
     need: Need,
     request: proto::BatchCheckAccessRequest,
 ) -> Vec<proto::batch_check_access_response::Item> {
     let explain_all = request.explain;
     let answers = request.requests.into_iter().map(|request| {
         let explain = explain_all || request.explain;
-        let answer = answer(broker.clone(), need, request, explain);
+        let answer = answer(broker.clone(), Arc::clone(caller), need, request, explain);
         async move {
             proto::batch_check_access_response::Item {
                 result: Some(answer.await),
@@ -29,6 +33,7 @@ pub(super) async fn answered(
 
 async fn answer(
     broker: Broker,
+    caller: Arc<Caller>,
     need: Need,
     request: proto::CheckAccessRequest,
     explain: bool,
@@ -38,7 +43,7 @@ async fn answer(
         Ok(question) => question,
         Err(violations) => return Result::Error(convert::invalid_check(&violations)),
     };
-    match broker.check_access(question, need, explain).await {
+    match broker.check_access(&caller, question, need, explain).await {
         Ok((asked, checked)) => Result::Response(convert::answer(&asked, &checked)),
         Err(error) => Result::Error(convert::failed_check(&error)),
     }

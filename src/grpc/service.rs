@@ -11,8 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::broker::Broker;
-use crate::broker::request::Caller;
-use crate::caller::AuthenticationError;
+use crate::caller::{AuthenticationError, Caller};
 use crate::domain::job::Job;
 
 use super::guard::{Call, Deadline};
@@ -40,10 +39,10 @@ impl Service {
 }
 
 /// Who calls. The guard has said so; without it nobody is anybody.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     let call = request.extensions().get::<Call>();
     let call = call.ok_or_else(|| unauthenticated(&AuthenticationError::Missing))?;
-    Ok(Caller(call.caller.name().to_owned()))
+    Ok(Arc::clone(&call.caller))
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -79,7 +78,7 @@ impl AccessBrokerService for Service {
         if request.get_ref().validate_only {
             let plan = self
                 .broker
-                .plan_extension(&wish)
+                .plan_extension(&caller, &wish)
                 .await
                 .map_err(|e| of(&e))?;
             return Ok(Response::new(convert::planned_extension(&plan.0, &plan.1)));
@@ -115,6 +114,7 @@ impl AccessBrokerService for Service {
             .map_err(|e| of(&e))?;
         Ok(Response::new(proto::RevokeResponse {
             matched_grants: convert::count(job.matched_grants),
+            left_grants: convert::count(job.left_grants),
             job: Some(self.job(&job)),
             ..proto::RevokeResponse::default()
         }))
@@ -124,12 +124,13 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::CheckAccessRequest>,
     ) -> Answer<proto::CheckAccessResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let (question, freshness) = validate::check(&request).map_err(|v| invalid(&v))?;
         let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
         let checked = self
             .broker
-            .check_access(question, need, request.explain)
+            .check_access(&caller, question, need, request.explain)
             .await;
         let (asked, checked) = checked.map_err(|e| of(&e))?;
         Ok(Response::new(convert::answer(&asked, &checked)))
@@ -139,10 +140,11 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::BatchCheckAccessRequest>,
     ) -> Answer<proto::BatchCheckAccessResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let freshness = validate::batch(&request).map_err(|v| invalid(&v))?;
         let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
-        let items = batch::answered(&self.broker, need, request).await;
+        let items = batch::answered(&self.broker, &caller, need, request).await;
         Ok(Response::new(proto::BatchCheckAccessResponse { items }))
     }
 
@@ -150,8 +152,10 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::ListAccessRequest>,
     ) -> Answer<proto::ListAccessResponse> {
+        let caller = caller(&request)?;
         let query = validate::list_access(request.get_ref()).map_err(|v| invalid(&v))?;
-        let page = self.broker.list_access(&query).await.map_err(|e| of(&e))?;
+        let page = self.broker.list_access(&caller, &query).await;
+        let page = page.map_err(|e| of(&e))?;
         Ok(Response::new(convert::access_page(&page)))
     }
 
@@ -159,8 +163,9 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::GetJobRequest>,
     ) -> Answer<proto::GetJobResponse> {
+        let caller = caller(&request)?;
         let id = validate::job_id(&request.get_ref().job_id).map_err(|v| invalid(&v))?;
-        let job = self.broker.job(id).await.map_err(|e| of(&e))?;
+        let job = self.broker.get_job(&caller, id).await.map_err(|e| of(&e))?;
         Ok(Response::new(proto::GetJobResponse {
             job: Some(self.job(&job)),
             targets: convert::targets(&job),
@@ -173,13 +178,14 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::WatchJobRequest>,
     ) -> Answer<Self::WatchJobStream> {
+        let caller = caller(&request)?;
         let id = validate::job_id(&request.get_ref().job_id).map_err(|v| invalid(&v))?;
         let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
             return Err(overloaded("streams", self.max_streams));
         };
         let lag = self.lag;
         let mut before: Option<Job> = None;
-        let told = self.broker.watch_job(id).map(move |job| {
+        let told = self.broker.watch_job(caller, id).map(move |job| {
             let _held_while_the_stream_is = &permit;
             let job = job.map_err(|e| of(&e))?;
             let targets = match &before {
@@ -202,8 +208,10 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::GetGrantRequest>,
     ) -> Answer<proto::GetGrantResponse> {
+        let caller = caller(&request)?;
         let id = validate::grant_id(&request.get_ref().grant_id).map_err(|v| invalid(&v))?;
-        let found = self.broker.get_grant(id).await.map_err(|e| of(&e))?;
+        let found = self.broker.get_grant(&caller, id).await;
+        let found = found.map_err(|e| of(&e))?;
         Ok(Response::new(proto::GetGrantResponse {
             grant: Some(convert::grant(&found.grant, &found.effects)),
         }))
@@ -250,10 +258,11 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::ListJobTargetsRequest>,
     ) -> Answer<proto::ListJobTargetsResponse> {
+        let caller = caller(&request)?;
         let query = validate::job_targets(request.get_ref()).map_err(|v| invalid(&v))?;
         let page = self
             .broker
-            .list_job_targets(&query)
+            .list_job_targets(&caller, &query)
             .await
             .map_err(|e| of(&e))?;
         Ok(Response::new(proto::ListJobTargetsResponse {
@@ -266,8 +275,10 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::GetClusterRequest>,
     ) -> Answer<proto::GetClusterResponse> {
+        let caller = caller(&request)?;
         let id = validate::cluster_id(&request.get_ref().cluster).map_err(|v| invalid(&v))?;
-        let (cluster, findings) = self.broker.get_cluster(&id).await.map_err(|e| of(&e))?;
+        let found = self.broker.get_cluster(&caller, &id).await;
+        let (cluster, findings) = found.map_err(|e| of(&e))?;
         Ok(Response::new(proto::GetClusterResponse {
             cluster: Some(convert::cluster(&cluster, &findings)),
         }))
@@ -277,10 +288,11 @@ impl AccessBrokerService for Service {
         &self,
         request: Request<proto::ListClustersRequest>,
     ) -> Answer<proto::ListClustersResponse> {
+        let caller = caller(&request)?;
         let query = validate::clusters(request.get_ref()).map_err(|v| invalid(&v))?;
         let page = self
             .broker
-            .list_clusters(&query)
+            .list_clusters(&caller, &query)
             .await
             .map_err(|e| of(&e))?;
         Ok(Response::new(convert::clusters(&page)))

@@ -103,6 +103,8 @@ pub struct NewRevocation {
     pub request: RequestKey,
     /// Why.
     pub justification: String,
+    /// How many more the selector matches that its caller may not revoke.
+    pub left: u32,
     /// The audit event, as JSON; each grant's own says which grant and which target.
     pub audit_event: String,
 }
@@ -177,6 +179,7 @@ struct RevokeArgument<'a> {
     hash: &'a str,
     grants: Vec<String>,
     selected: bool,
+    left: u32,
     job: String,
     job_body: String,
     by: &'a str,
@@ -305,6 +308,7 @@ impl Store {
             hash: &new.request.payload_hash,
             grants: new.grants.ids().iter().map(ToString::to_string).collect(),
             selected: matches!(new.grants, Revoked::Selected(_)),
+            left: new.left,
             job: new.job.to_string(),
             job_body: new.request.job_body(&new.justification),
             by: &new.request.caller,

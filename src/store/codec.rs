@@ -263,6 +263,7 @@ pub(super) fn read_job(id: JobId, hash: &Hash, targets: Vec<JobTarget>) -> Resul
             .map(|_| hash.parsed("cluster"))
             .transpose()?,
         matched_grants: hash.number("matched")?,
+        left_grants: hash.number("left")?,
         total_targets: hash.number("total")?,
         completed_targets: hash.number("done")?,
         last_error: hash.failure("error")?,

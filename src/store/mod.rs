@@ -6,6 +6,7 @@
 //! lost is sent again.
 
 mod accept;
+mod audit;
 mod clock;
 mod codec;
 mod durability;

@@ -31,6 +31,7 @@ pub(super) struct Scripts {
     pub(super) read_job: Script,
     pub(super) list: Script,
     pub(super) forget: Script,
+    pub(super) audit: Script,
 }
 
 impl Scripts {
@@ -50,6 +51,7 @@ impl Scripts {
             read_job: script(MayExceed, include_str!("scripts/read_job.lua")),
             list: script(MayExceed, include_str!("scripts/list.lua")),
             forget: script(MayExceed, include_str!("scripts/forget.lua")),
+            audit: script(MayExceed, include_str!("scripts/audit.lua")),
         }
     }
 }

@@ -88,6 +88,7 @@ pub fn reader(principal: u128) -> NewGrant {
 
 pub fn revocation(grant: GrantId) -> NewRevocation {
     NewRevocation {
+        left: 0,
         grants: Revoked::One(grant),
         job: JobId::new(Uuid::now_v7()),
         request: request(),

@@ -21,11 +21,12 @@ pub mod redis;
 pub mod refusal;
 pub mod replicas;
 pub mod stream;
+pub mod trail;
 pub mod weather;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use azure_emulator::{
@@ -45,6 +46,11 @@ pub const PLATFORM: Uuid = uuid!("30000000-0000-4000-8000-000000000003");
 const ONE_DAY: i64 = 86_400;
 /// What every broker signs in with.
 const SECRET: &str = "access-broker-secret";
+
+/// Where a world has its policies.
+const POLICIES: &str = "policies";
+/// What most tests are not about: everybody may do everything.
+const EVERYTHING: &str = "permit (principal, action, resource);\n";
 
 /// Everything that a broker stands on.
 pub struct World {
@@ -108,6 +114,9 @@ impl World {
         fs::write(dir.path().join("secret"), SECRET).expect("the secret's file");
         let token = token(&emulator, PLATFORM);
         fs::write(dir.path().join(broker::TOKEN), token).expect("the token's file");
+        let policies = dir.path().join(POLICIES);
+        fs::create_dir(&policies).expect("the policies' directory");
+        fs::write(policies.join("all.cedar"), EVERYTHING).expect("a policy");
         let redis = RedisServer::start(&dir.path().join("redis"), &[]).await;
         Self {
             emulator,
@@ -143,6 +152,7 @@ impl World {
         let text = format!(
             "server:\n  listen: 127.0.0.1:0\n  allow_plaintext: true\n\
              authentication:\n  audiences: [{ACCESS_BROKER}]\n\
+             policy:\n  directory: {dir}/{POLICIES}\n\
              redis:\n  url: {redis}\n\
              azure:\n  tenant_id: {tenant}\n  subscriptions: [{subscriptions}]\n  ca_file: {dir}/ca.pem\n  \
              call_timeout: {call}\n  connect_timeout: {connect}\n  credential:\n    client_secret:\n      \
@@ -179,6 +189,19 @@ impl World {
         let text = fs::read_to_string(&path).expect("the configuration's file");
         let section = format!("server:\n  {}\n", server.join("\n  "));
         fs::write(&path, text.replacen("server:\n", &section, 1)).expect("the file");
+        path
+    }
+
+    /// The same with the policies of this directory; or with those that the broker brings along.
+    pub fn config_of_policies(&self, timing: &Timing, directory: Option<&Path>) -> PathBuf {
+        let path = self.config(timing, &self.redis.url(), &self.emulator.urls().arm);
+        let text = fs::read_to_string(&path).expect("the configuration's file");
+        let all = format!("  directory: {}/{POLICIES}\n", self.dir.path().display());
+        let instead = match directory {
+            Some(directory) => format!("  directory: {}\n", directory.display()),
+            None => "  directory:\n".to_owned(),
+        };
+        fs::write(&path, text.replacen(&all, &instead, 1)).expect("the file");
         path
     }
 

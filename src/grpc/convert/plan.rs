@@ -41,6 +41,7 @@ pub(in crate::grpc) fn planned_revocation(plan: &PlannedRevocation) -> proto::Re
             .collect(),
         matched_grants: i32::try_from(plan.grants.len()).unwrap_or(i32::MAX),
         planned_residual_access: Vec::new(),
+        left_grants: super::count(plan.left),
     }
 }
 

@@ -105,6 +105,7 @@ fn a_job(state: JobState, targets: usize) -> Job {
         principal: (targets == 1).then(somebody),
         cluster: (targets == 1).then(|| target_id().cluster),
         matched_grants: 1,
+        left_grants: 0,
         total_targets: 1,
         completed_targets: 0,
         last_error: Some(Failure {

@@ -3,6 +3,7 @@
 --
 -- Flags: allow-oom; taking access away must not wait for memory.
 -- Argument: caller, request_id, hash, grants [ids], selected (by a selector: those that are live no more do not count),
+-- left (how many more match that are not the caller's to end),
 -- job, job_body, by, audit_event (grant and target are put in here), audit_length, retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
 -- grant.
@@ -32,7 +33,7 @@ end
 
 local over = next(live) == nil and next(going) == nil
 make_job(a.job, a.job_body, 'REVOKE', rows, 'REVOKE', over)
-redis.call('HSET', job_key(a.job), 'matched', matched)
+redis.call('HSET', job_key(a.job), 'matched', matched, 'left', a.left)
 remember_request(a.job, a.selected and '' or a.grants[1], over)
 for grant in pairs(live) do revoke_grant(grant, 'REVOKED', a.by, a.job) end
 for grant in pairs(going) do redis.call('HSET', grant_key(grant), 'job', a.job) end

@@ -1,0 +1,150 @@
+//! What the audit trail hears of a request (I10): what was asked, and what was decided.
+//!
+//! An accepted request's event is written by the script that accepts it. A refusal has an event of its own, and where
+//! that cannot be written the caller hears of that instead: refused it is either way.
+
+use super::request::{
+    ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RequestedPrincipal, RequestedRole,
+    RevokeRequest,
+};
+use super::{Broker, BrokerError};
+use crate::audit::{Event, Outcome};
+use crate::caller::Caller;
+use crate::caller::policy::Decision;
+use crate::domain::ids::Namespace;
+use crate::domain::reason::{Reason, code};
+
+/// The RPCs that change access, by their full names.
+pub(super) const GRANT: &str = "aks.access.v1.AccessBrokerService/Grant";
+pub(super) const EXTEND_GRANT: &str = "aks.access.v1.AccessBrokerService/ExtendGrant";
+pub(super) const REVOKE: &str = "aks.access.v1.AccessBrokerService/Revoke";
+
+/// Which refusals are written down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Of a change of access: all that were decided. That something could not be found out is no decision.
+    Change,
+    /// Of a question: those that policies decided. What is not there is no secret kept.
+    Question,
+}
+
+impl Broker {
+    /// The end of a request: a refusal is written down first.
+    ///
+    /// # Errors
+    /// The refusal, or what the store says where it could not be written down.
+    pub(super) async fn recorded<T>(
+        &self,
+        of: Of,
+        event: impl FnOnce() -> Event<'static>,
+        outcome: Result<T, BrokerError>,
+    ) -> Result<T, BrokerError> {
+        let error = match outcome {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let denied = match &error {
+            BrokerError::Denied(denied) | BrokerError::Hidden { denied, .. } => Some(denied),
+            _ => None,
+        };
+        let reason = match denied {
+            Some(_) => Reason::PermissionDenied,
+            None => error.reason(),
+        };
+        let is_decision = !matches!(
+            reason.code(),
+            code::UNAVAILABLE | code::INTERNAL | code::RESOURCE_EXHAUSTED
+        );
+        if denied.is_none() && (of == Of::Question || !is_decision) {
+            return Err(error);
+        }
+        let mut event = event();
+        event.outcome = Outcome::Refused;
+        event.reason = reason.as_str();
+        if let Some(denied) = denied {
+            event = decided_by(event, &denied.decision);
+        }
+        self.store.write_event(&event.to_json()).await?;
+        Err(error)
+    }
+}
+
+/// An event with the policies that decided.
+pub(super) fn decided_by<'a>(event: Event<'a>, decision: &Decision) -> Event<'a> {
+    event.decided_by(&decision.policies, &decision.errors)
+}
+
+/// A question, which leaves a trace only where it is refused.
+pub(super) fn of_question(caller: &Caller, action: &'static str) -> Event<'static> {
+    Event::new(caller.name(), action, Outcome::Refused)
+}
+
+/// What a `Grant` asks for.
+pub(super) fn of_grant(caller: &Caller, request: &GrantRequest) -> Event<'static> {
+    let role = match request.access.role {
+        RequestedRole::BuiltIn(role) => role.display_name().to_owned(),
+        RequestedRole::Definition(id) => id.to_string(),
+    };
+    let namespaces: Vec<&str> = request
+        .access
+        .namespaces
+        .iter()
+        .map(Namespace::as_str)
+        .collect();
+    let event = Event::new(caller.name(), GRANT, Outcome::Accepted)
+        .on_cluster(&request.cluster)
+        .on_behalf_of(request.on_behalf_of.as_ref())
+        .with("role", role)
+        .with("namespaces", namespaces.join(", "))
+        .with("end", end_of(request.end))
+        .with("justification", &*request.justification);
+    about_principal(event, Some(&request.principal))
+}
+
+/// What an `ExtendGrant` asks for.
+pub(super) fn of_extension(caller: &Caller, request: &ExtendRequest) -> Event<'static> {
+    Event::new(caller.name(), EXTEND_GRANT, Outcome::Accepted)
+        .about(request.grant)
+        .on_behalf_of(request.on_behalf_of.as_ref())
+        .with("end", end_of(request.end))
+        .with("justification", &*request.justification)
+}
+
+/// What a `Revoke` asks for.
+pub(super) fn of_revocation(caller: &Caller, request: &RevokeRequest) -> Event<'static> {
+    let event = Event::new(caller.name(), REVOKE, Outcome::Accepted)
+        .on_behalf_of(request.on_behalf_of.as_ref())
+        .with("justification", &*request.justification);
+    match &request.grants {
+        RequestedGrants::One(grant) => event.about(*grant),
+        RequestedGrants::Matching { selector, .. } => {
+            let event = about_principal(event, selector.principal.as_ref());
+            match &selector.cluster {
+                Some(cluster) => event.on_cluster(cluster),
+                None => event,
+            }
+        }
+    }
+}
+
+fn about_principal(
+    mut event: Event<'static>,
+    asked: Option<&RequestedPrincipal>,
+) -> Event<'static> {
+    match asked {
+        Some(RequestedPrincipal::ObjectId(id, _)) => {
+            event.principal = id.to_string();
+            event
+        }
+        Some(other) => event.with("principal", other.to_string()),
+        None => event,
+    }
+}
+
+fn end_of(end: RequestedEnd) -> String {
+    match end {
+        RequestedEnd::Ttl(ttl) => format!("after {} s", ttl.as_secs()),
+        RequestedEnd::At(time) => time.to_string(),
+        RequestedEnd::Permanent => "never".to_owned(),
+    }
+}
