@@ -1,8 +1,14 @@
 //! What the audit trail says (I10): one event for each decision and for each effect.
 //!
 //! Events are made here and appended by the store, in the script that does what they tell of: an event
-//! cannot be missing, and none can tell of what did not happen. Reading, sealing and exporting the trail
-//! is not here yet.
+//! cannot be missing, and none can tell of what did not happen. A moment later one replica seals them into a
+//! hash chain, and exports them.
+
+pub mod chain;
+pub mod export;
+pub mod sealer;
+pub mod told;
+pub mod verify;
 
 use std::collections::BTreeMap;
 

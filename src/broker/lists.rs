@@ -285,7 +285,7 @@ where
 }
 
 /// What a page token is bound to: everything that is asked, and who asks.
-fn filter_of(
+pub(super) fn filter_of(
     list: &str,
     caller: &Caller,
     parts: &[String],
@@ -295,7 +295,7 @@ fn filter_of(
 }
 
 /// Where a page begins; `None`: at the newest.
-fn position<Id, E>(
+pub(super) fn position<Id, E>(
     token: &str,
     filter: &str,
     parse: impl Fn(&str) -> Result<Id, E>,

@@ -21,6 +21,7 @@ mod record;
 pub mod request;
 mod revoke;
 pub mod roles;
+pub mod trail;
 mod unmanaged;
 
 use std::collections::BTreeSet;

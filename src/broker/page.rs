@@ -3,6 +3,8 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::domain::hex::hex;
+
 /// How many rows a page has at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageSize(usize);
@@ -64,16 +66,6 @@ pub fn key_in(token: &str, filter: &str) -> Result<String, InvalidPageToken> {
 fn mark(filter: &str) -> [u8; 4] {
     let digest = Sha256::digest(filter.as_bytes());
     [digest[0], digest[1], digest[2], digest[3]]
-}
-
-/// Bytes as text, two lower-case digits each.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -6,12 +6,12 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::page::hex;
 use super::request::{
     ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RequestedPrincipal,
     RequestedSelector, RevokeRequest,
 };
 use crate::caller::Caller;
+use crate::domain::hex::hex;
 use crate::domain::ids::RequestId;
 use crate::domain::naming::{Labels, OnBehalfOf};
 use crate::store::RequestKey;

@@ -94,6 +94,14 @@ impl Sight {
         }
     }
 
+    /// Whether an event of the audit trail is seen: one about this cluster, or about none.
+    ///
+    /// # Errors
+    /// Those of [`sees_grant`](Self::sees_grant).
+    pub(super) fn sees_event(&self, cluster: Option<&ClusterId>) -> Result<bool, BrokerError> {
+        self.sees(Action::ListAuditEvents, cluster, Context::Nothing)
+    }
+
     /// Of the subscriptions that could not be listed, those that the caller may hear of: where it could see something.
     ///
     /// # Errors

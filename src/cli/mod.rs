@@ -1,5 +1,6 @@
 //! The commands. Everything is wired together here, and only here.
 
+mod audit;
 mod config;
 #[cfg(feature = "dev")]
 mod dev;
@@ -29,6 +30,9 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// Look at the audit trail.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Look at policies, before they count.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -79,6 +83,7 @@ impl Command {
             Self::Serve(file) => serve::run(&file),
             Self::Config(command) => command.run(),
             Self::Policy(command) => command.run(),
+            Self::Audit(command) => command.run(),
             #[cfg(feature = "dev")]
             Self::Emulator(arguments) => emulator::run(&arguments),
             #[cfg(feature = "dev")]

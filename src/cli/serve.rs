@@ -13,6 +13,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::audit::export::Export;
+use crate::audit::sealer::Sealer;
 use crate::azure::{Azure, AzureSettings, http_client};
 use crate::broker::check::Staleness;
 use crate::broker::{Broker, BrokerSettings};
@@ -23,7 +25,7 @@ use crate::domain::ids::InstanceId;
 use crate::domain::kubernetes_request::Features;
 use crate::grpc::Tls;
 use crate::reconcile::Reconciler;
-use crate::store::{Changes, Store, StoreError};
+use crate::store::{Changes, Keep, Store, StoreError};
 use crate::view::{View, ViewSettings};
 use crate::{grpc, telemetry};
 
@@ -211,12 +213,15 @@ async fn reconcile(
     let Some(instance) = shutdown.run_until_cancelled(redis_is_there(&store)).await else {
         return Ok(());
     };
+    let instance = instance?;
+    let sealed = sealer(config, &store, instance).run(shutdown.clone());
+    tokio::spawn(sealed);
     let reconciler = Reconciler::new(
         store,
         azure,
         config.reconciler.clone(),
         config.azure.call_timeout,
-        instance?,
+        instance,
         work,
     );
     let told = async {
@@ -234,6 +239,16 @@ async fn reconcile(
         );
     }
     Ok(())
+}
+
+/// Seals the audit trail, and exports it.
+fn sealer(config: &Config, store: &Store, instance: InstanceId) -> Sealer {
+    let keep = Keep {
+        age: config.audit.retention,
+        count: config.audit.max_events,
+    };
+    let export = Export::new(config.audit.file.clone());
+    Sealer::new(store.clone(), instance, keep, export)
 }
 
 /// Opens the port, and says so.

@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Authentication, Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler, Redis,
-    Server, View,
+    Audit, Authentication, Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler,
+    Redis, Server, View,
 };
 
 /// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
@@ -27,6 +27,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     durations(config, &mut found);
     server(&config.server, &mut found);
     authentication(&config.authentication, &config.server, &mut found);
+    audit(&config.audit, &mut found);
     redis(&config.redis, &mut found);
     azure(&config.azure, &mut found);
     reconciler(&config.reconciler, &config.azure, &mut found);
@@ -38,6 +39,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
 fn durations(config: &Config, found: &mut Vec<Problem>) {
     let Config {
         server,
+        audit,
         azure,
         reconciler,
         view,
@@ -57,6 +59,7 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
         ("reconciler.poll", reconciler.poll),
         ("reconciler.retention", reconciler.retention),
         ("reconciler.cluster_cache", reconciler.cluster_cache),
+        ("audit.retention", audit.retention),
         ("view.max_staleness", view.max_staleness),
         ("view.longest_staleness", view.longest_staleness),
         ("view.renew_after", view.renew_after),
@@ -69,6 +72,17 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
             );
             found.push(Problem::new(key, message));
         }
+    }
+}
+
+/// Whoever asks what was done yesterday has to find it.
+const SHORTEST_AUDIT: Duration = Duration::from_hours(24);
+
+fn audit(audit: &Audit, found: &mut Vec<Problem>) {
+    at_least("audit.retention", audit.retention, SHORTEST_AUDIT, found);
+    if audit.max_events < 1_000 {
+        let message = format!("{} is too few; at least 1000", audit.max_events);
+        found.push(Problem::new("audit.max_events", message));
     }
 }
 

@@ -19,7 +19,8 @@ use super::{Config, check, defaults};
 /// that name, and those are not settings.
 const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
+    "audit",
     "authentication",
     "azure",
     "log",
@@ -158,6 +159,7 @@ impl Config {
         let server = section(figment, "server", &mut problems);
         let authentication = section(figment, "authentication", &mut problems);
         let policy = section(figment, "policy", &mut problems);
+        let audit = section(figment, "audit", &mut problems);
         let redis = section(figment, "redis", &mut problems);
         let azure = section(figment, "azure", &mut problems);
         let reconciler = section(figment, "reconciler", &mut problems);
@@ -168,6 +170,7 @@ impl Config {
                 server: server?,
                 authentication: authentication?,
                 policy: policy?,
+                audit: audit?,
                 redis: redis?,
                 azure: azure?,
                 reconciler: reconciler?,

@@ -4,6 +4,7 @@
 //! nobody knows is refused in both: a misspelt limit must not leave the default standing in silence.
 //! `docs/configuration.md` lists every key, and a test holds it against these structs.
 
+mod audit;
 mod authentication;
 mod azure;
 mod check;
@@ -21,6 +22,7 @@ mod view;
 
 use serde::Serialize;
 
+pub use audit::Audit;
 pub use authentication::Authentication;
 pub use azure::{
     Azure, ClientSecretCredential, Credential, DeveloperToolsCredential, Endpoints,
@@ -45,6 +47,8 @@ pub struct Config {
     pub authentication: Authentication,
     /// Who may ask for what.
     pub policy: Policy,
+    /// Where the audit trail goes.
+    pub audit: Audit,
     /// Where what was accepted is kept.
     pub redis: Redis,
     /// The tenant, the subscriptions, and who the broker is there.

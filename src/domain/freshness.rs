@@ -49,6 +49,17 @@ pub enum Freshness {
     Now,
 }
 
+impl Position {
+    /// The first place that may be given at a moment.
+    #[must_use]
+    pub fn at(time: Timestamp) -> Self {
+        Self {
+            millis: u64::try_from(time.as_millisecond()).unwrap_or_default(),
+            sequence: 0,
+        }
+    }
+}
+
 impl FromStr for Position {
     type Err = InvalidToken;
 

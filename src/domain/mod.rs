@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod fleet;
 pub mod freshness;
 pub mod grant;
+pub mod hex;
 pub mod ids;
 #[cfg(test)]
 mod interleaving;

@@ -14,10 +14,12 @@ use crate::domain::role::{BuiltInRole, Role};
 
 use super::proto;
 
+mod audit;
 mod check;
 mod cluster;
 mod plan;
 
+pub(super) use audit::audit_page;
 pub(super) use check::{access_page, answer, failed_check, invalid_check};
 pub(super) use cluster::{cluster, clusters, finding};
 pub(super) use plan::{planned_extension, planned_grant, planned_revocation};

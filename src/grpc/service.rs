@@ -298,6 +298,18 @@ impl AccessBrokerService for Service {
         Ok(Response::new(convert::clusters(&page)))
     }
 
+    async fn list_audit_events(
+        &self,
+        request: Request<proto::ListAuditEventsRequest>,
+    ) -> Answer<proto::ListAuditEventsResponse> {
+        let caller = caller(&request)?;
+        let query = validate::audit_events(request.get_ref()).map_err(|v| invalid(&v))?;
+        let page = self.broker.list_audit_events(&caller, &query).await;
+        Ok(Response::new(convert::audit_page(
+            page.map_err(|e| of(&e))?,
+        )))
+    }
+
     // What follows is in the contract, and not served yet.
 
     async fn offboard(
@@ -335,13 +347,6 @@ impl AccessBrokerService for Service {
         _: Request<proto::GetKubeconfigRequest>,
     ) -> Answer<proto::GetKubeconfigResponse> {
         Err(not_implemented("GetKubeconfig"))
-    }
-
-    async fn list_audit_events(
-        &self,
-        _: Request<proto::ListAuditEventsRequest>,
-    ) -> Answer<proto::ListAuditEventsResponse> {
-        Err(not_implemented("ListAuditEvents"))
     }
 }
 

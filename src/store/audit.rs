@@ -1,13 +1,104 @@
-//! The audit trail: events that no other script writes.
+//! The audit trail as it is kept: events as scripts append them, and, once they are sealed, with their hashes.
+//!
+//! `audit` has the events that nobody has sealed yet, `audit:sealed` the others, under the same positions: they are
+//! moved, oldest first, by whoever holds the sealer's lease. So an event is in exactly one of the two, and the bounds of
+//! the trail are only ever drawn behind what has been exported.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use redis::streams::{StreamId, StreamRangeReply};
 use serde::Serialize;
 
 use super::Store;
 use super::error::StoreError;
+use super::script::millis;
+use crate::domain::freshness::Position;
+use crate::domain::ids::LeaseToken;
+
+/// How far the chain has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealHead {
+    /// The last event's place; `None`: there is none yet.
+    pub sequence: Option<u64>,
+    /// Its hash, in hex; empty where there is none.
+    pub hash: String,
+}
+
+/// An event of the trail, as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredEvent {
+    /// Where it stands in its stream.
+    pub position: Position,
+    /// Its place in the trail.
+    pub sequence: u64,
+    /// When, by Redis's clock.
+    pub time: Timestamp,
+    /// The event, as JSON.
+    pub event: String,
+    /// Once it is sealed.
+    pub seal: Option<Seal>,
+}
+
+/// What ties an event to the one before it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seal {
+    /// SHA-256 over the event and the hash before it, in hex.
+    pub hash: String,
+    /// The hash before it; empty for the first event.
+    pub previous: String,
+}
+
+/// How much of what is sealed is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// Older ones go.
+    pub age: Duration,
+    /// Of more than so many the oldest go.
+    pub count: u64,
+}
+
+/// What can be said of the trail as a whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrailState {
+    /// The last sequence number that was given.
+    pub last: u64,
+    /// How far the chain has come.
+    pub head: SealHead,
+    /// How many events wait for their seal.
+    pub unsealed: u64,
+}
 
 #[derive(Serialize)]
 struct EventArgument<'a> {
     audit_event: &'a str,
+}
+
+#[derive(Serialize)]
+struct BeginArgument {
+    token: String,
+    lease: u64,
+}
+
+#[derive(Serialize)]
+struct SealArgument<'a> {
+    token: String,
+    lease: u64,
+    after: String,
+    rows: Vec<SealRow<'a>>,
+    age: u64,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct SealRow<'a> {
+    id: String,
+    sequence: String,
+    time: i64,
+    event: &'a str,
+    previous: &'a str,
+    hash: &'a str,
 }
 
 impl Store {
@@ -19,4 +110,210 @@ impl Store {
         let argument = EventArgument { audit_event: event };
         self.run::<_, ()>(&self.scripts.audit, &argument).await
     }
+
+    /// Takes the sealer's lease, or renews it, and says how far the chain has come; `None`: somebody else has it.
+    /// O(1), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn begin_seal(
+        &self,
+        token: LeaseToken,
+        lease: Duration,
+    ) -> Result<Option<SealHead>, StoreError> {
+        let argument = BeginArgument {
+            token: token.to_string(),
+            lease: millis(lease),
+        };
+        let answer: Vec<String> = self.run(&self.scripts.seal_begin, &argument).await?;
+        match answer.as_slice() {
+            [word] if word == "taken" => Ok(None),
+            [word, sequence, hash] if word == "held" => self.head(sequence, hash).map(Some),
+            other => Err(self.odd("seal_begin", other)),
+        }
+    }
+
+    /// Up to `count` events that are not sealed, the oldest first. O(count).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn unsealed(&self, count: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.events_of("audit", "XRANGE", "-", "+", count).await
+    }
+
+    /// Up to `count` sealed events behind a position, the oldest first. O(count).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn sealed_behind(
+        &self,
+        position: Option<Position>,
+        count: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let from = position.map_or_else(|| "-".to_owned(), |it| format!("({it}"));
+        self.events_of("audit:sealed", "XRANGE", &from, "+", count)
+            .await
+    }
+
+    /// Moves events, in their order, to those that are sealed, and draws the bounds of what is kept; `false`: the lease
+    /// is somebody else's, or the chain has moved. O(events), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it may have been done or not.
+    pub async fn seal(
+        &self,
+        token: LeaseToken,
+        lease: Duration,
+        after: &SealHead,
+        events: &[StoredEvent],
+        keep: Keep,
+    ) -> Result<bool, StoreError> {
+        // Those without a seal stay where they are, and so does what is behind them.
+        let sealed = events
+            .iter()
+            .map_while(|event| Some((event, event.seal.as_ref()?)));
+        let rows = sealed.map(|(event, seal)| SealRow {
+            id: event.position.to_string(),
+            sequence: event.sequence.to_string(),
+            time: event.time.as_millisecond(),
+            event: &event.event,
+            previous: &seal.previous,
+            hash: &seal.hash,
+        });
+        let sequence = after.sequence.map(|it| it.to_string());
+        let argument = SealArgument {
+            token: token.to_string(),
+            lease: millis(lease),
+            after: sequence.unwrap_or_default(),
+            rows: rows.collect(),
+            age: millis(keep.age),
+            count: keep.count,
+        };
+        let answer: Vec<String> = self.run(&self.scripts.seal, &argument).await?;
+        match answer.as_slice() {
+            [word] if word == "sealed" => Ok(true),
+            [word] if word == "moved" => Ok(false),
+            other => Err(self.odd("seal", other)),
+        }
+    }
+
+    /// Up to `count` events before a position, the newest first, and none from before a time. O(count).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn trail(
+        &self,
+        before: Option<Position>,
+        not_before: Option<Timestamp>,
+        count: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let until =
+            |before: Option<Position>| before.map_or_else(|| "+".to_owned(), |it| format!("({it}"));
+        let from =
+            not_before.map_or_else(|| "-".to_owned(), |time| time.as_millisecond().to_string());
+        // What is sealed between the two looks was in the first, and is passed over in the second.
+        let mut events = self
+            .events_of("audit", "XREVRANGE", &until(before), &from, count)
+            .await?;
+        if events.len() < count {
+            let before = events.last().map(|event| event.position).or(before);
+            let left = count - events.len();
+            let until = until(before);
+            let sealed = self.events_of("audit:sealed", "XREVRANGE", &until, &from, left);
+            events.extend(sealed.await?);
+        }
+        Ok(events)
+    }
+
+    /// The trail as a whole. O(1).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn trail_state(&self) -> Result<TrailState, StoreError> {
+        let [sequence, seal, audit] =
+            ["audit:sequence", "audit:seal", "audit"].map(|it| self.key(it));
+        let (last, head, unsealed): (Option<u64>, HashMap<String, String>, u64) = self
+            .link
+            .with(|mut connection| {
+                let mut pipe = redis::pipe();
+                pipe.atomic().get(&sequence).hgetall(&seal).xlen(&audit);
+                async move { pipe.query_async(&mut connection).await }
+            })
+            .await?;
+        let field = |name: &str| head.get(name).map_or("", String::as_str);
+        Ok(TrailState {
+            last: last.unwrap_or_default(),
+            head: self.head(field("sequence"), field("hash"))?,
+            unsealed,
+        })
+    }
+
+    fn head(&self, sequence: &str, hash: &str) -> Result<SealHead, StoreError> {
+        let sequence = match sequence {
+            "" => None,
+            text => Some(text.parse().map_err(|_| StoreError::Unreadable {
+                key: self.key("audit:seal"),
+                problem: format!("sequence is {text:?}"),
+            })?),
+        };
+        Ok(SealHead {
+            sequence,
+            hash: hash.to_owned(),
+        })
+    }
+
+    async fn events_of(
+        &self,
+        stream: &str,
+        command: &'static str,
+        from: &str,
+        to: &str,
+        count: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let key = self.key(stream);
+        let read: StreamRangeReply = self
+            .link
+            .with(|mut connection| {
+                let mut range = redis::cmd(command);
+                range.arg(&key).arg(from).arg(to).arg("COUNT").arg(count);
+                async move { range.query_async(&mut connection).await }
+            })
+            .await?;
+        let events = read.ids.iter().map(|entry| event_of(entry, &key));
+        events.collect()
+    }
+
+    fn odd(&self, script: &str, answer: &[String]) -> StoreError {
+        StoreError::Unreadable {
+            key: self.key("audit:seal"),
+            problem: format!("the script {script} answered {answer:?}"),
+        }
+    }
+}
+
+fn event_of(entry: &StreamId, key: &str) -> Result<StoredEvent, StoreError> {
+    let unreadable = |problem: String| StoreError::Unreadable {
+        key: format!("{key} {}", entry.id),
+        problem,
+    };
+    let number = |name: &str| {
+        let text: Option<String> = entry.get(name);
+        let number = text.as_deref().and_then(|text| text.parse::<u64>().ok());
+        number.ok_or_else(|| unreadable(format!("{name} is {text:?}")))
+    };
+    let hash: Option<String> = entry.get("hash");
+    let seal = hash.map(|hash| Seal {
+        hash,
+        previous: entry.get("previous").unwrap_or_default(),
+    });
+    let millis = i64::try_from(number("time")?).unwrap_or(i64::MAX);
+    Ok(StoredEvent {
+        position: super::events::position(&entry.id, key)?,
+        sequence: number("sequence")?,
+        time: Timestamp::from_millisecond(millis).map_err(|error| unreadable(error.to_string()))?,
+        event: entry
+            .get("event")
+            .ok_or_else(|| unreadable("it has no event".to_owned()))?,
+        seal,
+    })
 }

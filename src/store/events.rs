@@ -184,7 +184,7 @@ fn change_of(event: &redis::streams::StreamId) -> Change {
     known.unwrap_or(Change::Other)
 }
 
-fn position(id: &str, key: &str) -> Result<Position, StoreError> {
+pub(super) fn position(id: &str, key: &str) -> Result<Position, StoreError> {
     id.parse().map_err(|_| StoreError::Unreadable {
         key: key.to_owned(),
         problem: format!("an event's id is {id:?}"),

@@ -19,6 +19,7 @@ mod read;
 mod script;
 
 pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
+pub use audit::{Keep, Seal, SealHead, StoredEvent, TrailState};
 pub use clock::{DueExpiry, Expired};
 pub use error::StoreError;
 pub use events::{Change, Changes, Event, Heard};
@@ -37,9 +38,6 @@ use script::Scripts;
 
 /// How long the record of a request outlives its job.
 const REQUEST_LIFE: Duration = Duration::from_hours(24);
-
-/// How many audit events the stream keeps; older ones are trimmed.
-const AUDIT_LENGTH: u64 = 1_000_000;
 
 /// A handle on the broker's keys, cheap to clone.
 #[derive(Clone)]

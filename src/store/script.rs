@@ -4,7 +4,7 @@ use redis::Script;
 use serde::Serialize;
 
 use super::error::StoreError;
-use super::{AUDIT_LENGTH, REQUEST_LIFE, Store};
+use super::{REQUEST_LIFE, Store};
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 
@@ -32,6 +32,8 @@ pub(super) struct Scripts {
     pub(super) list: Script,
     pub(super) forget: Script,
     pub(super) audit: Script,
+    pub(super) seal_begin: Script,
+    pub(super) seal: Script,
 }
 
 impl Scripts {
@@ -52,6 +54,8 @@ impl Scripts {
             list: script(MayExceed, include_str!("scripts/list.lua")),
             forget: script(MayExceed, include_str!("scripts/forget.lua")),
             audit: script(MayExceed, include_str!("scripts/audit.lua")),
+            seal_begin: script(MayExceed, include_str!("scripts/seal_begin.lua")),
+            seal: script(MayExceed, include_str!("scripts/seal.lua")),
         }
     }
 }
@@ -69,7 +73,6 @@ fn script(memory: Memory, body: &str) -> Script {
 struct Argument<'a, A> {
     #[serde(flatten)]
     own: &'a A,
-    audit_length: u64,
     retention: u64,
     request_life: u64,
 }
@@ -83,7 +86,6 @@ impl Store {
     {
         let argument = Argument {
             own: argument,
-            audit_length: AUDIT_LENGTH,
             retention: millis(self.retention),
             request_life: millis(REQUEST_LIFE),
         };

@@ -153,6 +153,7 @@ impl World {
             "server:\n  listen: 127.0.0.1:0\n  allow_plaintext: true\n\
              authentication:\n  audiences: [{ACCESS_BROKER}]\n\
              policy:\n  directory: {dir}/{POLICIES}\n\
+             audit:\n  file: {dir}/audit.jsonl\n\
              redis:\n  url: {redis}\n\
              azure:\n  tenant_id: {tenant}\n  subscriptions: [{subscriptions}]\n  ca_file: {dir}/ca.pem\n  \
              call_timeout: {call}\n  connect_timeout: {connect}\n  credential:\n    client_secret:\n      \

@@ -5,7 +5,7 @@ use tonic::Status;
 use super::broker::BrokerProcess;
 
 /// The RPCs of the contract that are served.
-pub const SERVED: [&str; 14] = [
+pub const SERVED: [&str; 15] = [
     "Grant",
     "ExtendGrant",
     "Revoke",
@@ -20,6 +20,7 @@ pub const SERVED: [&str; 14] = [
     "ListGrants",
     "GetCluster",
     "ListClusters",
+    "ListAuditEvents",
 ];
 
 /// HTTP/2 to a broker.

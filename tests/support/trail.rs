@@ -1,21 +1,26 @@
-//! The audit trail, as it lies in Redis.
+//! The audit trail, as it lies in Redis, sealed or not.
 
 use serde_json::Value;
 
 use super::World;
 
+/// The streams that hold it: what is sealed is older.
+const STREAMS: [&str; 2] = ["{aab:main}:audit:sealed", "{aab:main}:audit"];
+
 impl World {
     /// All events of the trail, the oldest first.
     pub async fn trail(&self) -> Vec<Value> {
         let mut connection = self.redis.connection().await;
-        let entries: Vec<(String, Vec<String>)> = ::redis::cmd("XRANGE")
-            .arg("{aab:main}:audit")
-            .arg("-")
-            .arg("+")
+        let mut both = ::redis::pipe();
+        both.atomic();
+        for stream in STREAMS {
+            both.cmd("XRANGE").arg(stream).arg("-").arg("+");
+        }
+        let streams: Vec<Vec<(String, Vec<String>)>> = both
             .query_async(&mut connection)
             .await
             .expect("Redis answers");
-        let events = entries.into_iter().map(|(_, fields)| {
+        let events = streams.into_iter().flatten().map(|(_, fields)| {
             let mut pairs = fields.chunks(2);
             let event = pairs.find(|pair| pair[0] == "event").expect("an event");
             serde_json::from_str(&event[1]).expect("an event is JSON")
@@ -35,5 +40,21 @@ impl World {
             [text(&event["actor"]), rpc, text(&event["reason"]), policies]
         });
         told.collect()
+    }
+
+    /// Waits until nothing of the trail waits for its seal.
+    pub async fn sealed(&self) {
+        let mut connection = self.redis.connection().await;
+        loop {
+            let waiting: u64 = ::redis::cmd("XLEN")
+                .arg(STREAMS[1])
+                .query_async(&mut connection)
+                .await
+                .expect("Redis answers");
+            if waiting == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 }

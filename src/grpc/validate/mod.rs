@@ -4,6 +4,7 @@
 //! is not there yet is refused, never ignored: a caller who sets it relies on it.
 
 mod access;
+mod audit;
 mod check;
 mod end;
 mod lists;
@@ -24,6 +25,7 @@ use crate::domain::naming::{ExternalKey, OnBehalfOf};
 use super::proto;
 use super::status::Violation;
 
+pub(super) use audit::audit_events;
 pub(super) use check::{batch, check, check_of_batch, list_access};
 pub(super) use lists::{grants, job_targets, jobs};
 pub(super) use page::clusters;

@@ -2,7 +2,7 @@
 --
 -- Flags: none, so that it is refused with grants when Redis reaches its memory limit.
 -- Argument: caller, request_id, hash, grant, job, job_body, ttl (ms) or expire (ms), audit_event (grant and
--- target are put in here), audit_length, retention (ms), request_life (ms).
+-- target are put in here), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, {'unknown', grant} where there is no such grant, or
 -- {'ended', grant} where it is live no more.
 

@@ -5,7 +5,7 @@
 -- neither, wish (principal, cluster and access as text: two grants of the same have the same), external (the list of
 -- the caller's grant of this external key; '' for none), lists (names of lists that it belongs to), principal (JSON),
 -- audit_event (what was there already, grant and job, is put in here), gone_event (of a grant that ends with its
--- cluster; grant and action are put in here), audit_length, retention (ms), request_life (ms).
+-- cluster; grant and action are put in here), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'key_in_use', grant} where the caller's external
 -- key names a live grant of something else.
 

@@ -4,7 +4,7 @@
 -- Flags: allow-oom; taking access away must not wait for memory.
 -- Argument: caller, request_id, hash, grants [ids], selected (by a selector: those that are live no more do not count),
 -- left (how many more match that are not the caller's to end),
--- job, job_body, by, audit_event (grant and target are put in here), audit_length, retention (ms), request_life (ms).
+-- job, job_body, by, audit_event (grant and target are put in here), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
 -- grant.
 

@@ -2,7 +2,7 @@
 --
 -- Flags: allow-oom.
 -- Argument: grant, job, job_body, own_now (ms, the caller's clock), audit_event (the target is put in
--- here), audit_length, retention, request_life.
+-- here), retention, request_life.
 -- Returns {'expired'}, {'not_due'} where either clock says that the time is not up, or {'over'} where there is
 -- nothing to end.
 

@@ -42,11 +42,10 @@ local function lane_of(target)
   return string.sub(target, 16, 51)
 end
 
--- I10: one event, with its sequence number, in the script that does what it tells of.
+-- I10: one event, with its sequence number, in the script that does what it tells of. It stays here until it is sealed.
 local function audit(event)
   local sequence = redis.call('INCR', P .. 'audit:sequence')
-  redis.call('XADD', P .. 'audit', 'MAXLEN', '~', a.audit_length, '*', 'v', 1, 'sequence', sequence, 'time', now,
-    'event', event)
+  redis.call('XADD', P .. 'audit', '*', 'v', 1, 'sequence', sequence, 'time', now, 'event', event)
 end
 
 -- Raises a job's version and tells whoever watches. The event's id is a position in the broker's changes.

@@ -11,7 +11,7 @@
 --   waits and delay (not to be looked at for so many ms, unless a wish wants it), again (steps are left that nothing
 --     stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
 --   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], settle (ms), lag (ms), audit_events [..],
---   lost_event, audit_length, retention (ms), request_life (ms).
+--   lost_event, retention (ms), request_life (ms).
 -- Returns {'recorded'}, also when it is sent again, or {'lost'} where the lease was not ours any more: then nothing is
 -- recorded, and what the pass touched is marked unsettled.
 

@@ -1,0 +1,154 @@
+//! `audit`: whether the trail is whole.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write, stdout};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use thiserror::Error;
+
+use crate::audit::chain::Record;
+use crate::audit::verify::{Flaw, Verifier};
+use crate::config::Config;
+use crate::store::Store;
+
+use super::{AnyError, ConfigFile, block_on};
+
+/// How many events are read in one go.
+const AT_ONCE: usize = 1_000;
+
+/// `audit …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Find events of the audit trail that were changed, dropped or reordered since they were sealed: in files that
+    /// `audit.file` named, in Redis, and between the two. Ends with status 1 where there are any.
+    Verify(Verify),
+}
+
+/// `audit verify`
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Exported events, the oldest file first. With files and without a configuration Redis is not looked at.
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Error)]
+enum VerifyError {
+    #[error("{path:?} cannot be read: {source}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the trail is not whole: {0} flaws")]
+    Flawed(usize),
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<(), AnyError> {
+        match self {
+            Self::Verify(verify) => block_on(verify.run()),
+        }
+    }
+}
+
+impl Verify {
+    async fn run(self) -> Result<(), AnyError> {
+        let mut exported = Verifier::default();
+        for path in &self.files {
+            let strange = read(path, &mut exported)?;
+            if strange > 0 {
+                say(&format!(
+                    "{}: {strange} lines are no events, and were passed over",
+                    path.display()
+                ))?;
+            }
+        }
+        let verifier = if self.files.is_empty() || self.config.path.is_some() {
+            let mut kept = self.kept().await?;
+            kept.compare(&exported);
+            told("in files", &exported)?;
+            told("in Redis", &kept)?;
+            kept
+        } else {
+            told("in files", &exported)?;
+            exported
+        };
+        let (_, flaws) = verifier.verdict();
+        for flaw in &flaws {
+            say(&flaw.to_string())?;
+        }
+        if flaws.is_empty() {
+            return say("whole");
+        }
+        Err(Box::new(VerifyError::Flawed(flaws.len())))
+    }
+
+    /// What Redis has.
+    async fn kept(&self) -> Result<Verifier, AnyError> {
+        let config = Config::load(self.config.path.as_deref())?;
+        let store = Store::new(&config.redis, config.reconciler.retention)?;
+        let chain = store.instance().await?.to_string();
+        // Before the events: what is sealed meanwhile is behind them.
+        let state = store.trail_state().await?;
+        let mut verifier = Verifier::default();
+        let mut last = None;
+        loop {
+            let events = store.sealed_behind(last, AT_ONCE).await?;
+            let records = events
+                .iter()
+                .filter_map(|event| Record::kept(&chain, event));
+            records.for_each(|record| verifier.take(&record));
+            let Some(end) = events.last() else { break };
+            last = Some(end.position);
+        }
+        if let Some(sequence) = state.head.sequence {
+            verifier.expect_up_to(&chain, sequence, &state.head.hash);
+            let waiting = state.last.saturating_sub(sequence);
+            if waiting > state.unsealed {
+                verifier.add(Flaw::Missing {
+                    chain,
+                    first: sequence + 1,
+                    last: state.last,
+                });
+            }
+        }
+        say(&format!(
+            "{} events in Redis wait for their seal",
+            state.unsealed
+        ))?;
+        Ok(verifier)
+    }
+}
+
+/// Takes a file's events, and says how many lines are none.
+fn read(path: &Path, verifier: &mut Verifier) -> Result<usize, VerifyError> {
+    let at = |source| VerifyError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let file = BufReader::new(File::open(path).map_err(at)?);
+    let mut strange = 0;
+    for line in file.lines() {
+        match serde_json::from_str::<Record>(&line.map_err(at)?) {
+            Ok(record) => verifier.take(&record),
+            Err(_) => strange += 1,
+        }
+    }
+    Ok(strange)
+}
+
+fn told(place: &str, verifier: &Verifier) -> Result<(), AnyError> {
+    for extent in verifier.verdict().0 {
+        say(&format!(
+            "chain {} {place}: events {} to {}, the last with hash {}",
+            extent.chain, extent.first, extent.last, extent.hash
+        ))?;
+    }
+    Ok(())
+}
+
+fn say(line: &str) -> Result<(), AnyError> {
+    Ok(writeln!(stdout(), "{line}")?)
+}

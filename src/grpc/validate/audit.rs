@@ -1,0 +1,68 @@
+//! `ListAuditEvents`.
+
+use jiff::Timestamp;
+
+use crate::broker::page::PageSize;
+use crate::broker::trail::AuditQuery;
+use crate::domain::ids::{ClusterId, GrantId, JobId};
+use crate::grpc::proto;
+use crate::grpc::status::Violation;
+
+use super::{Violations, optional, principal};
+
+/// A `ListAuditEventsRequest`.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(in crate::grpc) fn audit_events(
+    request: &proto::ListAuditEventsRequest,
+) -> Result<AuditQuery, Vec<Violation>> {
+    let mut wrong = Violations::default();
+    let size = wrong.take("page_size", PageSize::try_new(request.page_size));
+    let principal = principal::optional("principal", request.principal.as_ref(), &mut wrong);
+    let cluster = optional("cluster", &request.cluster, ClusterId::parse, &mut wrong);
+    let from = time("start_time", request.start_time, &mut wrong);
+    let until = time("end_time", request.end_time, &mut wrong);
+    let grant = optional("grant_id", &request.grant_id, GrantId::parse, &mut wrong);
+    let job = optional("job_id", &request.job_id, JobId::parse, &mut wrong);
+    let whole = || {
+        Some(AuditQuery {
+            principal: principal?,
+            cluster: cluster?,
+            grant: grant?,
+            job: job?,
+            actor: request.actor.clone(),
+            from: from?,
+            until: until?,
+            size: size?,
+            token: request.page_token.clone(),
+        })
+    };
+    let whole = whole();
+    wrong.finish(whole)
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "two questions, answered at two levels"
+)]
+fn time(
+    field: &str,
+    given: Option<prost_types::Timestamp>,
+    wrong: &mut Violations,
+) -> Option<Option<Timestamp>> {
+    let Some(given) = given else {
+        return Some(None);
+    };
+    let is_whole = (0..1_000_000_000).contains(&given.nanos);
+    let time = Timestamp::new(given.seconds, given.nanos).ok();
+    // No event is older than 1970.
+    let time = time.filter(|time| is_whole && time.as_millisecond() >= 0);
+    if time.is_none() {
+        let (seconds, nanos) = (given.seconds, given.nanos);
+        let problem =
+            format!("{seconds} seconds and {nanos} nanoseconds since 1970 are no point in time");
+        wrong.add(field, problem);
+    }
+    time.map(Some)
+}
