@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, GrantSelector, ListClustersRequest, ListGrantsRequest,
+    AzureRole, GrantSelector, ListClustersRequest, ListGrantsRequest, WatchJobRequest,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
 use futures::future::join_all;
@@ -340,4 +340,47 @@ async fn a_token_is_taken_until_it_ends() {
         .await
         .expect("it ends");
     assert_eq!(kind(&broker, &short).await, refused("TOKEN_EXPIRED"));
+}
+
+/// A watch goes on for as long as its job does, and not for longer than its caller's token.
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let world = World::start().await;
+    let broker = BrokerProcess::start(&config(&world, "  clock_skew: 0s\n")).await;
+    let never = FaultEffect::Status {
+        status: 503,
+        code: "ServerError".to_owned(),
+        message: "not now".to_owned(),
+        retry_after: None,
+    };
+    world
+        .emulator
+        .add_fault(Fault::always(Operation::RoleAssignmentWrite, never));
+    let wish = permanent(
+        ALICE,
+        &world.cluster("aks-production"),
+        access(AzureRole::RbacReader, &[]),
+    );
+    let accepted = broker.client().grant(wish).await.unwrap().into_inner();
+    let mut claims = world
+        .emulator
+        .claims(PLATFORM, &ACCESS_BROKER.to_string())
+        .unwrap();
+    claims.exp = claims.iat + 3;
+    let short = world.emulator.sign(&claims).unwrap();
+    let request = WatchJobRequest {
+        job_id: accepted.job.unwrap().job_id,
+    };
+    let watched = broker.client_with(Some(&short)).watch_job(request).await;
+    let mut watched = watched.unwrap().into_inner();
+    let ended = loop {
+        match watched.message().await {
+            Ok(told) => assert!(told.is_some(), "the job is not over"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        Refusal::of(&ended).kind(),
+        (Code::Unauthenticated, "TOKEN_EXPIRED")
+    );
 }

@@ -11,6 +11,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::batch_check_access_response::item::Result as Outcome;
@@ -27,7 +28,7 @@ use support::ask::{
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World, token};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
@@ -41,6 +42,7 @@ const HOUR: Duration = Duration::from_hours(1);
 /// Two callers: one that may do everything, and one that is limited.
 struct Office {
     world: World,
+    directory: PathBuf,
     _broker: BrokerProcess,
     all: Client,
     limited: Client,
@@ -72,6 +74,7 @@ impl Office {
             production: world.cluster("aks-production"),
             development: world.cluster("aks-development"),
             world,
+            directory,
             _broker: broker,
         }
     }
@@ -442,4 +445,56 @@ async fn what_could_not_be_listed_is_told_where_the_caller_may_look() {
             .into_inner();
         assert_eq!(page.unreachable.contains(&place), told, "{page:?}");
     }
+}
+
+/// Taking access away does not wait for what a cluster is like; giving it does.
+#[tokio::test]
+async fn a_revocation_does_not_wait_for_azure() {
+    let mut office = Office::open(
+        "resource) unless { resource is AksAccess::Cluster && resource.hasTag(\"closed\") }",
+    )
+    .await;
+    let mut ids = Vec::new();
+    for cluster in [&office.production, &office.development] {
+        let (grant, _) = granted(&mut office.all, reader(BOB, cluster)).await;
+        ids.push(grant.grant_id);
+    }
+    // A broker that has read nothing yet, and an Azure that does not answer about clusters.
+    let patient = Timing {
+        call_timeout: Duration::from_secs(25),
+        settle_time: Duration::from_secs(30),
+        lease: Duration::from_mins(1),
+        ..Timing::default()
+    };
+    let config = office
+        .world
+        .config_of_policies(&patient, Some(&office.directory));
+    let other = BrokerProcess::start(&config).await;
+    let mut limited = other.client();
+    for operation in [Operation::ManagedClusterRead, Operation::ManagedClusterList] {
+        let silent = FaultEffect::Latency {
+            delay: patient.call_timeout,
+        };
+        office
+            .world
+            .emulator
+            .add_fault(Fault::always(operation, silent));
+    }
+    let all_of_bobs = revocation_of(GrantSelector {
+        principal: Some(user(BOB)),
+        ..GrantSelector::default()
+    });
+    for _ in 0..2 {
+        let mut request = Request::new(all_of_bobs.clone());
+        // Less than one call to Azure takes, and there are two clusters.
+        request.set_timeout(Duration::from_secs(15));
+        let answer = limited.revoke(request).await.unwrap().into_inner();
+        assert_eq!(answer.matched_grants, 2);
+    }
+    let mut request = Request::new(extension(&ids[0], HOUR * 2));
+    request.set_timeout(Duration::from_secs(1));
+    assert_eq!(
+        of(limited.extend_grant(request).await).code,
+        Code::DeadlineExceeded
+    );
 }

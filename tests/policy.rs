@@ -12,8 +12,8 @@ mod support;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, CheckAccessRequest, GrantRequest, GrantSelector, ListGrantsRequest, PrincipalRef,
-    PrincipalType,
+    AzureRole, BatchCheckAccessRequest, CheckAccessRequest, GrantRequest, GrantSelector,
+    ListAccessRequest, ListGrantsRequest, ListJobsRequest, PrincipalRef, PrincipalType,
 };
 use azure_emulator::Operation;
 use support::ask::{
@@ -100,8 +100,8 @@ async fn a_stranger_is_refused_everything_and_told_nothing() {
         cluster: cluster.clone(),
         ..GrantSelector::default()
     });
-    let answer = stranger.revoke(everything).await.unwrap().into_inner();
-    assert_eq!((answer.matched_grants, answer.left_grants), (0, 0));
+    let answer = Refusal::from(stranger.revoke(everything).await);
+    assert_eq!(answer.kind(), (Code::PermissionDenied, "PERMISSION_DENIED"));
     let listed = stranger.list_grants(ListGrantsRequest::default()).await;
     assert_eq!(listed.unwrap().into_inner().grants, []);
 
@@ -113,7 +113,10 @@ async fn a_stranger_is_refused_everything_and_told_nothing() {
     );
     let refusals = world.refusals().await;
     let rpcs: Vec<&str> = refusals.iter().map(|refusal| refusal[1].as_str()).collect();
-    assert_eq!(rpcs, ["Grant", "Grant", "Grant", "ExtendGrant", "Revoke"]);
+    assert_eq!(
+        rpcs,
+        ["Grant", "Grant", "Grant", "ExtendGrant", "Revoke", "Revoke"]
+    );
     for [actor, _, reason, policies] in &refusals {
         assert!(actor.starts_with("application/40000000-0000-4000-8000-000000000006@"));
         assert_eq!(
@@ -268,8 +271,120 @@ async fn nobody_grants_to_a_group_that_it_is_in() {
             ..reader(BOB, &cluster)
         };
         assert_eq!(refused(&mut bot, wish).await.reason, "PERMISSION_DENIED");
+        // Nor does it help to say that it is a person.
+        assert_eq!(
+            refused(&mut bot, reader(group, &cluster)).await.reason,
+            "PERMISSION_DENIED"
+        );
     }
     active(&mut bot, reader(BOB, &cluster)).await;
+}
+
+/// Whether somebody is in the directory is not for those who may ask about nobody.
+#[tokio::test]
+async fn the_directory_is_not_searched_through_refusals() {
+    let (world, broker) = world().await;
+    let cluster = world.cluster("aks-production");
+    let granted = active(&mut broker.client(), reader(BOB, &cluster)).await;
+    let mut stranger = of(&world, &broker, STRANGER);
+    let named = |name: &str| PrincipalRef {
+        user_principal_name: format!("{name}@contoso.example"),
+        ..PrincipalRef::default()
+    };
+    let mut answers = Vec::new();
+    for name in ["bob", "nobody"] {
+        let selector = || GrantSelector {
+            principal: Some(named(name)),
+            ..GrantSelector::default()
+        };
+        let grants = ListGrantsRequest {
+            selector: Some(selector()),
+            ..ListGrantsRequest::default()
+        };
+        let jobs = ListJobsRequest {
+            principal: Some(named(name)),
+            ..ListJobsRequest::default()
+        };
+        let everything = ListAccessRequest {
+            principal: Some(named(name)),
+            ..ListAccessRequest::default()
+        };
+        let for_whom = GrantRequest {
+            on_behalf_of: format!("{name}@contoso.example"),
+            ..reader(ALICE, &cluster)
+        };
+        let mut longer = extension(&granted.grant_id, HOUR * 2);
+        longer.on_behalf_of = format!("{name}@contoso.example");
+        let grants = stranger.list_grants(grants).await.unwrap().into_inner();
+        let jobs = stranger.list_jobs(jobs).await.unwrap().into_inner();
+        assert_eq!((grants.grants.len(), jobs.jobs.len()), (0, 0));
+        answers.push([
+            Refusal::from(stranger.revoke(revocation_of(selector())).await),
+            Refusal::from(stranger.list_access(everything).await),
+            Refusal::from(stranger.grant(for_whom).await),
+            Refusal::from(stranger.extend_grant(longer).await),
+        ]);
+    }
+    assert_eq!(answers[0], answers[1]);
+    // Who may, hears of it.
+    let mut platform = broker.client();
+    let for_whom = GrantRequest {
+        on_behalf_of: "nobody@contoso.example".to_owned(),
+        ..reader(ALICE, &cluster)
+    };
+    let refusal = refused(&mut platform, for_whom).await;
+    assert_eq!(refusal.kind(), (Code::NotFound, "PRINCIPAL_NOT_FOUND"));
+}
+
+/// One that has asked for nothing and may end nothing makes no jobs.
+#[tokio::test]
+async fn whoever_may_revoke_nothing_has_no_job_made() {
+    let (world, broker) = world().await;
+    let mut stranger = of(&world, &broker, STRANGER);
+    let kept = world.redis.everything().await;
+    let everything = revocation_of(GrantSelector {
+        requested_by: "nobody".to_owned(),
+        ..GrantSelector::default()
+    });
+    let refusal = Refusal::from(stranger.revoke(everything.clone()).await);
+    assert_eq!(
+        refusal.kind(),
+        (Code::PermissionDenied, "PERMISSION_DENIED")
+    );
+    assert_eq!(world.redis.everything().await, kept);
+    // Who may revoke has one, and may send it again.
+    let mut platform = broker.client();
+    for _ in 0..2 {
+        let answer = platform.revoke(everything.clone()).await.unwrap();
+        let job = over(&mut platform, &answer.into_inner().job.unwrap().job_id).await;
+        assert_eq!(job.total_targets, 0);
+    }
+}
+
+/// A batch of a thousand refusals is one event.
+#[tokio::test]
+async fn a_batchs_refusals_are_one_event() {
+    let (world, broker) = world().await;
+    let check = CheckAccessRequest {
+        principal: Some(user(BOB)),
+        cluster: world.cluster("aks-production"),
+        access: Some(access(AzureRole::RbacReader, &[])),
+        ..CheckAccessRequest::default()
+    };
+    let batch = BatchCheckAccessRequest {
+        requests: vec![check; 100],
+        ..BatchCheckAccessRequest::default()
+    };
+    let mut stranger = of(&world, &broker, STRANGER);
+    let answer = stranger
+        .batch_check_access(batch)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.items.len(), 100);
+    let trail = world.trail().await;
+    assert_eq!(trail.len(), 1);
+    assert_eq!(trail[0]["details"]["refused"], "100");
 }
 
 #[tokio::test]

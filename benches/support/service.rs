@@ -163,6 +163,7 @@ fn broker(
     let followed = view.clone().follow(changes.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(followed));
     let settings = BrokerSettings {
+        tenant: guid("tenant", 0),
         subscriptions,
         known_for: FOR_GOOD,
         lag,

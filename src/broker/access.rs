@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::check::CheckError;
 use super::page::{InvalidPageToken, key_in, token_behind};
-use super::permission::{Seen, is_caller};
+use super::permission::denied;
 use super::record::{Of, of_question};
 use super::request::{AccessOf, AccessQuery, RequestedPrincipal};
+use super::sight::Seen;
 use super::{Broker, BrokerError};
 use crate::caller::Caller;
 use crate::caller::policy::Action;
@@ -111,6 +112,11 @@ impl Broker {
             let event = || of_question(caller, LIST_ACCESS).on_cluster(cluster);
             self.recorded(Of::Question, event, may.await).await?;
         }
+        if let AccessOf::Principal(principal) = &query.of {
+            let may = self.may_list_access_of(caller, principal);
+            let event = || of_question(caller, LIST_ACCESS);
+            self.recorded(Of::Question, event, may.await).await?;
+        }
         let filter = format!("access {:?}", query.of);
         let after = match query.token.as_str() {
             "" => None,
@@ -162,6 +168,23 @@ impl Broker {
         })
     }
 
+    /// Whether a caller may ask for somebody's access anywhere. Whether there is such a principal learns only who may ask
+    /// about anybody.
+    async fn may_list_access_of(
+        &self,
+        caller: &Arc<Caller>,
+        principal: &RequestedPrincipal,
+    ) -> Result<(), BrokerError> {
+        if self.sight(caller).await.sees_others(Action::ListAccess) {
+            return Ok(());
+        }
+        let own = self.own_id(caller);
+        match self.principals.id(principal).await {
+            Ok(id) if own == Some(id) => Ok(()),
+            _ => Err(denied(caller, Action::ListAccess, None, Arc::default())),
+        }
+    }
+
     async fn of_one_cluster(
         &self,
         page: &mut Filling,
@@ -208,7 +231,7 @@ impl Broker {
         page.rests_on(read);
         let sight = self.sight(caller).await;
         let seen = Seen::Access {
-            to_self: is_caller(caller, principal.id),
+            to_self: self.own_id(caller) == Some(principal.id),
         };
         let unreachable = sight.tellable(unreachable, seen)?;
         let unreachable = unreachable.iter().map(|id| format!("/subscriptions/{id}"));

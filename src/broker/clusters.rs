@@ -174,6 +174,11 @@ impl Clusters {
         self.read(cluster, Need::within(Duration::ZERO)).await
     }
 
+    /// The subscriptions that are managed.
+    pub(super) fn subscriptions(&self) -> &BTreeSet<SubscriptionId> {
+        &self.subscriptions
+    }
+
     /// How fresh what is told of clusters is, usually.
     pub(super) fn usual(&self) -> Need {
         Need::within(self.known_for)

@@ -9,7 +9,7 @@ use super::grant::ends_in_the_future;
 use super::permission::{Wanted, as_it_is};
 use super::preview::expiry_of;
 use super::record::{Of, decided_by, of_extension};
-use super::request::ExtendRequest;
+use super::request::{ExtendRequest, RequestedPrincipal};
 use super::{Broker, BrokerError, payload};
 use crate::audit::Event;
 use crate::caller::Caller;
@@ -44,7 +44,8 @@ impl Broker {
         let key = payload::key(caller, request.request_id, &payload::of_extension(&request));
         if let Some(accepted) = self.store.replayed(&key).await? {
             let (job, grant) = self.accepted_with_grant(&key, &accepted).await?;
-            self.may_see_again(caller, &job).await?;
+            self.may_see_again(caller, Action::ExtendGrant, &job, Some(&grant))
+                .await?;
             return Ok((grant, job));
         }
         let (_, decision) = self.may_extend(caller, &request).await?;
@@ -72,23 +73,44 @@ impl Broker {
         request: &ExtendRequest,
     ) -> Result<(Grant, Arc<Decision>), BrokerError> {
         let grant = self.grant_of(request.grant).await?;
+        match self.judge_extension(caller, request, &grant).await {
+            Ok(decision) => Ok((grant, decision)),
+            Err(error) => {
+                let action = Action::ExtendGrant;
+                Err(self.told_or_hidden(caller, action, &grant, error).await)
+            }
+        }
+    }
+
+    async fn judge_extension(
+        &self,
+        caller: &Caller,
+        request: &ExtendRequest,
+        grant: &Grant,
+    ) -> Result<Arc<Decision>, BrokerError> {
         let rules = self.policies.current();
+        let (action, cluster) = (Action::ExtendGrant, &grant.target.cluster);
         let end = grant.expiry.max(expiry_of(request.end, Timestamp::now()));
-        let mut access = as_it_is(caller, &grant, end);
-        let whom = request.on_behalf_of.as_ref();
-        access.to_own_group = self.is_own_group(&rules, caller, &grant.principal).await?;
-        access.to_beneficiary = self.is_beneficiary(&rules, &grant.principal, whom).await?;
-        access.on_behalf_of = request.on_behalf_of.clone();
+        let own = self.id_here(&rules, caller, action, cluster).await?;
+        let mut access = as_it_is(caller, own, grant, end);
+        let (principal, whom) = (grant.target.principal, request.on_behalf_of.as_ref());
+        access.to_own_group = self.is_own_group(&rules, caller, own, principal).await?;
+        access.to_beneficiary = self.is_beneficiary(&rules, principal, whom).await?;
+        let named = RequestedPrincipal::ObjectId(principal, Some(grant.principal.kind));
+        access.principal_type = Some(self.certain(&rules, &named).await?.kind);
+        access.on_behalf_of.clone_from(&request.on_behalf_of);
         access.justification.clone_from(&request.justification);
-        let known = self.facts(&rules, &grant.target.cluster).await?;
+        let known = if rules.want_cluster(caller, action, cluster) {
+            // One that is gone has no grants to extend.
+            Some(self.clusters.get(cluster).await?)
+        } else {
+            None
+        };
         let wanted = Wanted {
             access,
-            cluster: &grant.target.cluster,
+            cluster,
             known: known.as_deref(),
         };
-        match Self::may_change(&rules, caller, Action::ExtendGrant, &wanted) {
-            Ok(decision) => Ok((grant, decision)),
-            Err(refused) => Err(self.denied_or_hidden(caller, &grant, refused).await),
-        }
+        Self::may_change(&rules, caller, action, &wanted)
     }
 }

@@ -9,7 +9,7 @@ use futures::Stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::permission::Denied;
+use super::permission::allowed;
 use super::record::{Of, of_question};
 use super::{Broker, BrokerError};
 use crate::caller::Caller;
@@ -76,20 +76,18 @@ impl Broker {
         action: Action,
         id: JobId,
     ) -> Result<Job, BrokerError> {
-        let job = self.job(id).await?;
         let sight = self.sight(caller).await;
-        if self.sees_job(&sight, action, &job).await? {
-            return Ok(job);
-        }
-        Err(BrokerError::Hidden {
-            as_if: Box::new(BrokerError::JobNotFound(id)),
-            denied: Box::new(Denied {
-                caller: caller.name().to_owned(),
-                action,
-                cluster: job.cluster,
-                decision: Arc::default(),
-            }),
-        })
+        let job = match self.job(id).await {
+            // Whether it is there hears nobody of whom nobody can say whether he may.
+            Err(BrokerError::JobNotFound(_)) if sight.is_partial() => {
+                return Err(BrokerError::ClustersNotListed);
+            }
+            job => job?,
+        };
+        let decision = self.of_job(&sight, action, &job).await?;
+        let seen = allowed(caller, action, job.cluster.as_ref(), decision);
+        seen.map_err(|error| hidden(error, BrokerError::JobNotFound(id)))?;
+        Ok(job)
     }
 
     /// One job.
@@ -165,23 +163,18 @@ impl Broker {
     }
 
     async fn seen_grant(&self, caller: &Arc<Caller>, id: GrantId) -> Result<Grant, BrokerError> {
-        let grant = self.grant_of(id).await?;
-        if self
-            .sight(caller)
-            .await
-            .sees_grant(Action::GetGrant, &grant)?
-        {
-            return Ok(grant);
-        }
-        Err(BrokerError::Hidden {
-            as_if: Box::new(BrokerError::GrantNotFound(id)),
-            denied: Box::new(Denied {
-                caller: caller.name().to_owned(),
-                action: Action::GetGrant,
-                cluster: Some(grant.target.cluster),
-                decision: Arc::default(),
-            }),
-        })
+        let sight = self.sight(caller).await;
+        let grant = match self.grant_of(id).await {
+            Err(BrokerError::GrantNotFound(_)) if sight.is_partial() => {
+                return Err(BrokerError::ClustersNotListed);
+            }
+            grant => grant?,
+        };
+        let decision = sight.of_grant(Action::GetGrant, &grant)?;
+        let cluster = Some(&grant.target.cluster);
+        let seen = allowed(caller, Action::GetGrant, cluster, decision);
+        seen.map_err(|error| hidden(error, BrokerError::GrantNotFound(id)))?;
+        Ok(grant)
     }
 
     /// The job of a request about one grant that was accepted, now or before, and the grant as it is by now.
@@ -222,6 +215,17 @@ impl Broker {
                 grant: *grant,
             }),
         }
+    }
+}
+
+/// A refusal that is told as if nothing were there.
+fn hidden(error: BrokerError, as_if: BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Denied(denied) => BrokerError::Hidden {
+            as_if: Box::new(as_if),
+            denied,
+        },
+        error => error,
     }
 }
 

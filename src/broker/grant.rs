@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::clusters::ClusterError;
-use super::permission::{Wanted, duration, is_caller, passes};
+use super::permission::{Wanted, denied, duration, passes};
 use super::preview::expiry_of;
 use super::principals::PrincipalError;
 use super::record::{Of, decided_by, of_grant};
@@ -51,7 +51,9 @@ impl Broker {
         // Before cluster and role are looked at: a replay is answered whatever has become of them.
         if let Some(accepted) = self.store.replayed(&key).await? {
             let granted = self.granted(&key, &accepted).await?;
-            self.may_see_again(caller, &granted.job).await?;
+            let grant = Some(&granted.grant);
+            self.may_see_again(caller, Action::Grant, &granted.job, grant)
+                .await?;
             return Ok(granted);
         }
         let checked = self.check_grant(caller, &request).await?;
@@ -69,27 +71,34 @@ impl Broker {
         caller: &Caller,
         request: &GrantRequest,
     ) -> Result<CheckedGrant, BrokerError> {
-        let subscription = request.cluster.subscription();
-        let (cluster, role, principal) = tokio::join!(
-            self.clusters.get(&request.cluster),
-            self.roles.assignable(subscription, request.access.role),
-            self.principals.get(&request.principal),
-        );
         let rules = self.policies.current();
-        let access = self.asked_for(&rules, caller, request, &principal).await?;
+        let (action, place) = (Action::Grant, &request.cluster);
+        if !rules.might(caller, action, place) {
+            return Err(denied(caller, action, Some(place), Arc::default()));
+        }
+        let (cluster, role, principal) = tokio::join!(
+            self.clusters.get(place),
+            self.roles
+                .assignable(place.subscription(), request.access.role),
+            self.certain(&rules, &request.principal),
+        );
+        let (access, unknown) = self.asked_for(&rules, caller, request, &principal).await?;
+        let wants_cluster = rules.want_cluster(caller, action, place);
         let known = match &cluster {
-            // A policy may hang on what nobody can say at the moment.
-            Err(error) if rules.look_at_clusters() && passes(error.reason()) => {
+            // A policy hangs on what nobody can say at the moment.
+            Err(error) if wants_cluster && passes(error.reason()) => {
                 return Err(ClusterError::clone(error).into());
             }
-            known => known.as_deref().ok(),
+            known => known.as_deref().ok().filter(|_| wants_cluster),
         };
         let wanted = Wanted {
             access,
-            cluster: &request.cluster,
+            cluster: place,
             known,
         };
-        let decision = Self::may_change(&rules, caller, Action::Grant, &wanted)?;
+        let decision = Self::may_change(&rules, caller, action, &wanted)?;
+        // Whom the directory does not know hears of that now that he may ask.
+        unknown.map_or(Ok(()), Err)?;
         ends_in_the_future(request.end, Timestamp::now())?;
         let (cluster, role) = (cluster?, role?);
         fits(&cluster, &role)?;
@@ -101,19 +110,26 @@ impl Broker {
         })
     }
 
-    /// A grant as policies are told of it. Of a principal that is not in the directory they hear what was asked.
+    /// A grant as policies are told of it, and what the directory does not know of it. Of a principal that is not there
+    /// they hear what was asked.
     async fn asked_for(
         &self,
         rules: &Rules,
         caller: &Caller,
         request: &GrantRequest,
         principal: &Result<Principal, PrincipalError>,
-    ) -> Result<AccessAsked, BrokerError> {
+    ) -> Result<(AccessAsked, Option<BrokerError>), BrokerError> {
         let now = Timestamp::now();
+        let own = self
+            .id_here(rules, caller, Action::Grant, &request.cluster)
+            .await?;
         let named = self.named_by_key(caller, request).await?;
-        let (made, before) = named.map_or((now, Expiry::At(now)), |grant| {
-            (grant.create_time, grant.expiry)
-        });
+        let (made, before) = match &named {
+            Some(grant) => (grant.create_time, grant.expiry),
+            None => (now, Expiry::At(now)),
+        };
+        // It keeps those that it has.
+        let labels = named.map_or_else(|| request.labels.clone(), |grant| grant.labels);
         let end = expiry_of(request.end, now);
         let mut access = AccessAsked {
             role: Some(request.access.role.id()),
@@ -122,28 +138,34 @@ impl Broker {
             requested_by_self: true,
             on_behalf_of: request.on_behalf_of.clone(),
             justification: request.justification.clone(),
-            labels: request.labels.clone(),
+            labels,
             ..AccessAsked::default()
         };
         match principal {
             Ok(principal) => {
-                let whom = request.on_behalf_of.as_ref();
                 access.principal = Some(principal.id);
                 access.principal_type = Some(principal.kind);
-                access.to_self = is_caller(caller, principal.id);
-                access.to_own_group = self.is_own_group(rules, caller, principal).await?;
-                access.to_beneficiary = self.is_beneficiary(rules, principal, whom).await?;
             }
             Err(error) if passes(error.reason()) => return Err(error.clone().into()),
             Err(_) => {
                 if let RequestedPrincipal::ObjectId(id, kind) = &request.principal {
                     access.principal = Some(*id);
                     access.principal_type = *kind;
-                    access.to_self = is_caller(caller, *id);
                 }
             }
         }
-        Ok(access)
+        let mut unknown = None;
+        if let Some(principal) = access.principal {
+            let whom = request.on_behalf_of.as_ref();
+            access.to_self = own == Some(principal);
+            access.to_own_group = self.is_own_group(rules, caller, own, principal).await?;
+            match self.is_beneficiary(rules, principal, whom).await {
+                Ok(is) => access.to_beneficiary = is,
+                Err(error) if passes(error.reason()) => return Err(error),
+                Err(error) => unknown = Some(error),
+            }
+        }
+        Ok((access, unknown))
     }
 
     async fn granted(&self, key: &RequestKey, accepted: &Accepted) -> Result<Granted, BrokerError> {

@@ -21,6 +21,7 @@ mod record;
 pub mod request;
 mod revoke;
 pub mod roles;
+mod sight;
 pub mod trail;
 mod unmanaged;
 
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 pub use access::{AccessEntry, AccessPage};
 pub use error::{BrokerError, RETRY_AFTER};
@@ -51,14 +53,15 @@ pub use crate::view::Need;
 use crate::view::View;
 use check::{Asked, Check, Checked, Staleness};
 use clusters::{ClusterPage, ClusterQuery, Clusters};
-use permission::Seen;
 use principals::Principals;
 use record::{Of, of_question};
 use request::CheckRequest;
 use roles::Roles;
+use sight::Seen;
 use unmanaged::Unmanaged;
 
 const CHECK_ACCESS: &str = "aks.access.v1.AccessBrokerService/CheckAccess";
+const BATCH_CHECK_ACCESS: &str = "aks.access.v1.AccessBrokerService/BatchCheckAccess";
 const GET_CLUSTER: &str = "aks.access.v1.AccessBrokerService/GetCluster";
 
 /// The use cases, and what they need. Cheap to clone.
@@ -70,6 +73,7 @@ pub struct Broker {
     principals: Principals,
     check: Check,
     policies: Policies,
+    tenant: Uuid,
     unmanaged: Unmanaged,
     lag: SignedDuration,
     changes: Changes,
@@ -77,9 +81,21 @@ pub struct Broker {
     work: Arc<Notify>,
 }
 
+/// The first of some refusals, and how many there are.
+fn denials(refused: &[&BrokerError]) -> Option<(Box<Denied>, usize)> {
+    let denied = refused.iter().filter_map(|error| match error {
+        BrokerError::Denied(denied) => Some(denied),
+        _ => None,
+    });
+    let first = denied.clone().next()?;
+    Some((first.clone(), denied.count()))
+}
+
 /// What the use cases go by.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
+    /// The tenant in whose directory those are that get access.
+    pub tenant: Uuid,
     /// The subscriptions whose clusters the broker manages.
     pub subscriptions: BTreeSet<SubscriptionId>,
     /// How long what was read of a cluster, a role or a principal is believed.
@@ -118,6 +134,7 @@ impl Broker {
             unmanaged: Unmanaged::new(azure, store.clone(), known_for),
             check: Check::new(view, clusters.clone(), roles.clone(), settings.staleness),
             policies,
+            tenant: settings.tenant,
             lag,
             store,
             clusters,
@@ -148,12 +165,30 @@ impl Broker {
         need: Need,
         explain: bool,
     ) -> Result<(Asked, Checked), BrokerError> {
-        let (cluster, principal) = (&request.cluster, Some(&request.principal));
-        let may = self.may_ask_about(caller, Action::CheckAccess, cluster, principal);
-        if let Err(refused) = may.await {
-            let event = || of_question(caller, CHECK_ACCESS).on_cluster(cluster);
-            Box::pin(self.recorded(Of::Question, event, Err(refused))).await?;
+        let cluster = request.cluster.clone();
+        let answer = self.check_one_of_many(caller, request, need, explain).await;
+        if answer.is_ok() {
+            return answer;
         }
+        let event = || of_question(caller, CHECK_ACCESS).on_cluster(&cluster);
+        Box::pin(self.recorded(Of::Question, event, answer)).await
+    }
+
+    /// The same for one of many: whoever asks has the refusals recorded, by
+    /// [`record_refused_checks`](Self::record_refused_checks).
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn check_one_of_many(
+        &self,
+        caller: &Caller,
+        request: CheckRequest,
+        need: Need,
+        explain: bool,
+    ) -> Result<(Asked, Checked), BrokerError> {
+        let (cluster, principal) = (&request.cluster, Some(&request.principal));
+        self.may_ask_about(caller, Action::CheckAccess, cluster, principal)
+            .await?;
         let asked = Asked {
             principal: self.principals.get(&request.principal).await?,
             cluster: request.cluster,
@@ -164,6 +199,32 @@ impl Broker {
             Box::pin(self.explain(&asked, &mut checked)).await?;
         }
         Ok((asked, checked))
+    }
+
+    /// Writes down that a batch of checks had refusals among them: the first one, and how many.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn record_refused_checks(
+        &self,
+        caller: &Caller,
+        refused: &[&BrokerError],
+    ) -> Result<(), BrokerError> {
+        let Some((first, count)) = denials(refused) else {
+            return Ok(());
+        };
+        let event = || {
+            let event = of_question(caller, BATCH_CHECK_ACCESS).with("refused", count.to_string());
+            match &first.cluster {
+                Some(cluster) => event.on_cluster(cluster),
+                None => event,
+            }
+        };
+        let refusal = Err::<(), _>(BrokerError::Denied(first.clone()));
+        match self.recorded(Of::Question, event, refusal).await {
+            Err(BrokerError::Denied(_)) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// One cluster as Azure describes it now, and what is to be said of it.

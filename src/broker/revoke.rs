@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::permission::{Wanted, as_it_is};
+use super::permission::{Wanted, as_it_is, denied};
 use super::record::{Of, decided_by, of_revocation};
 use super::request::{RequestedGrants, RevokeRequest};
 use super::{Broker, BrokerError, payload};
@@ -14,7 +16,7 @@ use crate::caller::Caller;
 use crate::caller::policy::{Action, Decision, Rules};
 use crate::domain::cluster::Cluster;
 use crate::domain::grant::Grant;
-use crate::domain::ids::{ClusterId, JobId, TargetId};
+use crate::domain::ids::{ClusterId, JobId, PrincipalId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::selector::GrantSelector;
 use crate::store::{Lives, NewRevocation, Revoked};
@@ -51,7 +53,8 @@ impl Broker {
         let key = payload::key(caller, request.request_id, &parts);
         if let Some(accepted) = self.store.replayed(&key).await? {
             let job = self.accepted_job(&key, &accepted).await?;
-            self.may_see_again(caller, &job).await?;
+            self.may_see_again(caller, Action::Revoke, &job, None)
+                .await?;
             return Ok(job);
         }
         let may = self.may_revoke(caller, &request).await?;
@@ -67,7 +70,10 @@ impl Broker {
             request: key,
             justification: request.justification,
             left: may.left,
-            audit_event: decided_by(event, &may.decision).by_job(job).to_json(),
+            audit_event: decided_by(event, &may.decision)
+                .with("left", may.left_in_all())
+                .by_job(job)
+                .to_json(),
         };
         let accepted = self.store.accept_revocation(&new).await?;
         self.work.notify_one();
@@ -86,10 +92,12 @@ impl Broker {
         let rules = self.policies.current();
         let mut revoker = Revoker {
             broker: self,
+            own: self.own_id(caller),
             rules,
             caller,
             request,
             known: BTreeMap::new(),
+            deadline: Instant::now() + PATIENCE,
         };
         match &request.grants {
             RequestedGrants::One(id) => {
@@ -98,14 +106,31 @@ impl Broker {
                     Ok(decision) => Ok(Revocable {
                         grants: vec![grant],
                         left: 0,
+                        unseen: 0,
                         decision: (*decision).clone(),
                     }),
-                    Err(refused) => Err(self.denied_or_hidden(caller, &grant, refused).await),
+                    Err(refused) => {
+                        let action = Action::Revoke;
+                        Err(self.told_or_hidden(caller, action, &grant, refused).await)
+                    }
                 }
             }
             RequestedGrants::Matching { selector, most } => {
-                let selector = self.resolve(caller, selector).await?;
-                revoker.matching(&selector, *most).await
+                let sees_others = async || {
+                    let sight = self.sight_within(caller, PATIENCE).await;
+                    sight.is_none_or(|sight| sight.sees_others(Action::Revoke))
+                };
+                let refused = || denied(caller, Action::Revoke, None, Arc::default());
+                let selector = match self.resolve(caller, selector).await {
+                    Err(BrokerError::Principal(_)) if !sees_others().await => return Err(refused()),
+                    selector => selector?,
+                };
+                let may = revoker.matching(&selector, *most).await?;
+                // Whoever may end nothing but what is its own, and has nothing, has no job made for that.
+                if may.grants.is_empty() && !sees_others().await {
+                    return Err(refused());
+                }
+                Ok(may)
             }
         }
     }
@@ -146,6 +171,8 @@ pub(super) struct Revocable {
     pub(super) grants: Vec<Grant>,
     /// How many more match that it sees, and may not revoke.
     pub(super) left: u32,
+    /// How many more match that it does not even see: for the audit trail.
+    unseen: u32,
     /// The policies that allow it, of all of them.
     decision: Decision,
 }
@@ -156,7 +183,23 @@ struct Revoker<'a> {
     rules: Arc<Rules>,
     caller: &'a Arc<Caller>,
     request: &'a RevokeRequest,
+    own: Option<PrincipalId>,
     known: BTreeMap<ClusterId, Option<Arc<Cluster>>>,
+    /// Until then Azure is asked what clusters are like.
+    deadline: Instant,
+}
+
+/// How long a revocation waits for what policies want to know of clusters, all of them together.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Revocable {
+    /// How many match and stay; empty: none.
+    fn left_in_all(&self) -> String {
+        match self.left + self.unseen {
+            0 => String::new(),
+            left => left.to_string(),
+        }
+    }
 }
 
 impl Revoker<'_> {
@@ -165,10 +208,14 @@ impl Revoker<'_> {
     async fn may(&mut self, grant: &Grant) -> Result<Arc<Decision>, BrokerError> {
         let cluster = &grant.target.cluster;
         if !self.known.contains_key(cluster) {
-            let known = self.broker.facts(&self.rules, cluster).await;
-            self.known.insert(cluster.clone(), known.unwrap_or(None));
+            let facts = self
+                .broker
+                .facts(&self.rules, self.caller, Action::Revoke, cluster);
+            let known = timeout_at(self.deadline, facts).await;
+            let known = known.map_or(None, |known| known.unwrap_or(None));
+            self.known.insert(cluster.clone(), known);
         }
-        let mut access = as_it_is(self.caller, grant, grant.expiry);
+        let mut access = as_it_is(self.caller, self.own, grant, grant.expiry);
         access.on_behalf_of.clone_from(&self.request.on_behalf_of);
         access.justification.clone_from(&self.request.justification);
         let wanted = Wanted {
@@ -184,10 +231,11 @@ impl Revoker<'_> {
         selector: &GrantSelector,
         most: usize,
     ) -> Result<Revocable, BrokerError> {
-        let sight = self.broker.sight(self.caller).await;
+        let mut sight = None;
         let mut may = Revocable {
             grants: Vec::new(),
             left: 0,
+            unseen: 0,
             decision: Decision::default(),
         };
         let mut before = None;
@@ -202,9 +250,16 @@ impl Revoker<'_> {
                     may.decision.add(&decision);
                     may.grants.push(grant);
                 } else {
+                    if sight.is_none() {
+                        sight = Some(self.broker.sight_within(self.caller, PATIENCE).await);
+                    }
                     // Where nobody can say whether it is seen, it is not told.
-                    let sees = sight.sees_grant(Action::ListGrants, &grant);
-                    may.left += u32::from(sees.unwrap_or(false));
+                    let seen = sight.iter().flatten().any(|sight| {
+                        let seen = sight.of_grant(Action::ListGrants, &grant);
+                        seen.is_ok_and(|decision| decision.allowed)
+                    });
+                    may.left += u32::from(seen);
+                    may.unseen += u32::from(!seen);
                 }
             }
             if may.grants.len() > most {

@@ -9,6 +9,7 @@ mod token;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -51,6 +52,8 @@ pub struct Caller {
     /// Whether it is in more groups than a token has room for, or tells.
     pub has_more_groups: bool,
     name: String,
+    /// What proves it is good until then, in seconds since 1970, clock skew included; `None`: nobody says.
+    until: Option<i64>,
     fingerprint: OnceLock<Fingerprint>,
 }
 
@@ -82,6 +85,7 @@ impl Caller {
             roles: BTreeSet::new(),
             groups: BTreeSet::new(),
             has_more_groups: false,
+            until: None,
             fingerprint: OnceLock::new(),
             name: format!("application/{application_id}@{tenant}"),
         }
@@ -114,6 +118,26 @@ impl Caller {
         }
     }
 
+    /// The same until then, in seconds since 1970.
+    fn until(self, until: i64) -> Self {
+        Self {
+            until: Some(until),
+            ..self
+        }
+    }
+
+    /// Comes back when what proves who it is has ended.
+    pub async fn is_over(&self) {
+        let Some(until) = self.until else {
+            return std::future::pending().await;
+        };
+        // Looked at again and again: this machine's clock may be set, and sleep while the machine does.
+        while let left @ 0.. = until.saturating_sub(now()) {
+            let left = u64::try_from(left).unwrap_or_default().clamp(1, 60);
+            tokio::time::sleep(Duration::from_secs(left)).await;
+        }
+    }
+
     /// Whoever a certificate names.
     #[must_use]
     pub fn certificate(name: &str) -> Self {
@@ -123,6 +147,7 @@ impl Caller {
             roles: BTreeSet::new(),
             groups: BTreeSet::new(),
             has_more_groups: false,
+            until: None,
             fingerprint: OnceLock::new(),
             name: format!("certificate/{name}"),
         }
@@ -158,6 +183,7 @@ impl Caller {
                 groups,
                 has_more_groups,
                 name,
+                until: _,
                 fingerprint: _,
             } = self;
             let all =

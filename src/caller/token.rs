@@ -197,7 +197,7 @@ impl Tokens {
         self.is_for_us(&claims)?;
         let until = claims.exp.saturating_add(self.0.skew.as_secs());
         let until = i64::try_from(until).unwrap_or(i64::MAX);
-        let caller = Arc::new(claims.caller()?);
+        let caller = Arc::new(claims.caller()?.until(until));
         let verified = Verified {
             caller: Arc::clone(&caller),
             until,
@@ -280,6 +280,9 @@ struct Claims {
     groups: Vec<String>,
     #[serde(rename = "_claim_names")]
     claim_names: Option<IgnoredAny>,
+    /// The same in tokens that were given without a code: it is in groups, and the token has none.
+    #[serde(default)]
+    hasgroups: bool,
 }
 
 impl Claims {
@@ -306,7 +309,8 @@ impl Claims {
         let groups = self.groups.iter().filter_map(|id| Uuid::parse_str(id).ok());
         let groups: BTreeSet<Uuid> = groups.collect();
         // A name says not which group it is.
-        let has_more_groups = self.claim_names.is_some() || groups.len() < self.groups.len();
+        let has_more_groups =
+            self.claim_names.is_some() || self.hasgroups || groups.len() < self.groups.len();
         Ok(caller.with(self.roles, groups, has_more_groups))
     }
 }

@@ -201,12 +201,24 @@ impl Request {
         let id = self.cluster.as_deref().map(ClusterId::parse).transpose();
         let id = id.map_err(|error| format!("cluster: {error}"))?;
         let cluster = id.clone().zip(self.cluster_is);
+        let caller = self.caller.read()?;
+        let is_change = matches!(action, Action::Grant | Action::ExtendGrant | Action::Revoke);
+        if is_change && (self.to_self || self.requested_by_self) {
+            return Err(format!(
+                "of a {} these are told by grant: to_self, requested_by_self",
+                action.name()
+            ));
+        }
+        let mut access = self.grant.unwrap_or_default().read()?;
+        // As the broker finds out by itself.
+        let principal = access.principal.map(PrincipalId::guid);
+        access.to_self |= principal.is_some() && principal == caller.object_id();
         Ok(Asked {
-            caller: self.caller.read()?,
+            caller,
             action,
             cluster: cluster.map(|(id, written)| written.read(id)),
             id,
-            access: self.grant.unwrap_or_default().read()?,
+            access,
             to_self: self.to_self,
             requested_by_self: self.requested_by_self,
         })

@@ -106,6 +106,7 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
         policies,
         Arc::clone(&work),
         BrokerSettings {
+            tenant: config.azure.tenant_id,
             subscriptions: config.azure.subscriptions.iter().copied().collect(),
             known_for: config.reconciler.cluster_cache,
             lag: config.reconciler.lag,

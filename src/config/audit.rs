@@ -23,7 +23,7 @@ impl Default for Audit {
     fn default() -> Self {
         Self {
             file: None,
-            retention: Duration::from_hours(90 * 24),
+            retention: Duration::from_hours(30 * 24),
             max_events: 1_000_000,
         }
     }

@@ -5,30 +5,49 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 
 use super::{convert, proto, validate};
-use crate::broker::{Broker, Need};
+use crate::broker::check::{Asked, Checked};
+use crate::broker::{Broker, BrokerError, Need};
 use crate::caller::Caller;
+use proto::batch_check_access_response::Item;
+use proto::batch_check_access_response::item::Result as Outcome;
 
 /// So many checks of a batch are answered side by side: where they have to wait, they wait together.
 const SIDE_BY_SIDE: usize = 64;
 
+/// What became of one check.
+enum Answer {
+    /// It is no question.
+    Invalid(proto::Failure),
+    /// The broker's answer.
+    Told(Result<Box<(Asked, Checked)>, BrokerError>),
+}
+
 /// The answers, in the order of the checks.
+///
+/// # Errors
+/// What the store says where refusals among them cannot be written down.
 pub(super) async fn answered(
     broker: &Broker,
     caller: &Arc<Caller>,
     need: Need,
     request: proto::BatchCheckAccessRequest,
-) -> Vec<proto::batch_check_access_response::Item> {
+) -> Result<Vec<Item>, BrokerError> {
     let explain_all = request.explain;
     let answers = request.requests.into_iter().map(|request| {
         let explain = explain_all || request.explain;
-        let answer = answer(broker.clone(), Arc::clone(caller), need, request, explain);
-        async move {
-            proto::batch_check_access_response::Item {
-                result: Some(answer.await),
-            }
-        }
+        answer(broker.clone(), Arc::clone(caller), need, request, explain)
     });
-    stream::iter(answers).buffered(SIDE_BY_SIDE).collect().await
+    let answers: Vec<Answer> = stream::iter(answers).buffered(SIDE_BY_SIDE).collect().await;
+    let refused = answers.iter().filter_map(|answer| match answer {
+        Answer::Told(Err(error)) => Some(error),
+        _ => None,
+    });
+    let refused: Vec<&BrokerError> = refused.collect();
+    broker.record_refused_checks(caller, &refused).await?;
+    let items = answers.into_iter().map(|answer| Item {
+        result: Some(outcome(answer)),
+    });
+    Ok(items.collect())
 }
 
 async fn answer(
@@ -37,14 +56,19 @@ async fn answer(
     need: Need,
     request: proto::CheckAccessRequest,
     explain: bool,
-) -> proto::batch_check_access_response::item::Result {
-    use proto::batch_check_access_response::item::Result;
+) -> Answer {
     let question = match validate::check_of_batch(&request) {
         Ok(question) => question,
-        Err(violations) => return Result::Error(convert::invalid_check(&violations)),
+        Err(violations) => return Answer::Invalid(convert::invalid_check(&violations)),
     };
-    match broker.check_access(&caller, question, need, explain).await {
-        Ok((asked, checked)) => Result::Response(convert::answer(&asked, &checked)),
-        Err(error) => Result::Error(convert::failed_check(&error)),
+    let told = broker.check_one_of_many(&caller, question, need, explain);
+    Answer::Told(told.await.map(Box::new))
+}
+
+fn outcome(answer: Answer) -> Outcome {
+    match answer {
+        Answer::Invalid(failure) => Outcome::Error(failure),
+        Answer::Told(Ok(told)) => Outcome::Response(convert::answer(&told.0, &told.1)),
+        Answer::Told(Err(error)) => Outcome::Error(convert::failed_check(&error)),
     }
 }

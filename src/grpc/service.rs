@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::broker::Broker;
-use crate::caller::{AuthenticationError, Caller};
+use crate::caller::{AuthenticationError, Caller, TokenError};
 use crate::domain::job::Job;
 
-use super::guard::{Call, Deadline};
+use super::guard::Call;
 use super::proto::access_broker_service_server::AccessBrokerService;
 use super::status::{invalid, not_implemented, of, overloaded, shutting_down, unauthenticated};
 use super::{batch, convert, proto, validate};
@@ -145,6 +145,7 @@ impl AccessBrokerService for Service {
         let freshness = validate::batch(&request).map_err(|v| invalid(&v))?;
         let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
         let items = batch::answered(&self.broker, &caller, need, request).await;
+        let items = items.map_err(|e| of(&e))?;
         Ok(Response::new(proto::BatchCheckAccessResponse { items }))
     }
 
@@ -199,8 +200,8 @@ impl AccessBrokerService for Service {
             before = Some(job);
             Ok(message)
         });
-        let deadline = request.extensions().get::<Call>().map(|call| call.deadline);
-        let until = self.end_of_streams(deadline);
+        let call = request.extensions().get::<Call>().cloned();
+        let until = self.end_of_streams(call);
         Ok(Response::new(Box::pin(ended_by(told, until))))
     }
 
@@ -351,21 +352,19 @@ impl AccessBrokerService for Service {
 }
 
 impl Service {
-    /// What ends a stream from outside: the caller's deadline, or the end of the server.
-    fn end_of_streams(
-        &self,
-        deadline: Option<Deadline>,
-    ) -> impl Future<Output = Status> + Send + 'static {
+    /// What ends a stream from outside: the caller's deadline, the end of its token, or the end of the server.
+    fn end_of_streams(&self, call: Option<Call>) -> impl Future<Output = Status> + Send + 'static {
         let shutdown = self.shutdown.clone();
         async move {
-            let passed = async {
-                match deadline {
-                    Some(deadline) => deadline.passed().await,
-                    None => std::future::pending().await,
-                }
+            // The guard has said who calls; without it nobody is anybody.
+            let Some(call) = call else {
+                return unauthenticated(&AuthenticationError::Missing);
             };
             tokio::select! {
-                status = passed => status,
+                status = call.deadline.passed() => status,
+                () = call.caller.is_over() => {
+                    unauthenticated(&AuthenticationError::Token(TokenError::Expired))
+                }
                 () = shutdown.cancelled() => shutting_down(),
             }
         }

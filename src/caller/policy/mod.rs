@@ -3,10 +3,10 @@
 //! Cedar leaves a policy out whose evaluation fails, one that forbids as well. Here such a failure refuses.
 
 mod asks;
+mod entities;
 mod question;
 mod source;
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cedar_policy::{
-    AuthorizationError, Authorizer, Decision as Ruling, Entities, Entity, EntityId, EntityTypeName,
-    EntityUid, PolicySet, RestrictedExpression, Schema,
+    AuthorizationError, Authorizer, Decision as Ruling, Entities, PolicySet, Schema,
 };
 use quick_cache::sync::Cache;
 
-use super::{Caller, Fingerprint, Kind};
+use super::{Caller, Fingerprint};
 use crate::domain::ids::{ClusterId, SubscriptionId};
 use asks::Asks;
+use entities::{of_caller, of_resource, uid};
 use source::Source;
 
 pub use question::{AccessAsked, Action, Context, Question, Resource, word_of_role, word_of_type};
@@ -55,7 +55,9 @@ impl Decision {
         self.policies.extend(new);
     }
 
-    fn failed(error: String) -> Self {
+    /// No, because something cannot be told.
+    #[must_use]
+    pub fn failed(error: String) -> Self {
         Self {
             errors: vec![error],
             ..Self::default()
@@ -72,6 +74,15 @@ struct Inner {
     current: ArcSwap<Rules>,
 }
 
+/// What was found in the directory before.
+#[derive(Default)]
+struct Looked {
+    /// What is written at this moment is half of what it will be: it counts once it has been read twice.
+    before: Option<Source>,
+    /// What is wrong with it is not worked out again.
+    refused: Option<(Source, String)>,
+}
+
 /// One set of policies, whole.
 pub struct Rules {
     source: Source,
@@ -81,7 +92,26 @@ pub struct Rules {
     asks: Asks,
     authorizer: Authorizer,
     remembered: Cache<Read, Arc<Decision>>,
+    heads: Cache<Head, bool>,
     hasher: RandomState,
+}
+
+/// A question that policies' heads alone answer.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Head {
+    of: Heads,
+    caller: Fingerprint,
+    action: Action,
+    cluster: ClusterId,
+}
+
+/// Which policies' heads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Heads {
+    /// Of those that permit.
+    Permits,
+    /// Of those whose conditions are about the cluster.
+    OfClusters,
 }
 
 /// A question about something that is read, with all that its answer hangs on.
@@ -128,24 +158,20 @@ impl Policies {
             return;
         };
         let mut told = None;
-        // What is written at this moment is half of what it will be: it counts once it has been read twice.
-        let mut before = None;
+        let mut looked = Looked::default();
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let from = directory.clone();
-            let read = tokio::task::spawn_blocking(move || Source::read(&from)).await;
-            // A task that was cut off looks again.
-            let Ok(read) = read else { continue };
-            let problem = match read {
-                Ok(source) if source == self.current().source => None,
-                Ok(source) if before.as_ref() == Some(&source) => self.take(source).err(),
-                Ok(source) => {
-                    before = Some(source);
-                    continue;
-                }
-                Err(error) => Some(error),
+            let (policies, from) = (self.clone(), directory.clone());
+            // Reading and checking policies takes its time.
+            let look = move || {
+                let problem = policies.look(&from, &mut looked);
+                (problem, looked)
             };
-            let problem = problem.map(|error| error.to_string());
+            let problem;
+            (problem, looked) = match tokio::task::spawn_blocking(look).await {
+                Ok(found) => found,
+                Err(error) => (Some(error.to_string()), Looked::default()),
+            };
             // Once for each thing that is wrong: an operator is to see it, and other things too.
             if let Some(error) = problem.as_ref().filter(|_| problem != told) {
                 tracing::error!(
@@ -155,6 +181,29 @@ impl Policies {
             }
             told = problem;
         }
+    }
+
+    /// Looks at the directory, and says what is wrong with it.
+    fn look(&self, directory: &Path, looked: &mut Looked) -> Option<String> {
+        let source = match Source::read(directory) {
+            Ok(source) => source,
+            Err(error) => return Some(error.to_string()),
+        };
+        if source == self.current().source {
+            return None;
+        }
+        if let Some((refused, problem)) = &looked.refused
+            && *refused == source
+        {
+            return Some(problem.clone());
+        }
+        if looked.before.as_ref() != Some(&source) {
+            looked.before = Some(source);
+            return None;
+        }
+        let problem = self.take(source.clone()).err()?.to_string();
+        looked.refused = Some((source, problem.clone()));
+        Some(problem)
     }
 
     fn take(&self, source: Source) -> Result<(), PolicyError> {
@@ -178,14 +227,21 @@ impl Rules {
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA)
             .map_err(|error| wrong(format!("access.cedarschema: {error}")))?;
         let (policies, warnings) = source.parse(&schema)?;
+        let asks = Asks::of(&policies).map_err(wrong)?;
+        if !asks.misspelt.is_empty() {
+            let misspelt = asks.misspelt.iter();
+            let told = misspelt.map(|(id, problem)| format!("policy {id}: {problem}"));
+            return Err(PolicyError::Wrong(told.collect()));
+        }
         Ok(Self {
-            asks: Asks::of(&policies).map_err(wrong)?,
+            asks,
             source,
             schema,
             policies,
             warnings,
             authorizer: Authorizer::new(),
             remembered: Cache::new(REMEMBERED),
+            heads: Cache::new(REMEMBERED),
             hasher: RandomState::new(),
         })
     }
@@ -215,10 +271,63 @@ impl Rules {
         &self.warnings
     }
 
-    /// Whether an answer may hang on what Azure says of a cluster.
+    /// Whether some answer may hang on what Azure says of a cluster.
     #[must_use]
-    pub const fn look_at_clusters(&self) -> bool {
-        self.asks.of_clusters
+    pub fn look_at_clusters(&self) -> bool {
+        !self.asks.of_clusters.is_empty()
+    }
+
+    /// Whether the answer about this may.
+    #[must_use]
+    pub fn want_cluster(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
+        self.look_at_clusters() && self.fits(Heads::OfClusters, caller, action, cluster)
+    }
+
+    /// Whether a caller might do something on a cluster, whatever the conditions say. Where not it surely may not, and
+    /// nothing has to be looked up for that.
+    #[must_use]
+    pub fn might(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
+        self.fits(Heads::Permits, caller, action, cluster)
+    }
+
+    /// Whether the head of one of these policies fits. What cannot be told fits.
+    fn fits(&self, of: Heads, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
+        let head = Head {
+            of,
+            caller: caller.fingerprint(),
+            action,
+            cluster: cluster.clone(),
+        };
+        if let Some(fits) = self.heads.get(&head) {
+            return fits;
+        }
+        let policies = match of {
+            Heads::Permits => &self.asks.permits,
+            Heads::OfClusters => &self.asks.of_clusters,
+        };
+        let resource = Resource::Cluster {
+            id: cluster,
+            known: None,
+        };
+        let asked = self.request(caller, action, resource, None);
+        let fits = asked.map_or(true, |(request, entities)| {
+            let response = self.authorizer.is_authorized(&request, policies, &entities);
+            response.decision() == Ruling::Allow
+        });
+        self.heads.insert(head, fits);
+        fits
+    }
+
+    /// Whether an answer may hang on what kind of principal somebody is.
+    #[must_use]
+    pub fn look_at_principal_types(&self) -> bool {
+        self.asks.for_attribute("principal_type")
+    }
+
+    /// Whether an answer may hang on whether somebody is the caller.
+    #[must_use]
+    pub fn look_at_self(&self) -> bool {
+        self.asks.for_attribute("to_self")
     }
 
     /// Whether an answer may hang on the groups that a caller is in by the directory.
@@ -299,11 +408,10 @@ impl Rules {
 
     fn judge(&self, caller: &Caller, question: &Question<'_>) -> Decision {
         // Its token does not say whether it is in the group that is named.
-        if caller.has_more_groups && !self.asks.forbid_by_group.is_empty() {
+        if caller.has_more_groups && !self.asks.by_group.is_empty() {
             return Decision::failed(format!(
-                "the caller is in more groups than a token has room for, and these policies forbid something to a \
-                 group: {}",
-                self.asks.forbid_by_group.join(", ")
+                "the caller is in more groups than a token has room for, and these policies hang on groups: {}",
+                self.asks.by_group.join(", ")
             ));
         }
         self.answer(caller, question).unwrap_or_else(|problem| {
@@ -311,22 +419,34 @@ impl Rules {
         })
     }
 
-    fn answer(&self, caller: &Caller, question: &Question<'_>) -> Result<Decision, String> {
+    /// What Cedar is asked. Without a context, whose form is then not looked at, only policies' heads can be.
+    fn request(
+        &self,
+        caller: &Caller,
+        action: Action,
+        resource: Resource<'_>,
+        context: Option<&Context<'_>>,
+    ) -> Result<(cedar_policy::Request, Entities), String> {
         let told = |error: &dyn std::fmt::Display| error.to_string();
         let (principal, mut entities) = of_caller(caller)?;
-        let resource = of_resource(question.resource, &mut entities)?;
+        let resource = of_resource(resource, &mut entities)?;
         let entities =
             Entities::from_entities(entities, Some(&self.schema)).map_err(|e| told(&e))?;
-        let action = uid("Action", question.action.name())?;
-        let context = cedar_policy::Context::from_pairs(question.context.pairs());
-        let request = cedar_policy::Request::new(
-            principal,
+        let action = uid("Action", action.name())?;
+        let schema = context.map(|_| &self.schema);
+        let pairs = context.map(Context::pairs).unwrap_or_default();
+        let context = cedar_policy::Context::from_pairs(pairs).map_err(|e| told(&e))?;
+        let request = cedar_policy::Request::new(principal, action, resource, context, schema);
+        Ok((request.map_err(|e| told(&e))?, entities))
+    }
+
+    fn answer(&self, caller: &Caller, question: &Question<'_>) -> Result<Decision, String> {
+        let Question {
             action,
             resource,
-            context.map_err(|e| told(&e))?,
-            Some(&self.schema),
-        );
-        let request = request.map_err(|e| told(&e))?;
+            context,
+        } = question;
+        let (request, entities) = self.request(caller, *action, *resource, Some(context))?;
         let response = self
             .authorizer
             .is_authorized(&request, &self.policies, &entities);
@@ -349,60 +469,6 @@ fn of_failure(error: &AuthorizationError) -> String {
             format!("policy {}: {}", error.policy_id(), error.inner())
         }
     }
-}
-
-fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
-    let name = format!("{}::{kind}", question::NAMESPACE);
-    let name: EntityTypeName = name.parse().map_err(|error| format!("{name}: {error}"))?;
-    Ok(EntityUid::from_type_name_and_id(name, EntityId::new(id)))
-}
-
-/// The caller, with the roles and groups that it is in.
-fn of_caller(caller: &Caller) -> Result<(EntityUid, Vec<Entity>), String> {
-    let kind = match caller.kind {
-        Kind::Application => "Application",
-        Kind::User => "User",
-        Kind::Certificate => "Certificate",
-    };
-    let principal = uid(kind, caller.name_in_kind())?;
-    let roles = caller.roles.iter().map(|role| uid("AppRole", role));
-    let groups = caller.groups.iter().map(|id| uid("Group", &id.to_string()));
-    let parents: HashSet<EntityUid> = roles.chain(groups).collect::<Result<_, _>>()?;
-    let text = |id: uuid::Uuid| RestrictedExpression::new_string(id.to_string());
-    let attributes = caller.identity.map(|identity| {
-        [
-            ("tenant".to_owned(), text(identity.tenant)),
-            ("object_id".to_owned(), text(identity.object_id)),
-            ("application_id".to_owned(), text(identity.application_id)),
-        ]
-    });
-    let attributes = attributes.into_iter().flatten();
-    let mut entities: Vec<Entity> = parents.iter().cloned().map(Entity::with_uid).collect();
-    let entity = Entity::new_with_tags(principal.clone(), attributes, parents, []);
-    entities.push(entity.map_err(|error| error.to_string())?);
-    Ok((principal, entities))
-}
-
-/// What it is about, with the resource group and the subscription that it is in.
-fn of_resource(resource: Resource<'_>, entities: &mut Vec<Entity>) -> Result<EntityUid, String> {
-    let (id, known) = match resource {
-        Resource::Cluster { id, known } => (id, known),
-        Resource::Broker => {
-            let broker = uid("Broker", "broker")?;
-            entities.push(Entity::with_uid(broker.clone()));
-            return Ok(broker);
-        }
-    };
-    let subscription = uid("Subscription", &id.subscription().to_string())?;
-    let group = uid("ResourceGroup", id.resource_group())?;
-    let cluster = uid("Cluster", id.as_str())?;
-    let (attributes, tags) = question::of_cluster(id, known);
-    let entity = Entity::new_with_tags(cluster.clone(), attributes, [group.clone()], tags);
-    entities.push(entity.map_err(|error| error.to_string())?);
-    let above = HashSet::from([subscription.clone()]);
-    entities.push(Entity::new_no_attrs(group, above));
-    entities.push(Entity::with_uid(subscription));
-    Ok(cluster)
 }
 
 #[cfg(test)]

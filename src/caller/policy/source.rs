@@ -75,9 +75,13 @@ impl Source {
             let Some(name) = name.filter(|name| is_policy(name)) else {
                 continue;
             };
-            let length = fs::metadata(&path).map_err(at(&path))?.len();
+            let metadata = fs::metadata(&path).map_err(at(&path))?;
+            if !metadata.is_file() {
+                let no_file = io::Error::other("it is no file");
+                return Err(at(&path)(no_file));
+            }
             left = left
-                .checked_sub(length)
+                .checked_sub(metadata.len())
                 .ok_or_else(|| PolicyError::TooLong(directory.to_owned()))?;
             let text = fs::read_to_string(&path).map_err(at(&path))?;
             files.insert(name.to_owned(), text);

@@ -253,6 +253,14 @@ fn a_forbid_for_a_group_refuses_whoever_may_be_in_it() {
     let decision = may(&in_group(other, true));
     assert!(!decision.allowed);
     assert!(decision.errors[0].contains("not-they"), "{decision:?}");
+    // So does a group in a condition: who is not in it may be let through.
+    let rules = of(&format!(
+        r#"@id("no-contractors") permit (principal, action, resource)
+            unless {{ principal in AksAccess::Group::"{group}" }};"#
+    ));
+    let may = |caller: &Caller| decide(&rules, caller, Action::Grant, &reader()).allowed;
+    assert!(may(&in_group(other, false)));
+    assert!(!may(&in_group(group, false)) && !may(&in_group(other, true)));
     // A permit for a group gives nothing to whoever may not be in it.
     let rules = of(&format!(
         r#"permit (principal in AksAccess::Group::"{group}", action, resource);"#
@@ -304,8 +312,14 @@ fn what_no_policy_looks_at_need_not_be_looked_up() {
     let rules = Rules::new(Source::shipped()).unwrap();
     assert!(rules.look_at_own_groups() && rules.look_at_beneficiaries());
     assert!(!rules.look_at_clusters());
+    assert!(rules.look_at_self() && !rules.look_at_principal_types());
     let rules = of("permit (principal, action, resource);");
-    assert!(!rules.look_at_own_groups() && !rules.look_at_beneficiaries());
+    assert!(!rules.look_at_own_groups() && !rules.look_at_beneficiaries() && !rules.look_at_self());
+    let rules = of(
+        r#"permit (principal, action == AksAccess::Action::"GetGrant", resource)
+        when { context == { to_self: true, requested_by_self: true } };"#,
+    );
+    assert!(rules.look_at_self());
     for condition in [
         "resource is AksAccess::Cluster && resource.known",
         r#"resource in AksAccess::Subscription::"s""#,
@@ -343,6 +357,50 @@ fn what_is_wrong_is_said_with_its_place() {
         let error = wrong(text);
         assert!(error.contains(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn what_can_never_match_is_refused() {
+    for (policy, word) in [
+        (
+            r#"forbid (principal, action, resource in AksAccess::ResourceGroup::"/subscriptions/x/resourceGroups/RG");"#,
+            "resourceGroups/RG",
+        ),
+        (
+            r#"permit (principal in AksAccess::Group::"20000000-0000-4000-8000-00000000000A", action, resource);"#,
+            "00000000000A",
+        ),
+        (
+            r#"forbid (principal, action, resource is AksAccess::Cluster)
+                when { resource.hasTag("Environment") && resource.getTag("Environment") == "production" };"#,
+            "Environment",
+        ),
+    ] {
+        let error = wrong(policy);
+        assert!(
+            error.contains("lower case") && error.contains(word),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn heads_say_who_surely_may_not_and_whose_answers_hang_on_clusters() {
+    let cluster = healthy();
+    let (id, place) = (&cluster.id, cluster.id.resource_group());
+    let rules = Rules::new(Source::shipped()).unwrap();
+    let might = |role: &str, action| rules.might(&application(&[role]), action, id);
+    assert!(might("Access.Grant", Action::Grant) && !might("Access.Check", Action::Grant));
+    // Perhaps it is its own.
+    assert!(might("Access.Check", Action::Revoke));
+    let rules = of(&format!(
+        r#"permit (principal, action, resource in AksAccess::ResourceGroup::"{place}");
+        permit (principal in AksAccess::AppRole::"Tagged", action == AksAccess::Action::"GetCluster", resource)
+            when {{ resource.hasTag("a") }};"#
+    ));
+    let want = |role: &str, action| rules.want_cluster(&application(&[role]), action, id);
+    assert!(want("Tagged", Action::GetCluster));
+    assert!(!want("Tagged", Action::ListClusters) && !want("Else", Action::GetCluster));
 }
 
 #[test]
