@@ -11,9 +11,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aks_access_broker::caller::Caller;
+use aks_access_broker::caller::policy::{self, Action, Context, Policies, Resource, Rules};
 use aks_access_broker::domain::access::{Principal, PrincipalType};
 use aks_access_broker::domain::evaluate::{Asks, Decision, Question};
-use aks_access_broker::domain::ids::{Namespace, PrincipalId};
+use aks_access_broker::domain::ids::{ClusterId, Namespace, PrincipalId};
 use aks_access_broker::domain::kubernetes_request::{KubernetesRequest, ResourceRequest};
 use aks_access_broker::domain::role::RoleDefinition;
 use aks_access_broker::domain::snapshot::{Definitions, Snapshot};
@@ -26,7 +28,9 @@ mod support {
     pub(crate) mod snapshots;
 }
 
-use support::company::{Company, Holder, NAMESPACES, USERS, groups_of, namespace};
+use support::company::{
+    Company, Holder, NAMESPACES, USERS, cluster_id, groups_of, guid, namespace,
+};
 use support::questions::{KINDS, What, question, scattered};
 use support::report::{AnyError, Row, Verdict, conclude, median, progress};
 use support::snapshots::{built_in_roles, snapshots};
@@ -54,6 +58,10 @@ const NAMES: [&str; KINDS] = [
     "request: list nodes",
 ];
 const MANY_CLUSTERS: usize = 1_000;
+/// So many callers ask about so many clusters, each in twenty groups.
+const CALLERS: usize = 20;
+const CLUSTERS: usize = 100;
+const FIRST_TIMES: u32 = 1_000;
 
 /// A person and the groups that the directory lists.
 struct Person {
@@ -101,6 +109,7 @@ fn main() -> Result<ExitCode, AnyError> {
         }
     }
     rows.extend(of_many(one, &people, &roles)?);
+    rows.extend(of_policies()?);
     conclude(&rows)
 }
 
@@ -144,6 +153,67 @@ fn of_many(one: &Snapshot, people: &[Person], roles: &Definitions) -> Result<[Ro
             format!("{alone:.0} ns"),
             Verdict::Ratio(among_many / alone),
         ),
+    ])
+}
+
+/// Whether a caller may ask at all, by the policies that the broker brings along: asked before, and for the first time.
+fn of_policies() -> Result<[Row; 2], AnyError> {
+    let rules = Policies::load(None)?.current();
+    let given = BTreeSet::from(["Access.Check".to_owned()]);
+    let callers = (0..CALLERS).map(|number| {
+        let [object, application] = ["object", "application"].map(|kind| guid(kind, number));
+        let groups = groups_of(number).map(|group| Holder::Group(group).id());
+        let caller = Caller::application(guid("tenant", 0), object, application);
+        caller.with(given.clone(), groups.collect(), false)
+    });
+    let callers: Vec<Caller> = callers.collect();
+    let clusters = (0..CLUSTERS).map(|number| ClusterId::parse(&cluster_id(number)));
+    let clusters: Vec<ClusterId> = clusters.collect::<Result<_, _>>()?;
+    let ask = |rules: &Rules, nth: usize| {
+        let question = policy::Question {
+            action: Action::CheckAccess,
+            resource: Resource::Cluster {
+                id: &clusters[scattered(nth, clusters.len())],
+                known: None,
+            },
+            context: Context::Asked { to_self: false },
+        };
+        rules
+            .decide(&callers[scattered(nth + 1, callers.len())], &question)
+            .allowed
+    };
+    let first = {
+        let start = Instant::now();
+        for nth in 0..FIRST_TIMES as usize {
+            black_box(ask(&rules, nth));
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(FIRST_TIMES)
+    };
+    // All of them once.
+    for nth in 0..10 * CALLERS * CLUSTERS {
+        black_box(ask(&rules, nth));
+    }
+    let rounds = (0..ROUNDS).map(|_| {
+        let start = Instant::now();
+        for nth in 0..DECISIONS as usize {
+            black_box(ask(&rules, nth));
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(DECISIONS)
+    });
+    let again = median(rounds.collect());
+    Ok([
+        Row {
+            what: "policy: a check by a caller who has asked before".to_owned(),
+            figure: format!("{again:.0} ns"),
+            against: "1,000 ns".to_owned(),
+            verdict: Verdict::AtMost(again / BUDGET, 1.0),
+        },
+        Row {
+            what: "policy: by one who has not, mostly".to_owned(),
+            figure: format!("{first:.0} ns"),
+            against: String::new(),
+            verdict: Verdict::Told,
+        },
     ])
 }
 

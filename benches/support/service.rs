@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ impl Service {
             broker,
             authenticator: Authenticator::Unasked(Arc::new(caller())),
             tls: None,
+            per_caller: boundless(),
             lag: config::Reconciler::default().lag,
             ready: is_ready,
             shutdown: stop.clone(),
@@ -112,6 +114,22 @@ async fn served(parts: grpc::Parts) -> Result<SocketAddr, AnyError> {
 /// Beside the policies that the broker brings along: those who ask here have no role.
 const ANYBODY_MAY_ASK: &str =
     r#"permit (principal, action == AksAccess::Action::"CheckAccess", resource);"#;
+
+/// As much as anybody likes to ask.
+fn boundless() -> config::Limits {
+    let rate = config::Rate {
+        capacity: NonZeroU32::MAX,
+        per_second: NonZeroU32::MAX,
+    };
+    config::Limits {
+        grants: rate,
+        revocations: rate,
+        checks: rate,
+        reads: rate,
+        in_flight_per_caller: config::Server::default().max_in_flight,
+        ..config::Limits::default()
+    }
+}
 
 /// Who checks tokens.
 fn tokens(emulator: &Emulator) -> Result<Tokens, AnyError> {

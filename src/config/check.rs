@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Audit, Authentication, Azure, Cloud, Config, Credential, Endpoints, Log, Problem, Reconciler,
-    Redis, Server, View,
+    Audit, Authentication, Azure, Cloud, Config, Credential, Endpoints, Limits, Log, Problem,
+    Reconciler, Redis, Server, View,
 };
 
 /// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
@@ -26,6 +26,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
     durations(config, &mut found);
     server(&config.server, &mut found);
+    limits(&config.limits, &mut found);
     authentication(&config.authentication, &config.server, &mut found);
     audit(&config.audit, &mut found);
     redis(&config.redis, &mut found);
@@ -110,6 +111,23 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
         if let Some(file) = &tls.client_ca_file {
             readable("server.tls.client_ca_file", file, found);
         }
+    }
+}
+
+/// The most checks of one batch.
+const MOST_CHECKS: u32 = 1_000;
+
+fn limits(limits: &Limits, found: &mut Vec<Problem>) {
+    for (key, limit) in [
+        ("limits.in_flight_per_caller", limits.in_flight_per_caller),
+        ("limits.streams_per_caller", limits.streams_per_caller),
+    ] {
+        permits(key, limit, found);
+    }
+    let capacity = limits.checks.capacity.get();
+    if capacity < MOST_CHECKS {
+        let message = format!("{capacity} is less than the {MOST_CHECKS} checks of one batch");
+        found.push(Problem::new("limits.checks.capacity", message));
     }
 }
 

@@ -19,10 +19,11 @@ use super::{Config, check, defaults};
 /// that name, and those are not settings.
 const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "audit",
     "authentication",
     "azure",
+    "limits",
     "log",
     "policy",
     "reconciler",
@@ -157,6 +158,7 @@ impl Config {
         problems.extend(unknown_sections(figment));
         // Section by section, so that what is wrong in one does not hide what is wrong in the next.
         let server = section(figment, "server", &mut problems);
+        let limits = section(figment, "limits", &mut problems);
         let authentication = section(figment, "authentication", &mut problems);
         let policy = section(figment, "policy", &mut problems);
         let audit = section(figment, "audit", &mut problems);
@@ -168,6 +170,7 @@ impl Config {
         let sections = || {
             Some(Self {
                 server: server?,
+                limits: limits?,
                 authentication: authentication?,
                 policy: policy?,
                 audit: audit?,

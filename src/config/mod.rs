@@ -10,6 +10,7 @@ mod azure;
 mod check;
 mod cloud;
 mod defaults;
+mod limits;
 mod load;
 mod log;
 mod policy;
@@ -29,6 +30,7 @@ pub use azure::{
     InvalidEndpoint, ManagedIdentityCredential, WorkloadIdentityCredential,
 };
 pub use cloud::{Cloud, Origins};
+pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
 pub use policy::Policy;
@@ -43,6 +45,8 @@ pub use view::View;
 pub struct Config {
     /// How callers reach the broker, and how much they may ask of it at once.
     pub server: Server,
+    /// How much one caller may ask.
+    pub limits: Limits,
     /// How callers prove who they are.
     pub authentication: Authentication,
     /// Who may ask for what.

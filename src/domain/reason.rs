@@ -89,6 +89,8 @@ pub enum Reason {
     StoreUnreadable,
     /// The broker takes no further requests at the moment.
     Overloaded,
+    /// The caller asks more often than it may.
+    RateLimited,
     /// This server is ending; another, or the next, answers.
     ShuttingDown,
     /// The request's deadline passed.
@@ -190,6 +192,7 @@ impl Reason {
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", code::UNAVAILABLE),
             Self::StoreFull => ("STORE_FULL", code::RESOURCE_EXHAUSTED),
             Self::StoreUnreadable => ("STORE_UNREADABLE", code::INTERNAL),
+            Self::RateLimited => ("RATE_LIMITED", code::RESOURCE_EXHAUSTED),
             Self::Overloaded => ("OVERLOADED", code::RESOURCE_EXHAUSTED),
             Self::ShuttingDown => ("SHUTTING_DOWN", code::UNAVAILABLE),
             Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", code::DEADLINE_EXCEEDED),

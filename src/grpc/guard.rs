@@ -20,14 +20,18 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::limits::{Allowance, Kind, Limits};
 use super::status;
 use crate::caller::{Authenticator, Caller, ClientCertificate};
+use crate::config;
 
 /// What the service is guarded by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct Bounds {
     /// How many calls may be under way at once.
     pub(super) in_flight: usize,
+    /// How much of that, and how often, is one caller's.
+    pub(super) per_caller: config::Limits,
     /// How long a call may take where its caller sets no shorter deadline. A stream has been answered,
     /// as far as this goes, once it begins.
     pub(super) longest: Duration,
@@ -45,8 +49,8 @@ pub(super) struct Guarded<S> {
 /// What all clones of a guarded service share.
 struct Guard {
     authenticator: Authenticator,
+    bounds: Bounds,
     limits: Limits,
-    in_flight: Arc<Semaphore>,
     authenticating: Semaphore,
 }
 
@@ -54,13 +58,13 @@ struct Guard {
 const MOST_AUTHENTICATING: usize = 256;
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, authenticator: Authenticator, limits: Limits) -> Self {
+    pub(super) fn new(inner: S, authenticator: Authenticator, bounds: Bounds) -> Self {
         Self {
             inner,
             guard: Arc::new(Guard {
                 authenticator,
-                limits,
-                in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+                bounds,
+                limits: Limits::new(bounds.per_caller, bounds.in_flight),
                 authenticating: Semaphore::new(MOST_AUTHENTICATING),
             }),
         }
@@ -103,7 +107,7 @@ where
             .authenticator
             .known(headers, certificate(&request));
         match known {
-            Some(caller) => guarded.taken(Call { caller, deadline }, request),
+            Some(caller) => guarded.taken(caller, deadline, request),
             None => Box::pin(guarded.asked_who_it_is(deadline, request)),
         }
     }
@@ -115,20 +119,29 @@ where
     S::Future: Send,
 {
     /// Calls the service for a caller that is known, if there is room.
-    fn taken(mut self, call: Call, mut request: Request<Body>) -> Answer {
-        let limits = self.guard.limits;
-        let Ok(permit) = Arc::clone(&self.guard.in_flight).try_acquire_owned() else {
-            let answer = status::overloaded("calls", limits.in_flight);
-            return Box::pin(ready(Ok(answer.into_http())));
+    fn taken(
+        mut self,
+        caller: Arc<Caller>,
+        deadline: Deadline,
+        mut request: Request<Body>,
+    ) -> Answer {
+        let (bounds, limits) = (self.guard.bounds, &self.guard.limits);
+        let allowance = limits.allowance(&caller);
+        let permit = match limits.admit(Kind::of(request.uri().path()), &allowance) {
+            Ok(permit) => permit,
+            Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
-        let deadline = call.deadline;
-        request.extensions_mut().insert(call);
+        request.extensions_mut().insert(Call {
+            caller,
+            deadline,
+            allowance,
+        });
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = within(deadline, limits.longest, answer).await;
+            let answer = within(deadline, bounds.longest, answer).await;
             drop(permit);
             let answer = answer.unwrap_or_else(|late| Ok(late.into_http()));
-            answer.map(|response| with_details(response, limits.message_bytes))
+            answer.map(|response| with_details(response, bounds.message_bytes))
         })
     }
 
@@ -142,10 +155,10 @@ where
         let headers = authorization(request.headers());
         let authenticator = &self.guard.authenticator;
         let found = authenticator.authenticate(headers, certificate(&request));
-        let found = within(deadline, self.guard.limits.longest, found).await;
+        let found = within(deadline, self.guard.bounds.longest, found).await;
         drop(permit);
         match found {
-            Ok(Ok(caller)) => self.taken(Call { caller, deadline }, request).await,
+            Ok(Ok(caller)) => self.taken(caller, deadline, request).await,
             Ok(Err(error)) => Ok(status::unauthenticated(&error).into_http()),
             Err(late) => Ok(late.into_http()),
         }
@@ -163,10 +176,11 @@ fn authorization(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 /// What is known of a call before its message is read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) caller: Arc<Caller>,
     pub(super) deadline: Deadline,
+    pub(super) allowance: Arc<Allowance>,
 }
 
 /// Waits until the caller's deadline or the server's, whichever is earlier.
@@ -262,16 +276,19 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        in_flight: 1,
-        longest: Duration::from_mins(1),
-        message_bytes: 4096,
-    };
+    fn bounds() -> Bounds {
+        Bounds {
+            in_flight: 1,
+            per_caller: config::Limits::default(),
+            longest: Duration::from_mins(1),
+            message_bytes: 4096,
+        }
+    }
 
-    fn guarded<S>(service: S, limits: Limits) -> Guarded<S> {
+    fn guarded<S>(service: S, bounds: Bounds) -> Guarded<S> {
         let somebody = Caller::application(Uuid::nil(), Uuid::nil(), Uuid::nil());
         let authenticator = Authenticator::Unasked(Arc::new(somebody));
-        Guarded::new(service, authenticator, limits)
+        Guarded::new(service, authenticator, bounds)
     }
 
     fn call(timeout: Option<&str>) -> Request<Body> {
@@ -295,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_ends_with_its_callers_deadline() {
-        let mut guarded = guarded(service_fn(silent), LIMITS);
+        let mut guarded = guarded(service_fn(silent), bounds());
         let response = guarded.call(call(Some("20m"))).await.unwrap();
         let expected = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
         assert_eq!(reason(&response), expected);
@@ -303,11 +320,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_ends_with_the_servers_deadline_where_the_caller_waits_longer() {
-        let limits = Limits {
+        let bounds = Bounds {
             longest: Duration::from_millis(20),
-            ..LIMITS
+            ..bounds()
         };
-        let mut guarded = guarded(service_fn(silent), limits);
+        let mut guarded = guarded(service_fn(silent), bounds);
         for timeout in [None, Some("1H"), Some("99999999H"), Some("soon")] {
             let response = guarded.call(call(timeout)).await.unwrap();
             assert_eq!(reason(&response).0, Code::DeadlineExceeded, "{timeout:?}");
@@ -316,7 +333,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_call_too_many_is_refused_at_once_and_the_next_is_taken_when_there_is_room() {
-        let mut guarded = guarded(service_fn(silent), LIMITS);
+        let mut guarded = guarded(service_fn(silent), bounds());
         let first = guarded.call(call(None));
         let response = guarded.call(call(None)).await.unwrap();
         let expected = (Code::ResourceExhausted, "OVERLOADED".to_owned());
@@ -329,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_of_tonics_own_gets_details() {
         let answer = |_| async { Ok(Status::internal("failed to decode").into_http()) };
-        let mut guarded = guarded(service_fn(answer), LIMITS);
+        let mut guarded = guarded(service_fn(answer), bounds());
         let response = guarded.call(call(None)).await.unwrap();
         let expected = (Code::InvalidArgument, "INVALID_REQUEST".to_owned());
         assert_eq!(reason(&response), expected);

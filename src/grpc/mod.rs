@@ -9,6 +9,7 @@ mod batch;
 mod connections;
 mod convert;
 mod guard;
+mod limits;
 mod server;
 mod service;
 mod status;

@@ -20,7 +20,7 @@ use crate::broker::Broker;
 use crate::caller::Authenticator;
 use crate::config;
 
-use super::guard::{Answer, Guarded, Limits};
+use super::guard::{Answer, Bounds, Guarded};
 use super::proto::access_broker_service_server::AccessBrokerServiceServer;
 use super::service::Service;
 use super::tls::Tls;
@@ -43,6 +43,8 @@ pub struct Parts {
     pub authenticator: Authenticator,
     /// The certificate to serve with; `None`: plain text.
     pub tls: Option<Tls>,
+    /// How much one caller may ask.
+    pub per_caller: config::Limits,
     /// How far Azure's reads may trail its writes.
     pub lag: Duration,
     /// Whether the broker can do its work: what health says. Its end is the end of being ready.
@@ -65,6 +67,7 @@ pub async fn serve(
         broker,
         authenticator,
         tls,
+        per_caller,
         lag,
         ready,
         shutdown,
@@ -78,8 +81,9 @@ pub async fn serve(
     };
     let service = AccessBrokerServiceServer::new(service)
         .max_decoding_message_size(settings.max_message_bytes);
-    let limits = Limits {
+    let bounds = Bounds {
         in_flight: settings.max_in_flight,
+        per_caller,
         longest: settings.max_deadline,
         message_bytes: settings.max_message_bytes,
     };
@@ -96,7 +100,7 @@ pub async fn serve(
             .add_service(reflection().build_v1alpha()?);
     }
     let service = Served {
-        broker: Guarded::new(service, authenticator, limits),
+        broker: Guarded::new(service, authenticator, bounds),
         beside: beside.prepare(),
     };
     let at_once = connections::Limits {

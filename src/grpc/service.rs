@@ -15,6 +15,7 @@ use crate::caller::{AuthenticationError, Caller, TokenError};
 use crate::domain::job::Job;
 
 use super::guard::Call;
+use super::limits::Kind;
 use super::proto::access_broker_service_server::AccessBrokerService;
 use super::status::{invalid, not_implemented, of, overloaded, shutting_down, unauthenticated};
 use super::{batch, convert, proto, validate};
@@ -141,8 +142,14 @@ impl AccessBrokerService for Service {
         request: Request<proto::BatchCheckAccessRequest>,
     ) -> Answer<proto::BatchCheckAccessResponse> {
         let caller = caller(&request)?;
+        let call = request.extensions().get::<Call>().cloned();
         let request = request.into_inner();
         let freshness = validate::batch(&request).map_err(|v| invalid(&v))?;
+        // One of them was counted when the call was taken.
+        let more = u32::try_from(request.requests.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        if let Some(call) = call {
+            call.allowance.take(Kind::Check, more)?;
+        }
         let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
         let items = batch::answered(&self.broker, &caller, need, request).await;
         let items = items.map_err(|e| of(&e))?;
@@ -181,9 +188,15 @@ impl AccessBrokerService for Service {
     ) -> Answer<Self::WatchJobStream> {
         let caller = caller(&request)?;
         let id = validate::job_id(&request.get_ref().job_id).map_err(|v| invalid(&v))?;
+        let call = request.extensions().get::<Call>().cloned();
+        let own = call
+            .as_ref()
+            .map(|call| call.allowance.stream())
+            .transpose()?;
         let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
             return Err(overloaded("streams", self.max_streams));
         };
+        let permit = (permit, own);
         let lag = self.lag;
         let mut before: Option<Job> = None;
         let told = self.broker.watch_job(caller, id).map(move |job| {
@@ -200,7 +213,6 @@ impl AccessBrokerService for Service {
             before = Some(job);
             Ok(message)
         });
-        let call = request.extensions().get::<Call>().cloned();
         let until = self.end_of_streams(call);
         Ok(Response::new(Box::pin(ended_by(told, until))))
     }

@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::broker::{BrokerError, RETRY_AFTER};
 use crate::caller::AuthenticationError;
+use crate::config::Rate;
 use crate::domain::reason::Reason;
 
 /// `ErrorInfo.domain` of everything that this service says.
@@ -120,6 +121,21 @@ pub(super) fn overloaded(what: &str, limit: usize) -> Status {
         ..Refusal::new(
             Reason::Overloaded,
             format!("{limit} {what} are under way already; try again later"),
+        )
+    }
+    .into_status()
+}
+
+/// A caller asks more often than it may.
+pub(super) fn rate_limited(what: &str, rate: Rate, wait: Duration) -> Status {
+    Refusal {
+        retry_after: Some(wait),
+        ..Refusal::new(
+            Reason::RateLimited,
+            format!(
+                "more {what} than one caller may ask for: {} at once, and {} more each second",
+                rate.capacity, rate.per_second
+            ),
         )
     }
     .into_status()

@@ -152,6 +152,7 @@ impl World {
         let text = format!(
             "server:\n  listen: 127.0.0.1:0\n  allow_plaintext: true\n\
              authentication:\n  audiences: [{ACCESS_BROKER}]\n\
+             limits:\n  grants: {plenty}\n  revocations: {plenty}\n  checks: {plenty}\n  reads: {plenty}\n\
              policy:\n  directory: {dir}/{POLICIES}\n\
              audit:\n  file: {dir}/audit.jsonl\n\
              redis:\n  url: {redis}\n\
@@ -162,6 +163,7 @@ impl World {
              reconciler:\n  allow_short_times: true\n  lease: {lease}\n  settle_time: {settle}\n  lag: {lag}\n  \
              workers: {workers}\n  backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n  lane:\n    \
              writes: {writes}\n    deletes: {deletes}\n",
+            plenty = bucket((1_000_000, 1_000_000)),
             tenant = world.tenant,
             subscriptions = subscriptions.join(", "),
             dir = self.dir.path().display(),
