@@ -223,5 +223,16 @@ fn the_lines_of_the_readme_do_what_it_says() {
         "{allowed}"
     );
     assert_eq!(text(denied, "/decision"), "DECISION_DENIED");
+    let trail = printed.last().unwrap();
+    let trail = trail.get("events").and_then(Value::as_array).unwrap();
+    let actions: Vec<&str> = trail.iter().map(|event| text(event, "/action")).collect();
+    let expected = [
+        "grant/revoked",
+        "aks.access.v1.AccessBrokerService/Revoke",
+        "aks.access.v1.AccessBrokerService/ExtendGrant",
+        "grant/active",
+        "aks.access.v1.AccessBrokerService/Grant",
+    ];
+    assert_eq!(actions, expected);
     assert!(dev.end_by(Signal::TERM).success());
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use aks_access_broker::grpc::proto::{
     Access, AzureRole, CheckAccessRequest, ExtendGrantRequest, GetClusterRequest, GetGrantRequest,
     GetJobRequest, GetKubeconfigRequest, GrantRequest, GrantSelector, KubernetesRole,
-    LiftOffboardingRequest, ListAuditEventsRequest, ListJobTargetsRequest, ListOffboardingsRequest,
-    OffboardRequest, PrincipalRef, RevokeRequest, WatchGrantsRequest, WatchJobRequest,
+    LiftOffboardingRequest, ListJobTargetsRequest, ListOffboardingsRequest, OffboardRequest,
+    PrincipalRef, RevokeRequest, WatchGrantsRequest, WatchJobRequest,
 };
 use azure_emulator::Operation;
 use support::ask::{access, permanent, revocation, user};
@@ -146,7 +146,6 @@ async fn rpcs_that_are_not_there_yet_say_so() {
         list_offboardings(ListOffboardingsRequest::default()),
         watch_grants(WatchGrantsRequest::default()),
         get_kubeconfig(GetKubeconfigRequest::default()),
-        list_audit_events(ListAuditEventsRequest::default()),
     );
     nothing_was_queued(&world).await;
 }

@@ -18,8 +18,9 @@ use aks_access_broker::grpc::proto::batch_check_access_response::item::Result as
 use aks_access_broker::grpc::proto::grant::State;
 use aks_access_broker::grpc::proto::{
     AzureRole, BatchCheckAccessRequest, CheckAccessRequest, GetClusterRequest, GetGrantRequest,
-    GetJobRequest, Grant, GrantRequest, GrantSelector, Job, ListAccessRequest, ListClustersRequest,
-    ListGrantsRequest, ListJobTargetsRequest, ListJobsRequest, WatchJobRequest,
+    GetJobRequest, Grant, GrantRequest, GrantSelector, Job, ListAccessRequest,
+    ListAuditEventsRequest, ListClustersRequest, ListGrantsRequest, ListJobTargetsRequest,
+    ListJobsRequest, WatchJobRequest,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
 use support::ask::{
@@ -445,6 +446,26 @@ async fn what_could_not_be_listed_is_told_where_the_caller_may_look() {
             .into_inner();
         assert_eq!(page.unreachable.contains(&place), told, "{page:?}");
     }
+}
+
+#[tokio::test]
+async fn the_trail_of_elsewhere_is_not_there() {
+    let mut office = Office::by_place().await;
+    for cluster in [&office.production, &office.development] {
+        granted(&mut office.all, reader(BOB, cluster)).await;
+    }
+    let clusters = async |client: &mut Client| {
+        let asked = ListAuditEventsRequest {
+            page_size: 1_000,
+            ..ListAuditEventsRequest::default()
+        };
+        let page = client.list_audit_events(asked).await.unwrap().into_inner();
+        let clusters = page.events.into_iter().map(|event| event.cluster);
+        clusters.collect::<BTreeSet<String>>()
+    };
+    assert_eq!(clusters(&mut office.all).await.len(), 2);
+    let seen = clusters(&mut office.limited).await;
+    assert_eq!(seen, BTreeSet::from([office.development.to_lowercase()]));
 }
 
 /// Taking access away does not wait for what a cluster is like; giving it does.

@@ -484,3 +484,26 @@ async fn without_a_policy_nothing_is_allowed() {
         .await;
     assert_eq!(clusters.unwrap().into_inner().clusters, []);
 }
+
+/// What nobody could find in the trail afterwards is not decided: the caller hears that the store is away.
+#[tokio::test]
+async fn i10_a_refusal_that_cannot_be_written_down_is_no_answer() {
+    let (mut world, broker) = world().await;
+    let mut stranger = of(&world, &broker, STRANGER);
+    let wish = reader(BOB, &world.cluster("aks-production"));
+    assert_eq!(
+        refused(&mut stranger, wish.clone()).await.reason,
+        "PERMISSION_DENIED"
+    );
+    world.redis.kill().await;
+    let refusal = refused(&mut stranger, wish).await;
+    assert_eq!(refusal.kind(), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    let check = CheckAccessRequest {
+        principal: Some(user(BOB)),
+        cluster: world.cluster("aks-production"),
+        access: Some(access(AzureRole::RbacReader, &[])),
+        ..CheckAccessRequest::default()
+    };
+    let refusal = Refusal::from(stranger.check_access(check).await);
+    assert_eq!(refusal.kind(), (Code::Unavailable, "STORE_UNAVAILABLE"));
+}

@@ -17,9 +17,6 @@ use super::state_dir::{StateDir, StateDirError};
 /// Azure's role *Owner*.
 const OWNER: Uuid = uuid!("8e3af657-a8ff-443c-a75c-2fe8c4bcb635");
 
-/// As whom the next steps call the broker.
-const CALLER: &str = "platform";
-
 /// How far the emulator's reads may trail its writes, by its default settings, and some more.
 const LAG: &str = "5s";
 
@@ -130,10 +127,9 @@ impl Description {
         Some((self.example_cluster.as_deref()?, user.object_id))
     }
 
-    /// The token of the application that the next steps call as.
-    pub(super) fn token(&self) -> &str {
-        let platform = self.tokens.get(CALLER);
-        platform.map_or("", String::as_str)
+    /// The token of one of the world's callers.
+    pub(super) fn token(&self, caller: &str) -> &str {
+        self.tokens.get(caller).map_or("", String::as_str)
     }
 
     /// The broker's configuration file.

@@ -30,14 +30,15 @@ fn text(world: &Description, state: &StateDir) -> String {
         state.path().display()
     );
     if let Some((cluster, principal)) = world.example() {
-        let steps = steps(world.grpc(), cluster, &principal.to_string(), world.token());
+        let steps = steps(world, cluster, &principal.to_string());
         text.push_str(&steps);
     }
     text
 }
 
 /// Lines that work as they stand, and last the variables that the README's lines want.
-fn steps(grpc: &str, cluster: &str, principal: &str, token: &str) -> String {
+fn steps(world: &Description, cluster: &str, principal: &str) -> String {
+    let grpc = world.grpc();
     let call = |method: &str, body: &str| {
         format!(
             "grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{body}' {grpc} \
@@ -78,7 +79,9 @@ fn steps(grpc: &str, cluster: &str, principal: &str, token: &str) -> String {
     }
     let _ = write!(
         text,
-        "\nexport BROKER={grpc} CLUSTER={cluster} PRINCIPAL={principal} TOKEN={token}\n"
+        "\nexport BROKER={grpc} CLUSTER={cluster} PRINCIPAL={principal} TOKEN={} AUDITOR={}\n",
+        world.token("platform"),
+        world.token("auditor")
     );
     text
 }
