@@ -30,22 +30,21 @@ const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
 const HR: Uuid = uuid!("30000000-0000-4000-8000-000000000004");
 
 /// Calls to Azure wait for longer than a test holds them up.
-const PATIENT: Timing = Timing {
-    call_timeout: Duration::from_secs(20),
-    lease: Duration::from_mins(1),
-    settle_time: Duration::from_secs(25),
-    lag: Duration::from_secs(1),
-    writes: (200, 10),
-    deletes: (200, 10),
-    workers: 32,
-};
+fn patient() -> Timing {
+    Timing {
+        call_timeout: Duration::from_secs(20),
+        lease: Duration::from_mins(1),
+        settle_time: Duration::from_secs(25),
+        ..Timing::default()
+    }
+}
 
 /// As many reads as a test likes.
 const PLENTY: &str = "  reads: {capacity: 1000000, per_second: 1000000}\n";
 
 /// A broker with these limits instead of those of most tests.
 async fn broker(world: &World, limits: &str, server: &[&str]) -> BrokerProcess {
-    let path: PathBuf = world.config_with(&PATIENT, server);
+    let path: PathBuf = world.config_with(&patient(), server);
     let text = fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once("limits:\n").unwrap();
     let (_, after) = rest.split_once("policy:\n").unwrap();

@@ -23,8 +23,6 @@ use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::reason::Reason;
 use crate::view::{ClusterView, Loaded, Need, ViewError};
 
-const LIST_ACCESS: &str = "aks.access.v1.AccessBrokerService/ListAccess";
-
 /// So many clusters are read at once, where they have to be read.
 const READ_AT_ONCE: usize = 8;
 
@@ -109,12 +107,12 @@ impl Broker {
         {
             let principal = principal.as_ref();
             let may = self.may_ask_about(caller, Action::ListAccess, cluster, principal);
-            let event = || of_question(caller, LIST_ACCESS).on_cluster(cluster);
+            let event = || of_question(caller, Action::ListAccess).on_cluster(cluster);
             self.recorded(Of::Question, event, may.await).await?;
         }
         if let AccessOf::Principal(principal) = &query.of {
             let may = self.may_list_access_of(caller, principal);
-            let event = || of_question(caller, LIST_ACCESS);
+            let event = || of_question(caller, Action::ListAccess);
             self.recorded(Of::Question, event, may.await).await?;
         }
         let filter = format!("access {:?}", query.of);

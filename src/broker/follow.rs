@@ -22,9 +22,6 @@ use crate::store::{Accepted, Change, Event, RequestKey, StoreError};
 
 /// A watcher looks again after so long even if nothing was told: a change is never missed for good.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-const GET_GRANT: &str = "aks.access.v1.AccessBrokerService/GetGrant";
-const GET_JOB: &str = "aks.access.v1.AccessBrokerService/GetJob";
-const WATCH_JOB: &str = "aks.access.v1.AccessBrokerService/WatchJob";
 
 /// The same while the store is away.
 const LOOK_FOR_THE_STORE: Duration = Duration::from_secs(1);
@@ -65,7 +62,7 @@ impl Broker {
     /// [`BrokerError::JobNotFound`], or what the store says.
     pub async fn get_job(&self, caller: &Arc<Caller>, id: JobId) -> Result<Job, BrokerError> {
         let seen = self.seen_job(caller, Action::GetJob, id).await;
-        let event = || of_question(caller, GET_JOB).by_job(id);
+        let event = || of_question(caller, Action::GetJob).by_job(id);
         self.recorded(Of::Question, event, seen).await
     }
 
@@ -142,7 +139,7 @@ impl Broker {
 
     async fn watched(&self, caller: &Arc<Caller>, id: JobId) -> Result<Job, BrokerError> {
         let seen = self.seen_job(caller, Action::WatchJob, id).await;
-        let event = || of_question(caller, WATCH_JOB).by_job(id);
+        let event = || of_question(caller, Action::WatchJob).by_job(id);
         self.recorded(Of::Question, event, seen).await
     }
 
@@ -156,7 +153,7 @@ impl Broker {
         id: GrantId,
     ) -> Result<GrantWithEffects, BrokerError> {
         let seen = self.seen_grant(caller, id).await;
-        let event = || of_question(caller, GET_GRANT).about(id);
+        let event = || of_question(caller, Action::GetGrant).about(id);
         let grant = self.recorded(Of::Question, event, seen).await?;
         let record = self.store.target(&grant.target).await?;
         Ok(GrantWithEffects::new(grant, record.effects.values()))

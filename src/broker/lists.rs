@@ -24,8 +24,6 @@ use crate::store::{Found, JobSelector, Lives, StoreError, TargetRecord};
 /// query that hardly anything matches does not hold a caller up.
 const MOST_LOOKED_AT: usize = 10_000;
 
-const LIST_JOB_TARGETS: &str = "aks.access.v1.AccessBrokerService/ListJobTargets";
-
 /// The fewest records that are looked at in one go.
 const LOOK: usize = 100;
 
@@ -150,7 +148,7 @@ impl Broker {
         let seen = self
             .seen_job(caller, Action::ListJobTargets, query.job)
             .await;
-        let event = || of_question(caller, LIST_JOB_TARGETS).by_job(query.job);
+        let event = || of_question(caller, Action::ListJobTargets).by_job(query.job);
         self.recorded(Of::Question, event, seen).await?;
         let filter = format!("job targets {} {:?}", query.job, query.states);
         let mut after = match query.token.as_str() {

@@ -60,10 +60,6 @@ use roles::Roles;
 use sight::Seen;
 use unmanaged::Unmanaged;
 
-const CHECK_ACCESS: &str = "aks.access.v1.AccessBrokerService/CheckAccess";
-const BATCH_CHECK_ACCESS: &str = "aks.access.v1.AccessBrokerService/BatchCheckAccess";
-const GET_CLUSTER: &str = "aks.access.v1.AccessBrokerService/GetCluster";
-
 /// The use cases, and what they need. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
@@ -170,7 +166,7 @@ impl Broker {
         if answer.is_ok() {
             return answer;
         }
-        let event = || of_question(caller, CHECK_ACCESS).on_cluster(&cluster);
+        let event = || of_question(caller, Action::CheckAccess).on_cluster(&cluster);
         Box::pin(self.recorded(Of::Question, event, answer)).await
     }
 
@@ -214,7 +210,7 @@ impl Broker {
             return Ok(());
         };
         let event = || {
-            let event = of_question(caller, BATCH_CHECK_ACCESS).with("refused", count.to_string());
+            let event = of_question(caller, Action::CheckAccess).with("refused", count.to_string());
             match &first.cluster {
                 Some(cluster) => event.on_cluster(cluster),
                 None => event,
@@ -237,7 +233,7 @@ impl Broker {
         id: &ClusterId,
     ) -> Result<(Arc<Cluster>, Vec<Finding>), BrokerError> {
         let may = self.may_ask(caller, Action::GetCluster, id, Context::Nothing);
-        let event = || of_question(caller, GET_CLUSTER).on_cluster(id);
+        let event = || of_question(caller, Action::GetCluster).on_cluster(id);
         self.recorded(Of::Question, event, may.await).await?;
         let cluster = self.clusters.get_fresh(id).await?;
         let found = findings(&cluster);

@@ -10,14 +10,9 @@ use super::request::{
 use super::{Broker, BrokerError};
 use crate::audit::{Event, Outcome};
 use crate::caller::Caller;
-use crate::caller::policy::Decision;
+use crate::caller::policy::{Action, Decision};
 use crate::domain::ids::Namespace;
 use crate::domain::reason::{Reason, code};
-
-/// The RPCs that change access, by their full names.
-pub(super) const GRANT: &str = "aks.access.v1.AccessBrokerService/Grant";
-pub(super) const EXTEND_GRANT: &str = "aks.access.v1.AccessBrokerService/ExtendGrant";
-pub(super) const REVOKE: &str = "aks.access.v1.AccessBrokerService/Revoke";
 
 /// Which refusals are written down.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,8 +70,8 @@ pub(super) fn decided_by<'a>(event: Event<'a>, decision: &Decision) -> Event<'a>
 }
 
 /// A question, which leaves a trace only where it is refused.
-pub(super) fn of_question(caller: &Caller, action: &'static str) -> Event<'static> {
-    Event::new(caller.name(), action, Outcome::Refused)
+pub(super) fn of_question(caller: &Caller, action: Action) -> Event<'static> {
+    Event::new(caller.name(), action.rpc(), Outcome::Refused)
 }
 
 /// What a `Grant` asks for.
@@ -91,7 +86,7 @@ pub(super) fn of_grant(caller: &Caller, request: &GrantRequest) -> Event<'static
         .iter()
         .map(Namespace::as_str)
         .collect();
-    let event = Event::new(caller.name(), GRANT, Outcome::Accepted)
+    let event = Event::new(caller.name(), Action::Grant.rpc(), Outcome::Accepted)
         .on_cluster(&request.cluster)
         .on_behalf_of(request.on_behalf_of.as_ref())
         .with("role", role)
@@ -103,7 +98,7 @@ pub(super) fn of_grant(caller: &Caller, request: &GrantRequest) -> Event<'static
 
 /// What an `ExtendGrant` asks for.
 pub(super) fn of_extension(caller: &Caller, request: &ExtendRequest) -> Event<'static> {
-    Event::new(caller.name(), EXTEND_GRANT, Outcome::Accepted)
+    Event::new(caller.name(), Action::ExtendGrant.rpc(), Outcome::Accepted)
         .about(request.grant)
         .on_behalf_of(request.on_behalf_of.as_ref())
         .with("end", end_of(request.end))
@@ -112,7 +107,7 @@ pub(super) fn of_extension(caller: &Caller, request: &ExtendRequest) -> Event<'s
 
 /// What a `Revoke` asks for.
 pub(super) fn of_revocation(caller: &Caller, request: &RevokeRequest) -> Event<'static> {
-    let event = Event::new(caller.name(), REVOKE, Outcome::Accepted)
+    let event = Event::new(caller.name(), Action::Revoke.rpc(), Outcome::Accepted)
         .on_behalf_of(request.on_behalf_of.as_ref())
         .with("justification", &*request.justification);
     match &request.grants {

@@ -33,6 +33,14 @@ macro_rules! actions {
                     $(Self::$action => stringify!($action),)*
                 }
             }
+
+            /// The RPC's full name, as the audit trail has it.
+            #[must_use]
+            pub const fn rpc(self) -> &'static str {
+                match self {
+                    $(Self::$action => concat!("aks.access.v1.AccessBrokerService/", stringify!($action)),)*
+                }
+            }
         }
     };
 }
