@@ -313,9 +313,15 @@ async fn i10_the_trail_is_sealed_exported_and_found_whole() {
         let (is_whole, told) = ended(verify(&[&other])).await;
         assert!(!is_whole && told.contains(word), "{told}");
     }
+    // What is missing in the file is missing, whatever Redis has.
+    let mut dropped = lines.clone();
+    dropped.remove(3);
+    fs::write(&other, dropped.join("\n")).unwrap();
+    let (is_whole, told) = office.verified(&[&other]).await;
+    assert!(!is_whole && told.contains("event 4 is missing"), "{told}");
     // Half a line, and a line twice: of somebody who died while it exported.
     let half = format!(
-        "{}\n{{\"chain\":\"x\n{}\n{}",
+        "{}\n{{\"chain\":\"ä\n{}\n{}",
         lines[0],
         lines[0],
         lines[1..].join("\n")

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, BatchCheckAccessRequest, CheckAccessRequest, GetClusterRequest, GrantRequest,
-    ListGrantsRequest, WatchJobRequest,
+    AzureRole, BatchCheckAccessRequest, CheckAccessRequest, GetClusterRequest, GetGrantRequest,
+    GrantRequest, ListGrantsRequest, WatchJobRequest,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
 use support::ask::{access, active, permanent, revocation, user};
@@ -260,4 +260,34 @@ async fn one_caller_does_not_take_the_room_of_all() {
     for one in waiting {
         one.await.unwrap();
     }
+}
+
+/// Each refusal is an event of the trail: nobody writes as many as it likes.
+#[tokio::test]
+async fn whoever_is_refused_too_often_is_not_heard_for_a_while() {
+    let world = World::start().await;
+    let limits = format!("{PLENTY}  refusals: {{capacity: 3, per_second: 1}}\n");
+    let broker = broker(&world, &limits, &[]).await;
+    let mut platform = broker.client();
+    let refusal = loop {
+        let request = GetGrantRequest {
+            grant_id: Uuid::now_v7().to_string(),
+        };
+        let refusal = Refusal::from(platform.get_grant(request).await);
+        if refusal.reason != "GRANT_NOT_FOUND" {
+            break refusal;
+        }
+    };
+    let wait = is_to_wait(&refusal);
+    let refusal = Refusal::from(platform.list_grants(ListGrantsRequest::default()).await);
+    is_to_wait(&refusal);
+    let mut hr = broker.client_with(Some(&token(&world.emulator, HR)));
+    hr.list_grants(ListGrantsRequest::default())
+        .await
+        .expect("another caller");
+    tokio::time::sleep(wait).await;
+    platform
+        .list_grants(ListGrantsRequest::default())
+        .await
+        .expect("in time");
 }

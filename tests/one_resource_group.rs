@@ -519,3 +519,34 @@ async fn a_revocation_does_not_wait_for_azure() {
         Code::DeadlineExceeded
     );
 }
+
+/// What nobody can decide does not look as if it were done: the caller asks again.
+#[tokio::test]
+async fn a_revocation_that_nobody_can_decide_is_asked_again() {
+    let mut office = Office::by_tag().await;
+    let (grant, _) = granted(&mut office.all, reader(BOB, &office.development)).await;
+    let config = office
+        .world
+        .config_of_policies(&Timing::default(), Some(&office.directory));
+    let other = BrokerProcess::start(&config).await;
+    let mut limited = other.client();
+    for operation in [Operation::ManagedClusterRead, Operation::ManagedClusterList] {
+        let away = FaultEffect::CutBeforeCommit;
+        office
+            .world
+            .emulator
+            .add_fault(Fault::always(operation, away));
+    }
+    let all_of_bobs = revocation_of(GrantSelector {
+        principal: Some(user(BOB)),
+        ..GrantSelector::default()
+    });
+    for request in [revocation(&grant.grant_id), all_of_bobs.clone()] {
+        let refusal = of(limited.revoke(request).await);
+        assert_eq!(refusal.kind(), (Code::Unavailable, "AZURE_UNAVAILABLE"));
+        assert!(refusal.retry_after.is_some());
+    }
+    office.world.emulator.clear_faults();
+    let answer = limited.revoke(all_of_bobs).await.unwrap().into_inner();
+    assert_eq!((answer.matched_grants, answer.left_grants), (1, 0));
+}

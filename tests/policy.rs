@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
     AzureRole, BatchCheckAccessRequest, CheckAccessRequest, GrantRequest, GrantSelector,
-    ListAccessRequest, ListGrantsRequest, ListJobsRequest, PrincipalRef, PrincipalType,
+    ListAccessRequest, ListAuditEventsRequest, ListGrantsRequest, ListJobsRequest, PrincipalRef,
+    PrincipalType,
 };
 use azure_emulator::Operation;
 use support::ask::{
@@ -315,6 +316,16 @@ async fn the_directory_is_not_searched_through_refusals() {
         };
         let mut longer = extension(&granted.grant_id, HOUR * 2);
         longer.on_behalf_of = format!("{name}@contoso.example");
+        let events = ListAuditEventsRequest {
+            principal: Some(named(name)),
+            ..ListAuditEventsRequest::default()
+        };
+        let events = stranger
+            .list_audit_events(events)
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(events.events, []);
         let grants = stranger.list_grants(grants).await.unwrap().into_inner();
         let jobs = stranger.list_jobs(jobs).await.unwrap().into_inner();
         assert_eq!((grants.grants.len(), jobs.jobs.len()), (0, 0));

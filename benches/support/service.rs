@@ -126,6 +126,7 @@ fn boundless() -> config::Limits {
         revocations: rate,
         checks: rate,
         reads: rate,
+        refusals: rate,
         in_flight_per_caller: config::Server::default().max_in_flight,
         ..config::Limits::default()
     }

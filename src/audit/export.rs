@@ -75,6 +75,8 @@ async fn append(path: &Path, records: &[Record]) -> io::Result<()> {
         lines.push('\n');
     }
     file.write_all(lines.as_bytes()).await?;
+    // What went wrong in the background is told here, and not by the sync.
+    file.flush().await?;
     file.sync_data().await
 }
 

@@ -1,7 +1,8 @@
 //! Seals the trail: hashes what was appended, exports it, and only then lets it go.
 //!
-//! Every replica tries; whoever holds the lease does it. Should two overlap, both come to the same hashes, and Redis
-//! takes one of them. An event may be exported twice, and never not at all.
+//! Every replica tries; whoever holds the lease does it. Should two overlap, both come to the same hashes, because they
+//! read the chain's end and what follows on it in one step, and Redis takes one of them. An event may be exported twice,
+//! and never not at all.
 
 use std::time::{Duration, Instant};
 
@@ -72,19 +73,21 @@ impl Sealer {
                     }
                 }
             }
+            // Whoever cannot export stands back for longer than the others wait.
+            let period = if said.is_some() { 3 * PERIOD } else { PERIOD };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(period) => {}
             }
         }
     }
 
     /// One round, and how many events it sealed.
     async fn round(&self) -> Result<usize, SealError> {
-        let Some(head) = self.store.begin_seal(self.token, LEASE).await? else {
+        let begun = self.store.begin_seal(self.token, LEASE, AT_ONCE).await?;
+        let Some((head, mut events)) = begun else {
             return Ok(0);
         };
-        let mut events = self.store.unsealed(AT_ONCE).await?;
         let records = self.sealed(&head, &events);
         for (event, record) in events.iter_mut().zip(&records) {
             event.seal = Some(Seal {
@@ -93,7 +96,11 @@ impl Sealer {
             });
             event.event = record.event.to_string();
         }
-        self.export.write(&records).await?;
+        if let Err(error) = self.export.write(&records).await {
+            // Another replica's disk may have room.
+            self.store.end_seal(self.token).await?;
+            return Err(error.into());
+        }
         // With nothing to seal, too: time draws the bounds.
         let was_sealed = self
             .store

@@ -78,18 +78,26 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// Reads a trail from one source, in the source's order.
+/// Reads a trail, from as many sources as there are.
 #[derive(Clone, Debug, Default)]
 pub struct Verifier {
     chains: BTreeMap<String, Chain>,
     flaws: Vec<Flaw>,
 }
 
-/// What was read of one chain: every event's hash, by its place.
+/// What was read of one chain.
 #[derive(Clone, Debug, Default)]
 struct Chain {
-    hashes: BTreeMap<u64, String>,
+    links: BTreeMap<u64, Link>,
+    /// The last event of the source that is read now.
     last: u64,
+}
+
+/// One event, and the one that it was sealed behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Link {
+    hash: String,
+    previous: String,
 }
 
 /// What is there of a chain.
@@ -106,34 +114,44 @@ pub struct Extent {
 }
 
 impl Verifier {
+    /// What comes now is of another source: a file, or Redis. Its events are in their order, whatever was read before.
+    pub fn begin(&mut self) {
+        for chain in self.chains.values_mut() {
+            chain.last = 0;
+        }
+    }
+
     /// Takes the next event. The same one again is none: whoever seals may die between exporting and recording that.
     pub fn take(&mut self, record: &Record) {
         let chain = self.chains.entry(record.chain.clone()).or_default();
         let (name, sequence) = (record.chain.clone(), record.sequence);
-        let mut found = Vec::new();
+        let link = Link {
+            hash: record.hash.clone(),
+            previous: record.previous.clone(),
+        };
         if record.hashed() != record.hash {
-            found.push(Flaw::Changed {
+            self.flaws.push(Flaw::Changed {
                 chain: name.clone(),
                 sequence,
             });
         }
-        let flaw = |make: fn(String, u64) -> Flaw| make(name.clone(), sequence);
-        match chain.hashes.get(&sequence) {
-            Some(hash) if *hash == record.hash => {}
-            Some(_) => found.push(flaw(|chain, sequence| Flaw::Forked { chain, sequence })),
+        match chain.links.get(&sequence) {
+            Some(known) if *known == link => return,
+            Some(_) => self.flaws.push(Flaw::Forked {
+                chain: name,
+                sequence,
+            }),
             None => {
                 if sequence < chain.last {
-                    found.push(flaw(|chain, sequence| Flaw::Reordered { chain, sequence }));
+                    self.flaws.push(Flaw::Reordered {
+                        chain: name,
+                        sequence,
+                    });
                 }
-                chain.hashes.insert(sequence, record.hash.clone());
-                let before = sequence.checked_sub(1).and_then(|it| chain.hashes.get(&it));
-                if before.is_some_and(|hash| *hash != record.previous) {
-                    found.push(flaw(|chain, sequence| Flaw::Unlinked { chain, sequence }));
-                }
-                chain.last = chain.last.max(sequence);
+                chain.links.insert(sequence, link);
             }
         }
-        self.flaws.append(&mut found);
+        chain.last = chain.last.max(sequence);
     }
 
     /// Something that is wrong, found elsewhere.
@@ -141,38 +159,56 @@ impl Verifier {
         self.flaws.push(flaw);
     }
 
-    /// Takes what another source has of the same events: it has to be the same.
-    pub fn compare(&mut self, other: &Self) {
-        for (name, theirs) in &other.chains {
-            let Some(ours) = self.chains.get(name) else {
-                continue;
-            };
-            let differ = theirs.hashes.iter().filter(|(sequence, hash)| {
-                let own = ours.hashes.get(sequence);
-                own.is_some_and(|own| own != *hash)
-            });
-            let forks = differ.map(|(sequence, _)| Flaw::Forked {
-                chain: name.clone(),
-                sequence: *sequence,
-            });
-            self.flaws.extend(forks);
+    /// Takes all that another one has: of the same events it has to have the same, and what is missing in either is
+    /// missing.
+    pub fn add_all(&mut self, other: Self) {
+        let (_, mut found) = self.verdict();
+        found.extend(other.verdict().1);
+        for (name, theirs) in other.chains {
+            let ours = self.chains.entry(name.clone()).or_default();
+            for (sequence, link) in theirs.links {
+                match ours.links.get(&sequence) {
+                    Some(own) if *own != link => self.flaws.push(Flaw::Forked {
+                        chain: name.clone(),
+                        sequence,
+                    }),
+                    Some(_) => {}
+                    None => drop(ours.links.insert(sequence, link)),
+                }
+            }
         }
-        self.flaws.extend(other.flaws.iter().cloned());
+        self.flaws.extend(found);
     }
 
-    /// Says up to where a chain has to go: later events were sealed and are not there.
-    pub fn expect_up_to(&mut self, chain: &str, sequence: u64, hash: &str) {
+    /// Says which events of a chain have to be there, from the first to the last one, and the hash of that. None have to
+    /// where the first is behind the last.
+    pub fn expect(&mut self, chain: &str, first: u64, last: u64, hash: &str) {
+        if first > last {
+            return;
+        }
         let own = self.chains.entry(chain.to_owned()).or_default();
-        let chain = chain.to_owned();
-        if own.last < sequence {
-            let first = own.last + 1;
-            self.flaws.push(Flaw::Missing {
-                chain,
-                first,
-                last: sequence,
-            });
-        } else if own.hashes.get(&sequence).is_some_and(|own| own != hash) {
-            self.flaws.push(Flaw::Changed { chain, sequence });
+        let missing = |first: u64, last: u64| Flaw::Missing {
+            chain: chain.to_owned(),
+            first,
+            last,
+        };
+        let ends = own.links.range(first..=last);
+        let ends = ends.clone().next().zip(ends.last());
+        match ends {
+            None => self.flaws.push(missing(first, last)),
+            Some(((start, _), (end, link))) => {
+                if first < *start {
+                    self.flaws.push(missing(first, *start - 1));
+                }
+                if *end < last {
+                    self.flaws.push(missing(*end + 1, last));
+                } else if link.hash != hash {
+                    self.flaws.push(Flaw::Changed {
+                        chain: chain.to_owned(),
+                        sequence: last,
+                    });
+                }
+            }
         }
     }
 
@@ -182,26 +218,29 @@ impl Verifier {
         let mut flaws = self.flaws.clone();
         let mut extents = Vec::new();
         for (name, chain) in &self.chains {
-            let mut expected = None;
-            for sequence in chain.hashes.keys().copied() {
-                if let Some(first) = expected.filter(|expected| *expected < sequence) {
+            let follow = chain.links.iter().zip(chain.links.iter().skip(1));
+            for ((before, known), (sequence, link)) in follow {
+                let chain = name.clone();
+                if before + 1 < *sequence {
                     flaws.push(Flaw::Missing {
-                        chain: name.clone(),
-                        first,
+                        chain,
+                        first: before + 1,
                         last: sequence - 1,
                     });
+                } else if known.hash != link.previous {
+                    flaws.push(Flaw::Unlinked {
+                        chain,
+                        sequence: *sequence,
+                    });
                 }
-                expected = Some(sequence + 1);
             }
-            let ends = chain
-                .hashes
-                .first_key_value()
-                .zip(chain.hashes.last_key_value());
-            extents.extend(ends.map(|((first, _), (last, hash))| Extent {
+            let links = &chain.links;
+            let ends = links.first_key_value().zip(links.last_key_value());
+            extents.extend(ends.map(|((first, _), (last, link))| Extent {
                 chain: name.clone(),
                 first: *first,
                 last: *last,
-                hash: hash.clone(),
+                hash: link.hash.clone(),
             }));
         }
         flaws.sort();
@@ -285,20 +324,58 @@ mod tests {
     #[test]
     fn what_was_sealed_and_is_not_there_is_missing() {
         let mut verifier = read(&chain(1, 5, "a"));
-        verifier.expect_up_to("c", 5, &chain(5, 1, "a")[0].hash);
+        verifier.expect("c", 1, 5, &chain(5, 1, "a")[0].hash);
+        // All of it has been trimmed.
+        verifier.expect("c", 6, 5, "");
         assert_eq!(verifier.verdict().1, []);
-        verifier.expect_up_to("c", 7, "");
+        verifier.expect("c", 4, 7, "");
         let flaw = &verifier.verdict().1[0];
         assert_eq!(flaw.to_string(), "chain c: events 6 to 7 are missing");
     }
 
     #[test]
     fn another_chain_than_the_one_that_was_exported_is_a_fork() {
-        let mut kept = read(&chain(1, 5, "b"));
-        let exported = read(&chain(1, 3, "a"));
-        kept.compare(&exported);
-        let (_, flaws) = kept.verdict();
-        assert_eq!(flaws.len(), 3);
-        assert!(matches!(flaws[0], Flaw::Forked { sequence: 1, .. }));
+        let mut exported = read(&chain(1, 3, "a"));
+        exported.add_all(read(&chain(1, 5, "b")));
+        let (_, flaws) = exported.verdict();
+        let forks = flaws
+            .iter()
+            .filter(|flaw| matches!(flaw, Flaw::Forked { .. }));
+        assert_eq!(forks.count(), 3);
+        // Made anew from where the export ends.
+        let mut exported = read(&chain(1, 3, "a"));
+        exported.add_all(read(&chain(4, 5, "b")));
+        let flaw = exported.verdict().1.remove(0);
+        assert!(matches!(flaw, Flaw::Unlinked { sequence: 4, .. }), "{flaw}");
+        let mut exported = read(&chain(1, 3, "a"));
+        exported.add_all(read(&chain(4, 5, "a")));
+        assert_eq!(exported.verdict().1, []);
+        // A gap of one source is one, whatever the other has behind it.
+        let mut exported = read(&[chain(1, 1, "a"), chain(3, 1, "a")].concat());
+        exported.add_all(read(&chain(1, 8, "a")));
+        assert!(matches!(
+            exported.verdict().1[0],
+            Flaw::Missing {
+                first: 2,
+                last: 2,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn replicas_that_sealed_in_turn_have_one_chain_in_several_files() {
+        let files = [
+            [chain(1, 3, "a"), chain(7, 3, "a")].concat(),
+            chain(4, 3, "a"),
+        ];
+        let mut verifier = Verifier::default();
+        for file in &files {
+            verifier.begin();
+            for record in file {
+                verifier.take(record);
+            }
+        }
+        assert_eq!(verifier.verdict().1, []);
     }
 }

@@ -125,7 +125,7 @@ pub enum BrokerError {
     },
     /// What a caller may see hangs on what its clusters are like, and Azure does not list them all.
     #[error(
-        "some clusters cannot be listed at the moment, and what you may see hangs on what they are like: ask again"
+        "some clusters cannot be read at the moment, and what you may do hangs on what they are like: ask again"
     )]
     ClustersNotListed,
     /// What is kept cannot be read or changed. What the store itself says names its keys and its settings: that

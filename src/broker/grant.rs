@@ -91,12 +91,17 @@ impl Broker {
             }
             known => known.as_deref().ok().filter(|_| wants_cluster),
         };
-        let wanted = Wanted {
+        let mut wanted = Wanted {
             access,
             cluster: place,
             known,
         };
         let decision = Self::may_change(&rules, caller, action, &wanted)?;
+        if wanted.access.labels != request.labels {
+            // The grant that its key names may end meanwhile: then the request's own count.
+            wanted.access.labels.clone_from(&request.labels);
+            Self::may_change(&rules, caller, action, &wanted)?;
+        }
         // Whom the directory does not know hears of that now that he may ask.
         unknown.map_or(Ok(()), Err)?;
         ends_in_the_future(request.end, Timestamp::now())?;

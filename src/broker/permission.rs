@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::clusters::ClusterError;
 use super::principals::PrincipalError;
 use super::request::RequestedPrincipal;
+use super::revoke::PATIENCE;
 use super::{Broker, BrokerError};
 use crate::caller::policy::{AccessAsked, Action, Context, Decision, Question, Resource, Rules};
 use crate::caller::{Caller, Kind};
@@ -131,6 +132,26 @@ impl Broker {
         allowed(caller, action, Some(cluster), decision).map(|_| ())
     }
 
+    /// Whether a caller may ask about anybody's access on a cluster, where that can be said at once. Most checks go no
+    /// further, and this is the whole of what they pay.
+    pub(super) fn may_surely_ask(
+        &self,
+        caller: &Caller,
+        action: Action,
+        cluster: &ClusterId,
+    ) -> bool {
+        let rules = self.policies.now();
+        let question = Question {
+            action,
+            resource: Resource::Cluster {
+                id: cluster,
+                known: None,
+            },
+            context: Context::Asked { to_self: false },
+        };
+        !rules.look_at_clusters() && rules.decide(caller, &question).allowed
+    }
+
     /// Whether a caller may ask about a principal's access on a cluster: anybody's, or its own. That somebody is not in
     /// the directory learns only who may ask about anybody.
     ///
@@ -195,8 +216,9 @@ impl Broker {
         grant: &Grant,
         error: BrokerError,
     ) -> BrokerError {
-        let sight = self.sight(caller).await;
-        if matches!(sight.of_grant(Action::GetGrant, grant), Ok(decision) if decision.allowed) {
+        let sight = self.sight_within(caller, PATIENCE).await;
+        let seen = sight.map(|sight| sight.of_grant(Action::GetGrant, grant));
+        if matches!(seen, Some(Ok(decision)) if decision.allowed) {
             return error;
         }
         let denied = match error {
@@ -237,7 +259,8 @@ impl Broker {
         if might_still {
             return Ok(());
         }
-        let sight = self.sight(caller).await;
+        let sight = self.sight_within(caller, PATIENCE).await;
+        let sight = sight.ok_or(BrokerError::ClustersNotListed)?;
         let mut decision = self.of_job(&sight, Action::GetJob, job).await?;
         if let Some(grant) = grant.filter(|_| decision.allowed) {
             decision = sight.of_grant(Action::GetGrant, grant)?;

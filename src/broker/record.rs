@@ -58,8 +58,16 @@ impl Broker {
         event.reason = reason.as_str();
         if let Some(denied) = denied {
             event = decided_by(event, &denied.decision);
+            if let Some(cluster) = denied.cluster.as_ref().filter(|_| event.cluster.is_empty()) {
+                event = event.on_cluster(cluster);
+            }
         }
-        self.store.write_event(&event.to_json()).await?;
+        let (store, event) = (self.store.clone(), event.to_json());
+        // Whether or not the caller still waits: nobody tries things and goes before they are written down.
+        let written = tokio::spawn(async move { store.write_event(&event).await });
+        if let Ok(written) = written.await {
+            written?;
+        }
         Err(error)
     }
 }

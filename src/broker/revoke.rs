@@ -1,6 +1,6 @@
 //! `Revoke`: takes wishes back, one or all that match.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::permission::{Wanted, as_it_is, denied};
 use super::record::{Of, decided_by, of_revocation};
 use super::request::{RequestedGrants, RevokeRequest};
+use super::sight::Sight;
 use super::{Broker, BrokerError, payload};
 use crate::audit::Event;
 use crate::caller::Caller;
@@ -90,6 +91,7 @@ impl Broker {
         request: &RevokeRequest,
     ) -> Result<Revocable, BrokerError> {
         let rules = self.policies.current();
+        let deadline = Instant::now() + PATIENCE;
         let mut revoker = Revoker {
             broker: self,
             own: self.own_id(caller),
@@ -97,7 +99,8 @@ impl Broker {
             caller,
             request,
             known: BTreeMap::new(),
-            deadline: Instant::now() + PATIENCE,
+            unknown: BTreeSet::new(),
+            deadline,
         };
         match &request.grants {
             RequestedGrants::One(id) => {
@@ -107,8 +110,13 @@ impl Broker {
                         grants: vec![grant],
                         left: 0,
                         unseen: 0,
+                        is_undecided: false,
                         decision: (*decision).clone(),
                     }),
+                    // It hears that it has to ask again: what is not taken away must not look as if it were gone.
+                    Err(_) if revoker.unknown.contains(&grant.target.cluster) => {
+                        Err(BrokerError::ClustersNotListed)
+                    }
                     Err(refused) => {
                         let action = Action::Revoke;
                         Err(self.told_or_hidden(caller, action, &grant, refused).await)
@@ -116,19 +124,26 @@ impl Broker {
                 }
             }
             RequestedGrants::Matching { selector, most } => {
-                let sees_others = async || {
-                    let sight = self.sight_within(caller, PATIENCE).await;
-                    sight.is_none_or(|sight| sight.sees_others(Action::Revoke))
+                let sight = timeout_at(deadline, self.sight(caller)).await.ok();
+                // Whoever may end nothing but what is its own hears nothing of the directory, and has no job made.
+                let may_end_others = || match &sight {
+                    Some(sight) if sight.sees_others(Action::Revoke) => Ok(()),
+                    Some(_) => Err(denied(caller, Action::Revoke, None, Arc::default())),
+                    None => Err(BrokerError::ClustersNotListed),
                 };
-                let refused = || denied(caller, Action::Revoke, None, Arc::default());
                 let selector = match self.resolve(caller, selector).await {
-                    Err(BrokerError::Principal(_)) if !sees_others().await => return Err(refused()),
+                    Err(error @ BrokerError::Principal(_)) => {
+                        may_end_others()?;
+                        return Err(error);
+                    }
                     selector => selector?,
                 };
-                let may = revoker.matching(&selector, *most).await?;
-                // Whoever may end nothing but what is its own, and has nothing, has no job made for that.
-                if may.grants.is_empty() && !sees_others().await {
-                    return Err(refused());
+                let may = revoker.matching(&selector, *most, sight.as_ref()).await?;
+                if may.grants.is_empty() {
+                    if may.is_undecided {
+                        return Err(BrokerError::ClustersNotListed);
+                    }
+                    may_end_others()?;
                 }
                 Ok(may)
             }
@@ -173,6 +188,8 @@ pub(super) struct Revocable {
     pub(super) left: u32,
     /// How many more match that it does not even see: for the audit trail.
     unseen: u32,
+    /// Of some of them nobody can say at the moment whether it may.
+    is_undecided: bool,
     /// The policies that allow it, of all of them.
     decision: Decision,
 }
@@ -185,12 +202,14 @@ struct Revoker<'a> {
     request: &'a RevokeRequest,
     own: Option<PrincipalId>,
     known: BTreeMap<ClusterId, Option<Arc<Cluster>>>,
+    /// Of these a policy wants to know, and nobody can say.
+    unknown: BTreeSet<ClusterId>,
     /// Until then Azure is asked what clusters are like.
     deadline: Instant,
 }
 
 /// How long a revocation waits for what policies want to know of clusters, all of them together.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Revocable {
     /// How many match and stay; empty: none.
@@ -211,8 +230,12 @@ impl Revoker<'_> {
             let facts = self
                 .broker
                 .facts(&self.rules, self.caller, Action::Revoke, cluster);
-            let known = timeout_at(self.deadline, facts).await;
-            let known = known.map_or(None, |known| known.unwrap_or(None));
+            let known = if let Ok(Ok(known)) = timeout_at(self.deadline, facts).await {
+                known
+            } else {
+                self.unknown.insert(cluster.clone());
+                None
+            };
             self.known.insert(cluster.clone(), known);
         }
         let mut access = as_it_is(self.caller, self.own, grant, grant.expiry);
@@ -230,12 +253,13 @@ impl Revoker<'_> {
         &mut self,
         selector: &GrantSelector,
         most: usize,
+        sight: Option<&Sight>,
     ) -> Result<Revocable, BrokerError> {
-        let mut sight = None;
         let mut may = Revocable {
             grants: Vec::new(),
             left: 0,
             unseen: 0,
+            is_undecided: false,
             decision: Decision::default(),
         };
         let mut before = None;
@@ -250,16 +274,16 @@ impl Revoker<'_> {
                     may.decision.add(&decision);
                     may.grants.push(grant);
                 } else {
-                    if sight.is_none() {
-                        sight = Some(self.broker.sight_within(self.caller, PATIENCE).await);
-                    }
-                    // Where nobody can say whether it is seen, it is not told.
-                    let seen = sight.iter().flatten().any(|sight| {
+                    let is_undecided = self.unknown.contains(&grant.target.cluster);
+                    let is_seen = sight.is_some_and(|sight| {
                         let seen = sight.of_grant(Action::ListGrants, &grant);
                         seen.is_ok_and(|decision| decision.allowed)
                     });
-                    may.left += u32::from(seen);
-                    may.unseen += u32::from(!seen);
+                    // What is undecided is told: it must not look as if it were gone.
+                    let is_told = is_undecided || is_seen;
+                    may.is_undecided |= is_undecided;
+                    may.left += u32::from(is_told);
+                    may.unseen += u32::from(!is_told);
                 }
             }
             if may.grants.len() > most {

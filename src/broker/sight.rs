@@ -121,6 +121,14 @@ impl Sight {
         Ok(decision.allowed)
     }
 
+    /// Whether the caller sees any event of the audit trail.
+    pub(super) fn sees_events(&self) -> bool {
+        let action = Action::ListAuditEvents;
+        let places = self.samples.iter().chain(self.clusters.keys()).map(Some);
+        let mut places = places.chain([None]);
+        places.any(|id| self.decide_as_known(action, id, Context::Nothing).allowed)
+    }
+
     /// Whether the caller sees anything of others', anywhere: who does not learns not even whether somebody is in the
     /// directory.
     pub(super) fn sees_others(&self, action: Action) -> bool {

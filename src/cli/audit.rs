@@ -66,11 +66,11 @@ impl Verify {
             }
         }
         let verifier = if self.files.is_empty() || self.config.path.is_some() {
-            let mut kept = self.kept().await?;
-            kept.compare(&exported);
+            let kept = self.kept().await?;
             told("in files", &exported)?;
             told("in Redis", &kept)?;
-            kept
+            exported.add_all(kept);
+            exported
         } else {
             told("in files", &exported)?;
             exported
@@ -93,6 +93,7 @@ impl Verify {
         // Before the events: what is sealed meanwhile is behind them.
         let state = store.trail_state().await?;
         let mut verifier = Verifier::default();
+        verifier.begin();
         let mut last = None;
         loop {
             let events = store.sealed_behind(last, AT_ONCE).await?;
@@ -104,7 +105,11 @@ impl Verify {
             last = Some(end.position);
         }
         if let Some(sequence) = state.head.sequence {
-            verifier.expect_up_to(&chain, sequence, &state.head.hash);
+            // Up to where it was trimmed nothing is said of Redis; later events have to be there. It may have been
+            // trimmed while it was read.
+            let first = store.trail_state().await?.first;
+            let first = first.unwrap_or(sequence + 1);
+            verifier.expect(&chain, first, sequence, &state.head.hash);
             let waiting = state.last.saturating_sub(sequence);
             if waiting > state.unsealed {
                 verifier.add(Flaw::Missing {
@@ -124,14 +129,16 @@ impl Verify {
 
 /// Takes a file's events, and says how many lines are none.
 fn read(path: &Path, verifier: &mut Verifier) -> Result<usize, VerifyError> {
+    verifier.begin();
     let at = |source| VerifyError::Unreadable {
         path: path.to_owned(),
         source,
     };
     let file = BufReader::new(File::open(path).map_err(at)?);
     let mut strange = 0;
-    for line in file.lines() {
-        match serde_json::from_str::<Record>(&line.map_err(at)?) {
+    // Half a line may end in half a character.
+    for line in file.split(b'\n') {
+        match serde_json::from_slice::<Record>(&line.map_err(at)?) {
             Ok(record) => verifier.take(&record),
             Err(_) => strange += 1,
         }

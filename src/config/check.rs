@@ -81,8 +81,8 @@ const SHORTEST_AUDIT: Duration = Duration::from_hours(24);
 
 fn audit(audit: &Audit, found: &mut Vec<Problem>) {
     at_least("audit.retention", audit.retention, SHORTEST_AUDIT, found);
-    if audit.max_events < 1_000 {
-        let message = format!("{} is too few; at least 1000", audit.max_events);
+    if !(1_000..=1_000_000_000).contains(&audit.max_events) {
+        let message = format!("{}: expected 1000 to 1000000000", audit.max_events);
         found.push(Problem::new("audit.max_events", message));
     }
 }

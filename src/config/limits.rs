@@ -16,6 +16,9 @@ pub struct Limits {
     pub checks: Rate,
     /// Everything else.
     pub reads: Rate,
+    /// Refusals (`PERMISSION_DENIED`, `NOT_FOUND`): each is an event of the audit trail. Whoever has had more is told to
+    /// wait, whatever it asks.
+    pub refusals: Rate,
     /// How many calls of one caller may be under way at once.
     pub in_flight_per_caller: usize,
     /// How many streams (`WatchJob`) of one caller may be open at once.
@@ -56,6 +59,7 @@ impl Default for Limits {
             revocations: Rate::new(1_000, 100),
             checks: Rate::new(10_000, 5_000),
             reads: Rate::new(500, 100),
+            refusals: Rate::new(500, 10),
             in_flight_per_caller: 256,
             streams_per_caller: 256,
         }

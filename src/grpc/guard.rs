@@ -50,7 +50,7 @@ pub(super) struct Guarded<S> {
 struct Guard {
     authenticator: Authenticator,
     bounds: Bounds,
-    limits: Limits,
+    limits: Arc<Limits>,
     authenticating: Semaphore,
 }
 
@@ -64,7 +64,7 @@ impl<S> Guarded<S> {
             guard: Arc::new(Guard {
                 authenticator,
                 bounds,
-                limits: Limits::new(bounds.per_caller, bounds.in_flight),
+                limits: Arc::new(Limits::new(bounds.per_caller, bounds.in_flight)),
                 authenticating: Semaphore::new(MOST_AUTHENTICATING),
             }),
         }
@@ -134,13 +134,16 @@ where
         request.extensions_mut().insert(Call {
             caller,
             deadline,
-            allowance,
+            allowance: Arc::clone(&allowance),
         });
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = within(deadline, bounds.longest, answer).await;
             drop(permit);
             let answer = answer.unwrap_or_else(|late| Ok(late.into_http()));
+            if answer.as_ref().is_ok_and(is_refusal) {
+                allowance.is_refused();
+            }
             answer.map(|response| with_details(response, bounds.message_bytes))
         })
     }
@@ -200,6 +203,15 @@ async fn within<T>(
     };
     let done = timeout_at(until, work).await;
     done.map_err(|_| status::deadline_exceeded(whose, limit))
+}
+
+/// Whether a call was refused by what its caller may do, or sees.
+fn is_refusal(response: &Response<Body>) -> bool {
+    let status = response.headers().get("grpc-status");
+    status.is_some_and(|status| {
+        let code = Code::from_bytes(status.as_bytes());
+        matches!(code, Code::PermissionDenied | Code::NotFound)
+    })
 }
 
 /// A refusal that tonic made itself has no details: gives it some.

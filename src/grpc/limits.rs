@@ -2,7 +2,8 @@
 //! none, revocations still do.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -16,7 +17,8 @@ use crate::config;
 
 /// Of so many callers it is known how much they have asked. Whoever was not heard of for longest begins anew.
 const REMEMBERED: usize = 10_000;
-/// Beside all calls that may be under way, an eighth as many revocations may.
+/// Beside all calls that may be under way, an eighth as many revocations may; of these an eighth is one caller's, so
+/// that nobody takes the room of those who take access away.
 const SHARE_OF_REVOCATIONS: usize = 8;
 
 /// What kind of call it is.
@@ -33,7 +35,7 @@ impl Kind {
     pub(super) fn of(path: &str) -> Self {
         match path.rsplit('/').next().unwrap_or_default() {
             "Grant" | "ExtendGrant" => Self::Grant,
-            "Revoke" => Self::Revocation,
+            "Revoke" | "Offboard" => Self::Revocation,
             "CheckAccess" | "BatchCheckAccess" => Self::Check,
             _ => Self::Read,
         }
@@ -50,12 +52,43 @@ impl Kind {
     }
 }
 
+/// Room for so many calls. Nobody waits for it, so it is no semaphore: a check would pay for that.
+struct Room {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Room {
+    const fn new(limit: usize) -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
+    fn take(&self) -> bool {
+        let is_taken = self.taken.fetch_add(1, Ordering::Relaxed) < self.limit;
+        if !is_taken {
+            self.give_back();
+        }
+        is_taken
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) >= self.limit
+    }
+}
+
 /// What is left to whom.
 pub(super) struct Limits {
     settings: config::Limits,
     in_flight: usize,
-    calls: Arc<Semaphore>,
-    revocations: Arc<Semaphore>,
+    calls: Room,
+    revocations: Room,
     callers: Cache<String, Arc<Allowance>>,
 }
 
@@ -66,14 +99,43 @@ pub(super) struct Allowance {
     revocations: DefaultDirectRateLimiter,
     checks: DefaultDirectRateLimiter,
     reads: DefaultDirectRateLimiter,
-    calls: Arc<Semaphore>,
+    refusals: DefaultDirectRateLimiter,
+    /// Until then nothing is taken, in milliseconds since this was made: it was refused too often.
+    waits_until: AtomicU64,
+    begun: Instant,
+    calls: Room,
+    /// Beyond its calls, where these are used up.
+    more_revocations: Room,
     streams: Arc<Semaphore>,
 }
 
 /// A call that is taken, for as long as this is held.
 pub(super) struct Admission {
-    _of_all: OwnedSemaphorePermit,
-    _of_caller: Option<OwnedSemaphorePermit>,
+    limits: Arc<Limits>,
+    allowance: Arc<Allowance>,
+    /// In the room that revocations have beside all calls.
+    is_beside: bool,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let (own, all) = rooms(&self.limits, &self.allowance, self.is_beside);
+        own.give_back();
+        all.give_back();
+    }
+}
+
+/// A caller's own room, and that of all.
+const fn rooms<'a>(
+    limits: &'a Limits,
+    allowance: &'a Allowance,
+    is_beside: bool,
+) -> (&'a Room, &'a Room) {
+    if is_beside {
+        (&allowance.more_revocations, &limits.revocations)
+    } else {
+        (&allowance.calls, &limits.calls)
+    }
 }
 
 impl Limits {
@@ -83,8 +145,8 @@ impl Limits {
         Self {
             settings,
             in_flight,
-            calls: Arc::new(Semaphore::new(in_flight)),
-            revocations: Arc::new(Semaphore::new(reserved)),
+            calls: Room::new(in_flight),
+            revocations: Room::new(reserved),
             callers: Cache::new(REMEMBERED),
         }
     }
@@ -94,7 +156,9 @@ impl Limits {
         if let Some(allowance) = self.callers.get(caller.name()) {
             return allowance;
         }
-        let new = || Ok::<_, std::convert::Infallible>(Arc::new(Allowance::new(self.settings)));
+        let reserved = self.in_flight.div_ceil(SHARE_OF_REVOCATIONS);
+        let allowance = || Arc::new(Allowance::new(self.settings, reserved));
+        let new = || Ok::<_, std::convert::Infallible>(allowance());
         match self.callers.get_or_insert_with(caller.name(), new) {
             Ok(allowance) => allowance,
             Err(never) => match never {},
@@ -105,30 +169,43 @@ impl Limits {
     ///
     /// # Errors
     /// What the caller is to be told: it asks too often, or too much at once, or everybody does.
-    pub(super) fn admit(&self, kind: Kind, allowance: &Allowance) -> Result<Admission, Status> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        kind: Kind,
+        allowance: &Arc<Allowance>,
+    ) -> Result<Admission, Status> {
+        allowance.is_heard()?;
         allowance.take(kind, 1)?;
-        // A revocation needs no share: it may only not come too often.
-        let is_revocation = kind == Kind::Revocation;
-        let of_caller = Arc::clone(&allowance.calls).try_acquire_owned().ok();
-        if of_caller.is_none() && !is_revocation {
-            let limit = self.settings.in_flight_per_caller;
-            return Err(status::overloaded("calls of yours", limit));
-        }
-        let of_all = Arc::clone(&self.calls).try_acquire_owned();
-        let of_all = match of_all {
-            Err(_) if is_revocation => Arc::clone(&self.revocations).try_acquire_owned(),
-            of_all => of_all,
+        let tries = if kind == Kind::Revocation {
+            &[false, true][..]
+        } else {
+            &[false]
         };
-        let of_all = of_all.map_err(|_| status::overloaded("calls", self.in_flight))?;
-        Ok(Admission {
-            _of_all: of_all,
-            _of_caller: of_caller,
+        for is_beside in tries.iter().copied() {
+            let (own, all) = rooms(self, allowance, is_beside);
+            if !own.take() {
+                continue;
+            }
+            if all.take() {
+                return Ok(Admission {
+                    limits: Arc::clone(self),
+                    allowance: Arc::clone(allowance),
+                    is_beside,
+                });
+            }
+            own.give_back();
+        }
+        Err(if allowance.calls.is_full() {
+            status::overloaded("calls of yours", self.settings.in_flight_per_caller)
+        } else {
+            status::overloaded("calls", self.in_flight)
         })
     }
 }
 
 impl Allowance {
-    fn new(settings: config::Limits) -> Self {
+    /// `reserved`: how many revocations of all callers find room beside all calls.
+    fn new(settings: config::Limits, reserved: usize) -> Self {
         let limiter = |rate: config::Rate| {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.capacity);
             RateLimiter::direct(quota)
@@ -138,7 +215,11 @@ impl Allowance {
             revocations: limiter(settings.revocations),
             checks: limiter(settings.checks),
             reads: limiter(settings.reads),
-            calls: Arc::new(Semaphore::new(settings.in_flight_per_caller)),
+            refusals: limiter(settings.refusals),
+            waits_until: AtomicU64::new(0),
+            begun: Instant::now(),
+            calls: Room::new(settings.in_flight_per_caller),
+            more_revocations: Room::new(reserved.div_ceil(SHARE_OF_REVOCATIONS)),
             streams: Arc::new(Semaphore::new(settings.streams_per_caller)),
             settings,
         }
@@ -165,6 +246,28 @@ impl Allowance {
             Err(_) => Duration::MAX,
         };
         Err(status::rate_limited(kind.plural(), rate, wait))
+    }
+
+    /// Whether anything is taken from a caller that was refused too often.
+    fn is_heard(&self) -> Result<(), Status> {
+        let until = Duration::from_millis(self.waits_until.load(Ordering::Relaxed));
+        match until.checked_sub(self.begun.elapsed()) {
+            Some(wait) if !wait.is_zero() => {
+                let rate = self.settings.refusals;
+                Err(status::rate_limited("refusals", rate, wait))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It was refused.
+    pub(super) fn is_refused(&self) {
+        if let Err(not_until) = self.refusals.check() {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            let until = self.begun.elapsed().saturating_add(wait).as_millis();
+            let until = u64::try_from(until).unwrap_or(u64::MAX);
+            self.waits_until.fetch_max(until, Ordering::Relaxed);
+        }
     }
 
     /// Opens a stream.
@@ -215,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_callers_own_whatever_token_it_brings() {
-        let limits = Limits::new(settings(), 10);
+        let limits = Arc::new(Limits::new(settings(), 10));
         let take = |caller: &Caller, kind| limits.allowance(caller).take(kind, 1).is_ok();
         assert!(take(&caller(1, "a"), Kind::Grant));
         assert!(!take(&caller(1, "b"), Kind::Grant));
@@ -225,7 +328,7 @@ mod tests {
 
     #[test]
     fn revocations_find_room_where_nothing_else_does() {
-        let limits = Limits::new(settings(), 2);
+        let limits = Arc::new(Limits::new(settings(), 2));
         let of = |n| limits.allowance(&caller(n, "a"));
         let first = limits.admit(Kind::Check, &of(1)).ok().unwrap();
         // Its share is used up, and there is room for others.
@@ -235,6 +338,16 @@ mod tests {
         let revocation = limits.admit(Kind::Revocation, &of(1)).ok().unwrap();
         assert!(limits.admit(Kind::Revocation, &of(2)).is_err());
         drop((first, second, revocation));
+        // Of a large reserve no caller has more than its part.
+        let limits = Arc::new(Limits::new(settings(), 64));
+        let of = |n| limits.allowance(&caller(n, "a"));
+        let of_one: Vec<Admission> =
+            std::iter::from_fn(|| limits.admit(Kind::Revocation, &of(1)).ok()).collect();
+        assert_eq!(of_one.len(), 2);
+        assert!(limits.admit(Kind::Revocation, &of(2)).is_ok());
+        drop(of_one);
+        let limits = Arc::new(Limits::new(settings(), 2));
+        let of = |n| limits.allowance(&caller(n, "a"));
         assert!(limits.admit(Kind::Check, &of(1)).is_ok());
     }
 }

@@ -189,6 +189,7 @@ impl AccessBrokerService for Service {
         let caller = caller(&request)?;
         let id = validate::job_id(&request.get_ref().job_id).map_err(|v| invalid(&v))?;
         let call = request.extensions().get::<Call>().cloned();
+        let allowance = call.as_ref().map(|call| Arc::clone(&call.allowance));
         let own = call
             .as_ref()
             .map(|call| call.allowance.stream())
@@ -201,7 +202,12 @@ impl AccessBrokerService for Service {
         let mut before: Option<Job> = None;
         let told = self.broker.watch_job(caller, id).map(move |job| {
             let _held_while_the_stream_is = &permit;
-            let job = job.map_err(|e| of(&e))?;
+            let job = job.map_err(|e| {
+                if let Some(allowance) = &allowance {
+                    allowance.is_refused();
+                }
+                of(&e)
+            })?;
             let targets = match &before {
                 Some(before) => convert::changed_targets(&job, before),
                 None => convert::targets(&job),

@@ -66,6 +66,8 @@ pub struct TrailState {
     pub last: u64,
     /// How far the chain has come.
     pub head: SealHead,
+    /// The first sealed event that is kept, when that was last drawn; `None`: it was not yet, or none is.
+    pub first: Option<u64>,
     /// How many events wait for their seal.
     pub unsealed: u64,
 }
@@ -79,6 +81,12 @@ struct EventArgument<'a> {
 struct BeginArgument {
     token: String,
     lease: u64,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct EndArgument {
+    token: String,
 }
 
 #[derive(Serialize)]
@@ -111,8 +119,8 @@ impl Store {
         self.run::<_, ()>(&self.scripts.audit, &argument).await
     }
 
-    /// Takes the sealer's lease, or renews it, and says how far the chain has come; `None`: somebody else has it.
-    /// O(1), one script.
+    /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` events come
+    /// next; `None`: somebody else has it. O(count), one script.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -120,25 +128,38 @@ impl Store {
         &self,
         token: LeaseToken,
         lease: Duration,
-    ) -> Result<Option<SealHead>, StoreError> {
+        count: usize,
+    ) -> Result<Option<(SealHead, Vec<StoredEvent>)>, StoreError> {
         let argument = BeginArgument {
             token: token.to_string(),
             lease: millis(lease),
+            count,
         };
-        let answer: Vec<String> = self.run(&self.scripts.seal_begin, &argument).await?;
+        let (answer, events): (Vec<String>, StreamRangeReply) =
+            self.run(&self.scripts.seal_begin, &argument).await?;
         match answer.as_slice() {
             [word] if word == "taken" => Ok(None),
-            [word, sequence, hash] if word == "held" => self.head(sequence, hash).map(Some),
+            [word, sequence, hash] if word == "held" => {
+                let key = self.key("audit");
+                let events = events.ids.iter().map(|entry| event_of(entry, &key));
+                Ok(Some((
+                    self.head(sequence, hash)?,
+                    events.collect::<Result<_, _>>()?,
+                )))
+            }
             other => Err(self.odd("seal_begin", other)),
         }
     }
 
-    /// Up to `count` events that are not sealed, the oldest first. O(count).
+    /// Gives the sealer's lease back. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn unsealed(&self, count: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.events_of("audit", "XRANGE", "-", "+", count).await
+    pub async fn end_seal(&self, token: LeaseToken) -> Result<(), StoreError> {
+        let argument = EndArgument {
+            token: token.to_string(),
+        };
+        self.run::<_, ()>(&self.scripts.seal_end, &argument).await
     }
 
     /// Up to `count` sealed events behind a position, the oldest first. O(count).
@@ -244,6 +265,7 @@ impl Store {
         Ok(TrailState {
             last: last.unwrap_or_default(),
             head: self.head(field("sequence"), field("hash"))?,
+            first: field("first").parse().ok(),
             unsealed,
         })
     }

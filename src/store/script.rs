@@ -34,6 +34,7 @@ pub(super) struct Scripts {
     pub(super) audit: Script,
     pub(super) seal_begin: Script,
     pub(super) seal: Script,
+    pub(super) seal_end: Script,
 }
 
 impl Scripts {
@@ -56,6 +57,7 @@ impl Scripts {
             audit: script(MayExceed, include_str!("scripts/audit.lua")),
             seal_begin: script(MayExceed, include_str!("scripts/seal_begin.lua")),
             seal: script(MayExceed, include_str!("scripts/seal.lua")),
+            seal_end: script(MayExceed, include_str!("scripts/seal_end.lua")),
         }
     }
 }

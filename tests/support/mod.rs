@@ -152,7 +152,7 @@ impl World {
         let text = format!(
             "server:\n  listen: 127.0.0.1:0\n  allow_plaintext: true\n\
              authentication:\n  audiences: [{ACCESS_BROKER}]\n\
-             limits:\n  grants: {plenty}\n  revocations: {plenty}\n  checks: {plenty}\n  reads: {plenty}\n\
+             limits:\n  grants: {plenty}\n  revocations: {plenty}\n  checks: {plenty}\n  reads: {plenty}\n  refusals: {plenty}\n\
              policy:\n  directory: {dir}/{POLICIES}\n\
              audit:\n  file: {dir}/audit.jsonl\n\
              redis:\n  url: {redis}\n\

@@ -8,6 +8,7 @@ mod question;
 mod source;
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,6 +151,12 @@ impl Policies {
     #[must_use]
     pub fn current(&self) -> Arc<Rules> {
         self.0.current.load_full()
+    }
+
+    /// The same for a moment: whoever keeps it for longer holds up nobody, and pays for it.
+    #[must_use]
+    pub fn now(&self) -> impl Deref<Target = Arc<Rules>> + '_ {
+        self.0.current.load()
     }
 
     /// Takes what changes in the directory, for good: a mounted `ConfigMap`'s change too, which swaps a link.

@@ -17,4 +17,11 @@ end
 redis.call('HSET', key, 'lease_end', now + a.lease)
 redis.call('XTRIM', P .. 'audit:sealed', 'MINID', '~', string.format('%d', math.max(0, now - a.age)))
 redis.call('XTRIM', P .. 'audit:sealed', 'MAXLEN', '~', string.format('%d', a.count))
+-- What is missing before this has been trimmed; what is missing behind it somebody took out.
+local oldest = redis.call('XRANGE', P .. 'audit:sealed', '-', '+', 'COUNT', 1)[1]
+if oldest then
+  redis.call('HSET', key, 'first', fields(oldest[2]).sequence)
+else
+  redis.call('HDEL', key, 'first')
+end
 return { 'sealed' }
