@@ -162,12 +162,25 @@ impl Broker {
         explain: bool,
     ) -> Result<(Asked, Checked), BrokerError> {
         let cluster = request.cluster.clone();
-        let answer = self.check_one_of_many(caller, request, need, explain).await;
-        if answer.is_ok() {
-            return answer;
+        match self.check_one_of_many(caller, request, need, explain).await {
+            Ok(answer) => Ok(answer),
+            Err(refused) => Err(Box::pin(self.refused_check(caller, &cluster, refused)).await),
         }
-        let event = || of_question(caller, Action::CheckAccess).on_cluster(&cluster);
-        Box::pin(self.recorded(Of::Question, event, answer)).await
+    }
+
+    /// A check that has no answer, written down where policies decided that.
+    async fn refused_check(
+        &self,
+        caller: &Caller,
+        cluster: &ClusterId,
+        refused: BrokerError,
+    ) -> BrokerError {
+        let event = || of_question(caller, Action::CheckAccess).on_cluster(cluster);
+        let recorded = self.recorded::<std::convert::Infallible>(Of::Question, event, Err(refused));
+        match recorded.await {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
     }
 
     /// The same for one of many: whoever asks has the refusals recorded, by
