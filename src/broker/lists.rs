@@ -145,11 +145,6 @@ impl Broker {
         caller: &Arc<Caller>,
         query: &JobTargetQuery,
     ) -> Result<Page<JobTarget>, BrokerError> {
-        let seen = self
-            .seen_job(caller, Action::ListJobTargets, query.job)
-            .await;
-        let event = || of_question(caller, Action::ListJobTargets).by_job(query.job);
-        self.recorded(Of::Question, event, seen).await?;
         let filter = format!("job targets {} {:?}", query.job, query.states);
         let mut after = match query.token.as_str() {
             "" => None,
@@ -159,6 +154,11 @@ impl Broker {
                     .map_err(|_| InvalidPageToken)?,
             ),
         };
+        let seen = self
+            .seen_job(caller, Action::ListJobTargets, query.job)
+            .await;
+        let event = || of_question(caller, Action::ListJobTargets).by_job(query.job);
+        self.recorded(Of::Question, event, seen).await?;
         let mut rows: Vec<JobTarget> = Vec::new();
         let look = (query.size.rows() + 1).max(LOOK);
         loop {
