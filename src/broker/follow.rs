@@ -61,13 +61,22 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::JobNotFound`], or what the store says.
     pub async fn get_job(&self, caller: &Arc<Caller>, id: JobId) -> Result<Job, BrokerError> {
-        let seen = self.seen_job(caller, Action::GetJob, id).await;
-        let event = || of_question(caller, Action::GetJob).by_job(id);
+        self.seen_job(caller, Action::GetJob, id).await
+    }
+
+    /// One job; where the caller does not see it, there is none, and that is written down.
+    pub(super) async fn seen_job(
+        &self,
+        caller: &Arc<Caller>,
+        action: Action,
+        id: JobId,
+    ) -> Result<Job, BrokerError> {
+        let seen = self.look_at_job(caller, action, id).await;
+        let event = || of_question(caller, action).by_job(id);
         self.recorded(Of::Question, event, seen).await
     }
 
-    /// One job; where the caller does not see it, there is none.
-    pub(super) async fn seen_job(
+    async fn look_at_job(
         &self,
         caller: &Arc<Caller>,
         action: Action,
@@ -110,7 +119,7 @@ impl Broker {
             let mut away_since = None;
             loop {
                 // Each time: what a caller may see can change while it watches.
-                let job = match broker.watched(&caller, id).await {
+                let job = match broker.seen_job(&caller, Action::WatchJob, id).await {
                     Ok(job) => job,
                     Err(error @ BrokerError::Store(StoreError::Unavailable(_))) if newest.is_some() => {
                         let since: &mut Instant = away_since.get_or_insert_with(Instant::now);
@@ -135,12 +144,6 @@ impl Broker {
                 change_of(id, &mut changes, LOOK_AGAIN).await;
             }
         }
-    }
-
-    async fn watched(&self, caller: &Arc<Caller>, id: JobId) -> Result<Job, BrokerError> {
-        let seen = self.seen_job(caller, Action::WatchJob, id).await;
-        let event = || of_question(caller, Action::WatchJob).by_job(id);
-        self.recorded(Of::Question, event, seen).await
     }
 
     /// One grant, with its effects in place, if the caller sees it.

@@ -7,7 +7,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::follow::GrantWithEffects;
 use super::page::{InvalidPageToken, PageSize, key_in, token_behind};
-use super::record::{Of, of_question};
 use super::request::{GrantQuery, JobQuery, JobTargetQuery, RequestedSelector};
 use super::roles::role_id;
 use super::sight::Sight;
@@ -154,11 +153,8 @@ impl Broker {
                     .map_err(|_| InvalidPageToken)?,
             ),
         };
-        let seen = self
-            .seen_job(caller, Action::ListJobTargets, query.job)
-            .await;
-        let event = || of_question(caller, Action::ListJobTargets).by_job(query.job);
-        self.recorded(Of::Question, event, seen).await?;
+        self.seen_job(caller, Action::ListJobTargets, query.job)
+            .await?;
         let mut rows: Vec<JobTarget> = Vec::new();
         let look = (query.size.rows() + 1).max(LOOK);
         loop {

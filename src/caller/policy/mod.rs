@@ -137,10 +137,7 @@ impl Policies {
             Some(directory) => Source::read(directory)?,
             None => Source::shipped(),
         };
-        let rules = Rules::new(source)?;
-        for warning in rules.warnings() {
-            tracing::warn!(warning, "policy");
-        }
+        let rules = Rules::told(source)?;
         Ok(Self(Arc::new(Inner {
             directory: directory.map(Path::to_owned),
             current: ArcSwap::from_pointee(rules),
@@ -214,10 +211,7 @@ impl Policies {
     }
 
     fn take(&self, source: Source) -> Result<(), PolicyError> {
-        let rules = Rules::new(source)?;
-        for warning in rules.warnings() {
-            tracing::warn!(warning, "policy");
-        }
+        let rules = Rules::told(source)?;
         let count = rules.ids().len();
         self.0.current.store(Arc::new(rules));
         tracing::info!(
@@ -229,6 +223,15 @@ impl Policies {
 }
 
 impl Rules {
+    /// The same, with what is hardly meant in the log.
+    fn told(source: Source) -> Result<Self, PolicyError> {
+        let rules = Self::new(source)?;
+        for warning in rules.warnings() {
+            tracing::warn!(warning, "policy");
+        }
+        Ok(rules)
+    }
+
     fn new(source: Source) -> Result<Self, PolicyError> {
         let wrong = |error: String| PolicyError::Wrong(vec![error]);
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA)
