@@ -14,7 +14,7 @@ use std::time::Duration;
 use aks_access_broker::grpc::proto::{
     AzureRole, CheckAccessRequest, CheckAccessResponse, Consistency, Decision, ListAccessRequest,
 };
-use azure_emulator::Settings;
+use azure_emulator::{Fault, FaultEffect, Operation, Settings};
 use support::ask::{access, grant, lasting, now, revoke, user};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
@@ -128,6 +128,204 @@ async fn a_finished_job_is_in_the_next_answer_of_every_replica() {
         };
         assert_eq!(ask(client, asked).await.decision(), Decision::Denied);
     }
+}
+
+/// Another grant's end is written on what both of them need. However that call ends, it stands.
+#[tokio::test]
+async fn what_another_grant_writes_again_stays_in_the_answers_meanwhile() {
+    let (world, worker, idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let (mut worker, mut idle) = (worker.client(), idle.client());
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    let hour = Duration::from_hours(1);
+    let (_, job) = grant(&mut worker, lasting(ALICE, &cluster, reader, hour)).await;
+
+    let effect = FaultEffect::Hold {
+        name: "again".to_owned(),
+    };
+    world
+        .emulator
+        .add_fault(Fault::always(Operation::RoleAssignmentWrite, effect));
+    let other = lasting(
+        ALICE,
+        &cluster,
+        access(AzureRole::RbacReader, &["team-b"]),
+        2 * hour,
+    );
+    worker.grant(other).await.expect("accepted");
+    world.emulator.until_held("again", 1).await;
+    for token in [job.consistency_token, newest_change(&world).await] {
+        for client in [&mut worker, &mut idle] {
+            let answer = ask(client, question(&cluster, &token)).await;
+            assert_eq!(answer.decision(), Decision::Allowed, "{token}: {answer:?}");
+        }
+    }
+    assert_eq!(world.emulator.release("again"), 1);
+}
+
+/// What was taken away, and is given again, is not there before Azure has said so: its lists show what is gone.
+#[tokio::test]
+async fn what_was_revoked_stays_gone_until_it_is_given_again() {
+    let (world, worker, idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let (mut worker, mut idle) = (worker.client(), idle.client());
+    let hour = Duration::from_hours(1);
+    let reader = || access(AzureRole::RbacReader, &["team-a"]);
+    let (accepted, _) = grant(&mut worker, lasting(ALICE, &cluster, reader(), hour)).await;
+    let listed = Settings {
+        list_lag: Duration::ZERO,
+        ..world.emulator.settings()
+    };
+    let trailing = world.emulator.settings();
+    world.emulator.set_settings(listed);
+    for client in [&mut worker, &mut idle] {
+        let asked = CheckAccessRequest {
+            consistency: Some(now()),
+            ..question(&cluster, "")
+        };
+        assert_eq!(ask(client, asked).await.decision(), Decision::Allowed);
+    }
+    world.emulator.set_settings(trailing);
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    let revoked = revoke(&mut worker, &grant_id).await;
+
+    let effect = FaultEffect::Hold {
+        name: "again".to_owned(),
+    };
+    world
+        .emulator
+        .add_fault(Fault::always(Operation::RoleAssignmentWrite, effect));
+    let again = lasting(ALICE, &cluster, reader(), hour);
+    worker.grant(again).await.expect("accepted");
+    world.emulator.until_held("again", 1).await;
+    for token in [revoked.consistency_token, newest_change(&world).await] {
+        for client in [&mut worker, &mut idle] {
+            let answer = ask(client, question(&cluster, &token)).await;
+            assert_eq!(answer.decision(), Decision::Denied, "{token}: {answer:?}");
+        }
+    }
+}
+
+/// An end that was moved is in the answers at once, earlier or later, though the list shows the assignment as it was.
+#[tokio::test]
+async fn an_end_that_was_moved_is_in_the_next_answer() {
+    let (world, worker, idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let (mut worker, mut idle) = (worker.client(), idle.client());
+    let hour = Duration::from_hours(1);
+    let reader = || access(AzureRole::RbacReader, &["team-a"]);
+    let (short, _) = grant(&mut worker, lasting(ALICE, &cluster, reader(), hour)).await;
+    let (long, _) = grant(&mut worker, lasting(ALICE, &cluster, reader(), 2 * hour)).await;
+    let [short, long] = [short, long].map(|accepted| accepted.grant.expect("a grant"));
+    world.emulator.set_settings(Settings {
+        list_lag: Duration::ZERO,
+        ..world.emulator.settings()
+    });
+    let fresh = CheckAccessRequest {
+        consistency: Some(now()),
+        ..question(&cluster, "")
+    };
+    for client in [&mut worker, &mut idle] {
+        assert_eq!(
+            ask(client, fresh.clone()).await.expire_time,
+            long.expire_time
+        );
+    }
+    world.emulator.set_settings(Settings {
+        list_lag: READS_TRAIL,
+        ..world.emulator.settings()
+    });
+    let revoked = revoke(&mut worker, &long.grant_id).await;
+    for client in [&mut worker, &mut idle] {
+        let answer = ask(client, question(&cluster, &revoked.consistency_token)).await;
+        assert_eq!(answer.expire_time, short.expire_time, "{answer:?}");
+    }
+}
+
+/// The cluster took everything with it, and Azure's list still shows what was there.
+#[tokio::test]
+async fn a_revocation_that_found_no_cluster_any_more_is_in_the_answers() {
+    let (world, worker, idle) = world().await;
+    let cluster = world.cluster("aks-production");
+    let (mut worker, mut idle) = (worker.client(), idle.client());
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    let request = lasting(ALICE, &cluster, reader, Duration::from_hours(1));
+    let (accepted, granted) = grant(&mut worker, request).await;
+    for client in [&mut worker, &mut idle] {
+        let asked = question(&cluster, &granted.consistency_token);
+        assert_eq!(ask(client, asked).await.decision(), Decision::Allowed);
+    }
+    world.emulator.set_settings(Settings {
+        read_lag: Duration::ZERO,
+        ..world.emulator.settings()
+    });
+    world
+        .emulator
+        .delete_cluster(&cluster)
+        .expect("it is deleted");
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    let revoked = revoke(&mut worker, &grant_id).await;
+    for client in [&mut worker, &mut idle] {
+        let asked = question(&cluster, &revoked.consistency_token);
+        match client.check_access(asked).await {
+            Ok(answer) => assert_eq!(answer.into_inner().decision(), Decision::Denied),
+            Err(status) => assert_eq!(status.code(), Code::NotFound, "{status:?}"),
+        }
+    }
+}
+
+/// What is damaged is of one cluster: nothing is said of it, and everything of all others.
+#[tokio::test]
+async fn i9_a_record_that_cannot_be_read_stops_one_cluster_alone() {
+    let (world, worker, _idle) = world().await;
+    let (damaged, other) = (
+        world.cluster("aks-production"),
+        world.cluster("aks-development"),
+    );
+    let mut client = worker.client();
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    let hour = Duration::from_hours(1);
+    for cluster in [&damaged, &other] {
+        grant(&mut client, lasting(ALICE, cluster, reader.clone(), hour)).await;
+    }
+    let target = format!("{}|{ALICE}", damaged.to_lowercase());
+    let mut redis = world.redis.connection().await;
+    let mut harm = redis::pipe();
+    harm.hset(
+        format!("{{aab:main}}:target:{target}"),
+        "e:odd",
+        b"\xff\xfe",
+    )
+    .cmd("XADD")
+    .arg(&["{aab:main}:events", "*", "target", &target]);
+    let _: redis::Value = harm.query_async(&mut redis).await.expect("it is done");
+    let token = newest_change(&world).await;
+    let refusal = Refusal::from(client.check_access(question(&damaged, &token)).await);
+    assert_eq!(
+        (refusal.code, refusal.reason.as_str()),
+        (Code::Internal, "STORE_UNREADABLE")
+    );
+    let answer = ask(&mut client, question(&other, &token)).await;
+    assert_eq!(answer.decision(), Decision::Allowed);
+    let of_alice = ListAccessRequest {
+        principal: Some(user(ALICE)),
+        ..ListAccessRequest::default()
+    };
+    let listed = client.list_access(of_alice).await.expect("a list");
+    let listed = listed.into_inner();
+    assert_eq!(listed.unreachable, [damaged.to_lowercase()]);
+    assert_eq!(listed.entries.len(), 2, "{listed:?}");
+}
+
+/// A position in the broker's changes behind all that it has done.
+async fn newest_change(world: &World) -> String {
+    let mut redis = world.redis.connection().await;
+    let newest: Vec<(String, Vec<String>)> = redis::cmd("XREVRANGE")
+        .arg(&["{aab:main}:events", "+", "-", "COUNT", "1"])
+        .query_async(&mut redis)
+        .await
+        .expect("the newest change");
+    newest[0].0.clone()
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::clusters::{ClusterError, Clusters, unavailable};
+use super::error::store_reason;
 use super::principals::PrincipalError;
 use super::request::RequestedRole;
 use super::request::{Question as Asks, RequestedPrincipal};
@@ -103,7 +104,8 @@ impl CheckError {
                 reason @ Reason::AuthorizationFailed => reason,
                 _ => unavailable(error),
             },
-            Self::View(ViewError::Store(_) | ViewError::NotFollowing) => Reason::StoreUnavailable,
+            Self::View(ViewError::Store(error)) => store_reason(error),
+            Self::View(ViewError::NotFollowing) => Reason::StoreUnavailable,
             Self::View(ViewError::NotReached { .. }) => Reason::NotFreshEnough,
         }
     }
@@ -191,8 +193,6 @@ impl Check {
         need: Need,
         explain: bool,
     ) -> Result<Checked, CheckError> {
-        // What is heard of from here on may be in the answer or not.
-        let position = self.view.position();
         let (view, groups) = tokio::join!(
             self.of_cluster(&asked.cluster, need),
             self.groups_of(&asked.principal, need)
@@ -241,6 +241,8 @@ impl Check {
             Err(error) => return Err(error.clone()),
         };
         let as_of = self.as_of(read)?;
+        // All changes that may be in the answer, and perhaps some that are not: a later check knows no less.
+        let position = self.view.position();
         let Answered { verdict, why } = answer;
         Ok(Checked {
             cluster_access: verdict.cluster_access,

@@ -180,6 +180,18 @@ const fn to_callers(error: &StoreError) -> &'static str {
     }
 }
 
+/// Why the store does not do what it is asked for, as callers see it.
+pub(super) const fn store_reason(error: &StoreError) -> Reason {
+    match error {
+        StoreError::Full(_) => Reason::StoreFull,
+        StoreError::Unreadable { .. } => Reason::StoreUnreadable,
+        StoreError::Unavailable(_)
+        | StoreError::NotDurable { .. }
+        | StoreError::Refused(_)
+        | StoreError::Misconfigured(_) => Reason::StoreUnavailable,
+    }
+}
+
 impl BrokerError {
     /// The stable reason that callers see.
     #[must_use]
@@ -201,9 +213,7 @@ impl BrokerError {
             Self::ExternalKeyInUse { .. } => Reason::ExternalKeyInUse,
             Self::TooManyMatches { .. } => Reason::TooManyMatches,
             Self::JobNotFound(_) => Reason::JobNotFound,
-            Self::Store(StoreError::Full(_)) => Reason::StoreFull,
-            Self::Store(StoreError::Unreadable { .. }) => Reason::StoreUnreadable,
-            Self::Store(_) => Reason::StoreUnavailable,
+            Self::Store(error) => store_reason(error),
         }
     }
 

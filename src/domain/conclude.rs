@@ -155,14 +155,11 @@ pub fn conclude(
     conclusion.forget = target
         .effects
         .values()
+        // Also of a cluster that is gone: lists go on showing what was on it, and what may still come would meet another
+        // cluster that is made under its id.
         .filter(|effect| {
-            // A cluster takes all with it, whatever reads trail. What may still come stays until it cannot: by
-            // its id, it would meet another cluster that is made there meanwhile.
-            if terms.cluster_gone {
-                effect.is_gone_and_settled()
-            } else {
-                effect.is_forgettable(terms.time) && !wishes.contains_key(&effect.at)
-            }
+            let is_wished_for = !terms.cluster_gone && wishes.contains_key(&effect.at);
+            effect.is_forgettable(terms.time) && !is_wished_for
         })
         .map(|effect| effect.name)
         .collect();

@@ -6,7 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::access::RoleAtScope;
+use super::access::{PrincipalType, RoleAtScope};
 use super::ids::AssignmentName;
 use super::ownership::Description;
 
@@ -23,6 +23,9 @@ pub struct Effect {
     pub known: Known,
     /// A call that has had no definite answer: until one comes, `known` may not be true any more.
     pub open: Option<Call>,
+    /// It may be gone, or go, whatever `known` says: a DELETE of ours was not answered, or what it was answered is not
+    /// believed.
+    pub may_be_gone: bool,
     /// The settle deadline: by then every earlier call without an answer has taken effect or never will.
     /// Once it is over, the effect is written again as the wishes then say.
     pub deadline: Option<Timestamp>,
@@ -30,6 +33,10 @@ pub struct Effect {
     pub put_until: Option<Timestamp>,
     /// What the last answered PUT wrote; `None` where that is not known.
     pub written: Option<Description>,
+    /// When that last changed; `None` where it is not known, or never did.
+    pub rewritten: Option<Timestamp>,
+    /// What kind of principal holds it, as our last PUT said; `None` where none of ours did.
+    pub holder_kind: Option<PrincipalType>,
     /// When `known` last changed.
     pub changed: Timestamp,
 }
@@ -111,9 +118,12 @@ impl Effect {
             n,
             known: Known::Absent,
             open: None,
+            may_be_gone: false,
             deadline: None,
             put_until: None,
             written: None,
+            rewritten: None,
+            holder_kind: None,
             changed: now,
         }
     }
@@ -122,6 +132,19 @@ impl Effect {
     #[must_use]
     pub const fn is_unsettled(&self) -> bool {
         self.open.is_some() || self.deadline.is_some()
+    }
+
+    /// Whether it is there for certain: it was, and no DELETE of ours is under way. A PUT, however it ends, leaves
+    /// nothing less behind than was there before.
+    #[must_use]
+    pub fn surely_stands(&self) -> bool {
+        matches!(self.known, Known::Present) && self.open != Some(Call::Delete) && !self.may_be_gone
+    }
+
+    /// Whether it was gone when that was last heard of. What a PUT that is under way has made of it, nobody knows yet.
+    #[must_use]
+    pub const fn was_gone(&self) -> bool {
+        matches!(self.known, Known::Absent) && self.put_until.is_some()
     }
 
     /// Whether it is known to be gone, and nothing can bring it back.
@@ -154,6 +177,9 @@ impl Effect {
     pub fn answered(&mut self, call: Call, answer: &Answer, time: PassTime) {
         match answer {
             Answer::Written(description) => {
+                if self.written.as_ref() != Some(description) {
+                    self.rewritten = Some(time.now);
+                }
                 self.settle(Known::Present, time);
                 self.written = Some(description.clone());
                 self.put_until = self.put_until.max(Some(time.now));
@@ -166,9 +192,14 @@ impl Effect {
                 self.changed = time.now;
             }
             Answer::NotThere if self.absence_is_believed(time) => self.settle(Known::Absent, time),
-            Answer::NotThere | Answer::Unexplained => self.open = Some(call),
+            // That another name carries the same says that this one does not.
+            Answer::NotThere | Answer::Unexplained => {
+                self.open = Some(call);
+                self.may_be_gone = true;
+            }
             Answer::Unknown { until } => {
                 self.open = Some(call);
+                self.may_be_gone |= call == Call::Delete;
                 self.deadline = self.deadline.max(Some(*until));
                 if call == Call::Put {
                     self.put_until = self.put_until.max(Some(*until));
@@ -195,6 +226,8 @@ impl Effect {
         if self.is_due(time.claimed) {
             self.deadline = None;
         }
+        // With a deadline left, something that began earlier may still take effect.
+        self.may_be_gone &= self.deadline.is_some();
     }
 
     /// Whether "there was none" can be believed: only when the last PUT of ours is older than the lag,

@@ -351,6 +351,7 @@ proptest! {
         let mut world = World::new();
         for action in &actions {
             world.run(action);
+            world.what_stands_is_there();
         }
         world.settle();
         world.check();

@@ -54,16 +54,19 @@ impl Progress {
 
     /// The effect that `step` is about: as it is known, or new.
     pub(super) fn effect(&self, step: &Step, now: Timestamp) -> Effect {
-        let n = match step {
-            Step::Put { n, .. } => *n,
-            Step::Delete { .. } => 0,
+        let (n, kind) = match step {
+            Step::Put {
+                n, principal_type, ..
+            } => (*n, Some(*principal_type)),
+            Step::Delete { .. } => (0, None),
         };
         let fresh = || Effect::untouched(step.name(), step.at().clone(), n, now);
-        self.target
-            .effects
-            .get(&step.name())
-            .cloned()
-            .unwrap_or_else(fresh)
+        let known = self.target.effects.get(&step.name()).cloned();
+        let effect = known.unwrap_or_else(fresh);
+        Effect {
+            holder_kind: kind.or(effect.holder_kind),
+            ..effect
+        }
     }
 
     /// Whether Azure has told calls of this kind to wait, in this pass: what is left of them is withdrawn.

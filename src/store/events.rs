@@ -137,9 +137,19 @@ impl Reader {
                 .arg("STREAMS")
                 .arg(&key)
                 .arg(last.to_string())
-                .cmd("TIME");
+                .cmd("TIME")
+                .cmd("XRANGE")
+                .arg(&key)
+                .arg("-")
+                .arg("+")
+                .arg("COUNT")
+                .arg(1);
             let sent = Instant::now();
-            let (reply, (seconds, micros)): (Option<StreamReadReply>, (i64, i32)) = pipe
+            let (reply, (seconds, micros), oldest): (
+                Option<StreamReadReply>,
+                (i64, i32),
+                StreamRangeReply,
+            ) = pipe
                 .query_async(&mut connection)
                 .await
                 .map_err(StoreError::from_redis)?;
@@ -148,6 +158,10 @@ impl Reader {
                 .into_iter()
                 .flat_map(|reply| reply.keys)
                 .flat_map(|stream| stream.ids);
+            // Redis reads on from what is left, and says nothing of what was dropped in between.
+            if last > Position::default() && newest_of(&oldest, &key)? > last {
+                self.tell(last, Change::Missed);
+            }
             let mut read = 0;
             for event in ids {
                 read += 1;

@@ -104,6 +104,20 @@ struct JobArgument {
     count: usize,
 }
 
+/// A hash, as Redis has it.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The fields of a hash. What is no text was not written by a broker: it is told by its key, where the client would only
+/// know that some answer is odd, and take the connection for broken.
+fn text(key: &str, fields: Fields) -> Result<HashMap<String, String>, StoreError> {
+    let read = |(name, value)| Ok((String::from_utf8(name)?, String::from_utf8(value)?));
+    let fields: Result<_, std::string::FromUtf8Error> = fields.into_iter().map(read).collect();
+    fields.map_err(|error| StoreError::Unreadable {
+        key: key.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
 impl Store {
     /// One grant; `None` where there is none, or it ended longer ago than ended ones are kept. O(1).
     ///
@@ -165,7 +179,7 @@ impl Store {
     /// [`StoreError`]
     pub async fn target(&self, id: &TargetId) -> Result<TargetRecord, StoreError> {
         let key = self.key(&format!("target:{id}"));
-        let ((seconds, micros), fields): ((i64, i32), HashMap<String, String>) = self
+        let ((seconds, micros), fields): ((i64, i32), Fields) = self
             .link
             .with(|mut connection| {
                 let mut pipe = redis::pipe();
@@ -174,6 +188,7 @@ impl Store {
             })
             .await?;
         let now = codec::redis_time(seconds, micros)?;
+        let fields = text(&key, fields)?;
         if fields.is_empty() {
             return Ok(TargetRecord {
                 now,
@@ -192,11 +207,13 @@ impl Store {
     }
 
     pub(super) async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {
-        self.link
+        let fields: Fields = self
+            .link
             .with(|mut connection| {
                 let key = key.to_owned();
                 async move { connection.hgetall(key).await }
             })
-            .await
+            .await?;
+        text(key, fields)
     }
 }

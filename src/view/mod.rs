@@ -37,7 +37,7 @@ pub use error::ViewError;
 use fleets::Fleets;
 pub use fresh::{Fresh, Loaded, Need, Waits};
 pub use groups::Groups;
-use own::{Own, OwnOfCluster};
+use own::{Lost, Own, OwnOfCluster};
 use subscription::{BuiltIn, Subscription};
 
 /// How many clusters are remembered; more are read again.
@@ -189,13 +189,18 @@ impl View {
         let Self {
             own,
             store,
+            clusters,
+            groups,
             views,
             subscriptions,
-            ..
         } = self;
-        let lost = move || {
+        let lost = move |lost| {
             views.forget_all();
             subscriptions.forget_all();
+            if lost == Lost::Time {
+                clusters.forget_all();
+                groups.forget_all();
+            }
         };
         own.follow(store, changes, lost).await;
     }
@@ -266,10 +271,11 @@ impl View {
         self.groups.get(&(principal, kind), need).await
     }
 
-    /// Up to where the broker's own changes are taken in.
+    /// A position in the broker's own changes: whoever has taken in everything up to there knows all of them that are
+    /// known here by now.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.own.position()
+        self.own.told()
     }
 
     /// Waits until the broker's own changes are taken in up to there.

@@ -2,6 +2,8 @@
 //!
 //! Every replica follows the stream of changes; what it has heard of decides what it may say about a token.
 
+mod clock;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,9 +17,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 use tracing::{error, warn};
 
-use crate::domain::access::RoleAtScope;
+use self::clock::Clock;
+use crate::domain::access::{PrincipalType, RoleAtScope};
 use crate::domain::assignments::Listed;
-use crate::domain::effect::{Effect, Known};
+use crate::domain::effect::Effect;
 use crate::domain::freshness::Position;
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{AssignmentName, ClusterId, PrincipalId, TargetId};
@@ -33,7 +36,7 @@ const SLACK: SignedDuration = SignedDuration::from_mins(1);
 /// How often what has become old is dropped.
 const TIDY: Duration = Duration::from_mins(1);
 
-/// One settled effect of ours. Of unsettled ones nobody knows: there Azure's word counts.
+/// One effect of ours that is there for certain, or is not as far as anybody knows. Of all others Azure's word counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct OwnEffect {
     /// The assignment's name.
@@ -42,26 +45,31 @@ struct OwnEffect {
     pub at: RoleAtScope,
     /// Whether it is there.
     pub present: bool,
-    /// When that last changed.
+    /// When that, or its end, last changed.
     pub changed: Timestamp,
+    /// What kind of principal has it, where that is known.
+    pub holder_kind: Option<PrincipalType>,
     /// When the last of the grants that call for it ends by itself.
     pub expiry: Expiry,
 }
 
 impl OwnEffect {
-    /// What is known of an effect for certain; nothing while it is unsettled.
+    /// What is known of an effect. What was taken away stays so while it is given once more, until that is known to have
+    /// happened: a list that trails would show what is gone.
     fn of(effect: &Effect) -> Option<Self> {
-        let present = match effect.known {
-            Known::Present => true,
-            Known::Absent => false,
-            Known::NameRefused | Known::Foreign(_) => return None,
-        };
+        let present = effect.surely_stands();
         let written = effect.written.as_ref();
-        (!effect.is_unsettled()).then(|| Self {
+        let absent = effect.is_gone_and_settled() || effect.was_gone();
+        (present || absent).then(|| Self {
             name: effect.name,
             at: effect.at.clone(),
             present,
-            changed: effect.changed,
+            changed: effect
+                .rewritten
+                .filter(|_| present)
+                .max(Some(effect.changed))
+                .unwrap_or(effect.changed),
+            holder_kind: effect.holder_kind,
             expiry: written.map_or(Expiry::Never, |written| written.expiry),
         })
     }
@@ -105,7 +113,7 @@ impl OwnOfCluster {
                         scope: effect.at.scope.to_string(),
                         role: effect.at.role,
                         holder: *principal,
-                        holder_kind: None,
+                        holder_kind: effect.holder_kind,
                         condition: None,
                         ours: Some(effect.expiry),
                     });
@@ -116,11 +124,13 @@ impl OwnOfCluster {
     }
 }
 
-/// The store's clock, as seen from here.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    at: Instant,
-    time: Timestamp,
+/// What was missed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lost {
+    /// So many of the broker's own changes that lists may be older than what is known of them.
+    Changes,
+    /// Time: how old anything is, is not known any more.
+    Time,
 }
 
 /// What the broker did lately, on all clusters. Cheap to clone.
@@ -131,8 +141,11 @@ pub(super) struct Own(Arc<State>);
 struct State {
     clusters: RwLock<HashMap<ClusterId, Arc<OwnOfCluster>, RandomState>>,
     versions: AtomicU64,
-    /// `None` before anything was read.
+    /// Up to where every change is taken in; `None` before anything was read.
     position: ArcSwap<Option<Position>>,
+    /// No change behind this is taken in: records are read as they are, which may be later than the change that told of
+    /// them.
+    told: ArcSwap<Position>,
     /// Tells those who wait for a position that there is another.
     moved: watch::Sender<()>,
     clock: ArcSwap<Option<Clock>>,
@@ -151,6 +164,7 @@ impl Own {
             clusters: RwLock::default(),
             versions: AtomicU64::new(0),
             position: ArcSwap::default(),
+            told: ArcSwap::default(),
             moved: watch::Sender::new(()),
             clock: ArcSwap::default(),
             current: AtomicU64::new(0),
@@ -181,6 +195,11 @@ impl Own {
         self.0.position.load().unwrap_or_default()
     }
 
+    /// Whoever has taken in everything up to there knows all that is known here.
+    pub(super) fn told(&self) -> Position {
+        **self.0.told.load()
+    }
+
     /// Waits until all changes up to there have been taken in.
     pub(super) async fn reaches(&self, position: Position) {
         let mut moved = self.0.moved.subscribe();
@@ -197,18 +216,11 @@ impl Own {
 
     /// A moment by the store's clock, or a little earlier; `None` before the store was there.
     pub(super) fn time_of(&self, moment: Instant) -> Option<Timestamp> {
-        let clock = (**self.0.clock.load())?;
-        let time = match moment.checked_duration_since(clock.at) {
-            Some(later) => clock.time.saturating_add(later),
-            None => clock
-                .time
-                .saturating_sub(clock.at.saturating_duration_since(moment)),
-        };
-        time.ok()
+        (**self.0.clock.load())?.then(moment)
     }
 
-    /// Follows the stream of changes for good. `lost`: so much was missed that nothing read before is to be believed.
-    pub(super) async fn follow(self, store: Store, changes: Changes, lost: impl Fn() + Send) {
+    /// Follows the stream of changes for good. `lost`: what was read before is not to be believed.
+    pub(super) async fn follow(self, store: Store, changes: Changes, lost: impl Fn(Lost) + Send) {
         let mut events = changes.subscribe();
         let mut heard = changes.heard();
         let mut tidy = tokio::time::interval(TIDY);
@@ -222,17 +234,32 @@ impl Own {
                     Err(RecvError::Closed) => return,
                 },
                 more = heard.changed() => if more.is_err() { return },
-                _ = tidy.tick() => self.tidy(),
+                _ = tidy.tick() => {
+                    self.tidy();
+                    self.read_again(&store).await;
+                }
             }
             let heard = *heard.borrow_and_update();
-            self.hears(heard);
+            self.hears(heard, &lost);
         }
     }
 
     /// How far the reader of the stream has come: if everything it handed on is taken in, nothing is missing.
-    fn hears(&self, heard: Heard) {
+    fn hears(&self, heard: Heard, lost: &impl Fn(Lost)) {
         if let Some((at, time)) = heard.clock {
-            self.0.clock.store(Arc::new(Some(Clock { at, time })));
+            let told = Clock { at, time };
+            let (clock, has_jumped) = match **self.0.clock.load() {
+                Some(known) => known.or_later(told),
+                None => (told, false),
+            };
+            self.0.clock.store(Arc::new(Some(clock)));
+            if has_jumped {
+                warn!(
+                    "the machine slept, or the store's clock was set: all that is known is read anew"
+                );
+                self.0.current.store(0, Ordering::Release);
+                lost(Lost::Time);
+            }
         }
         if let Some(at) = heard.at
             && self.position() >= heard.position
@@ -253,7 +280,7 @@ impl Own {
         first: Event,
         events: &mut broadcast::Receiver<Event>,
         store: &Store,
-        lost: &impl Fn(),
+        lost: &impl Fn(Lost),
     ) {
         let mut targets = Vec::new();
         let mut next = Some(first);
@@ -283,7 +310,7 @@ impl Own {
     }
 
     /// Reads everything that changed lately, until that works.
-    async fn catch_up(&self, store: &Store, lost: &impl Fn()) {
+    async fn catch_up(&self, store: &Store, lost: &impl Fn(Lost)) {
         loop {
             match self.try_to_catch_up(store, lost).await {
                 Ok(()) => return,
@@ -293,20 +320,24 @@ impl Own {
         }
     }
 
-    async fn try_to_catch_up(&self, store: &Store, lost: &impl Fn()) -> Result<(), StoreError> {
+    async fn try_to_catch_up(&self, store: &Store, lost: &impl Fn(Lost)) -> Result<(), StoreError> {
         let began = Instant::now();
         let tip = store.newest_change().await?;
         let now = store.time().await?;
         // Twice: lists that were read a while ago are in use still.
         let since = now.saturating_sub(self.0.lag * 2).unwrap_or(now);
         let targets = store.targets_changed_since(since).await?;
+        if tip < self.position() {
+            // After a failover the stream may begin again behind what was there.
+            self.0.told.store(Arc::new(tip));
+        }
         self.read(store, targets).await?;
         let lag = self.0.lag.unsigned_abs();
         if !began
             .checked_sub(lag)
             .is_none_or(|lately| self.is_current_since(lately))
         {
-            lost();
+            lost(Lost::Changes);
         }
         if self.0.clock.load().is_none() {
             let clock = Clock {
@@ -321,9 +352,16 @@ impl Own {
     }
 
     fn is_at(&self, position: Position) {
-        // After a failover the stream may begin again behind what was there.
         self.0.position.store(Arc::new(Some(position)));
+        self.tells(position);
         self.0.moved.send_replace(());
+    }
+
+    /// One task alone takes changes in.
+    fn tells(&self, position: Position) {
+        if position > self.told() {
+            self.0.told.store(Arc::new(position));
+        }
     }
 
     async fn read(&self, store: &Store, targets: Vec<TargetId>) -> Result<(), StoreError> {
@@ -334,8 +372,11 @@ impl Own {
                 read => read.map(|record| (target, Ok(record))),
             }
         });
-        let mut records = stream::iter(reads).buffer_unordered(READ_AT_ONCE);
-        while let Some((target, record)) = records.try_next().await? {
+        let records = stream::iter(reads).buffer_unordered(READ_AT_ONCE);
+        let records: Vec<_> = records.try_collect().await?;
+        // Before anybody is answered by them.
+        self.tells(store.newest_change().await?);
+        for (target, record) in records {
             match record {
                 Ok(record) => self.put(&target, &record),
                 Err(error) => {
@@ -347,6 +388,26 @@ impl Own {
             }
         }
         Ok::<_, StoreError>(())
+    }
+
+    /// Reads once more what could not be read: somebody may have put it right, without a change that tells of it.
+    async fn read_again(&self, store: &Store) {
+        let unreadable = {
+            let clusters = &self.0.clusters;
+            let clusters = clusters.read().unwrap_or_else(PoisonError::into_inner);
+            let of = clusters.iter().flat_map(|(cluster, own)| {
+                own.unreadable.keys().map(|principal| TargetId {
+                    cluster: cluster.clone(),
+                    principal: *principal,
+                })
+            });
+            of.collect::<Vec<_>>()
+        };
+        if !unreadable.is_empty()
+            && let Err(error) = self.read(store, unreadable).await
+        {
+            warn!(%error, "what could not be read before cannot be read yet");
+        }
     }
 
     fn change(&self, cluster: &ClusterId, change: impl FnOnce(&mut OwnOfCluster)) {

@@ -42,6 +42,7 @@ impl World {
                 Some(settled) => lose(effect, call, at(settled)),
                 None => effect.open = Some(call),
             }
+            effect.may_be_gone = true;
             self.open.insert(*name, (call, 0));
         }
         // A pass that is under way records nothing.

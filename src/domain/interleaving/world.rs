@@ -169,7 +169,9 @@ impl World {
                 Step::Delete { name, .. } => self.stored.effects[name].n,
             };
             let fresh = || Effect::untouched(step.name(), step.at().clone(), n, at(self.now));
-            self.stored.effects.entry(step.name()).or_insert_with(fresh);
+            let stored = self.stored.effects.entry(step.name()).or_insert_with(fresh);
+            let before = self.open.get(&step.name()).map(|(call, _)| *call);
+            stored.may_be_gone |= before == Some(Call::Delete);
             worker
                 .target
                 .effects
@@ -317,6 +319,8 @@ impl World {
             let kept =
                 stored.filter(|d| !(worker.definite.contains(name) && *d <= at(worker.claimed)));
             effect.deadline = effect.deadline.max(kept);
+            effect.may_be_gone |=
+                effect.deadline.is_some() && self.stored.effects[name].may_be_gone;
             match effect.open {
                 Some(call) => self.open.insert(*name, (call, 0)),
                 None => self.open.remove(name),
@@ -410,6 +414,23 @@ impl World {
         }
     }
 
+    /// Whoever says that something stands finds it there, at every moment.
+    pub(super) fn what_stands_is_there(&self) {
+        if self.azure.cluster != Some(self.cluster) {
+            return;
+        }
+        for effect in self.stored.effects.values() {
+            let effect = Effect {
+                open: self.open.get(&effect.name).map(|(call, _)| *call),
+                ..effect.clone()
+            };
+            if effect.surely_stands() && !self.overslept.contains(&effect.at) {
+                let is_there = self.azure.ours.contains_key(&effect.name);
+                assert!(is_there, "it is said to stand: {effect:?}");
+            }
+        }
+    }
+
     /// A worker whose lease was lost records nothing; its report marks what it touched.
     pub(super) fn report(&mut self, worker: &Worker) {
         for (name, call) in &worker.touched {
@@ -417,6 +438,7 @@ impl World {
             let until = row.deadline.max(Some(at(self.now + SETTLE))).unwrap();
             let stored = self.stored.effects.entry(*name).or_insert(row);
             lose(stored, *call, until);
+            stored.may_be_gone = true;
             if self.open.get(name).is_none_or(|(_, token)| *token == 0) {
                 self.open.insert(*name, (*call, 0));
             }

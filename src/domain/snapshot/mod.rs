@@ -318,6 +318,7 @@ struct Builder<'a> {
     role_indices: HashMap<RoleDefinitionId, usize>,
     entries: Vec<Counting>,
     names: HashSet<AssignmentName>,
+    own: HashSet<AssignmentName>,
     denies: Vec<Deny>,
 }
 
@@ -325,6 +326,7 @@ impl<'a> Builder<'a> {
     fn new(parts: &'a Parts) -> Self {
         Self {
             parts,
+            own: parts.own.present.iter().map(|own| own.name).collect(),
             sources: Vec::new(),
             namespaces: HashMap::new(),
             roles: Vec::new(),
@@ -342,7 +344,13 @@ impl<'a> Builder<'a> {
         denies: &[DenyAssignment],
     ) {
         let gone = &self.parts.own.absent;
-        self.take_rows(around, assignments, |name| gone.contains(&name));
+        // Of what we wrote lately our own word is the newer one: when it ends, the list may not know yet. A condition was
+        // put there by somebody else, and counts.
+        let own = std::mem::take(&mut self.own);
+        self.take_rows(around, assignments, |row| {
+            gone.contains(&row.name) || (own.contains(&row.name) && row.condition.is_none())
+        });
+        self.own = own;
         for deny in denies.iter().filter(|deny| deny.effect == Effect::Enforced) {
             let reach = self.reach(around, &deny.scope);
             let reach = if deny.at_its_scope_only {
@@ -360,21 +368,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What the lists show as well stays as they show it.
+    /// But for what was taken as the lists show it.
     fn take_own(&mut self, around: &Around<'_>) {
         if self.parts.own.present.is_empty() {
             return;
         }
         let own = Arc::new(Assignments::new(self.parts.own.present.iter().cloned()));
         let shown = self.names.clone();
-        self.take_rows(around, &own, |name| shown.contains(&name));
+        self.take_rows(around, &own, |row| shown.contains(&row.name));
     }
 
     fn take_rows(
         &mut self,
         around: &Around<'_>,
         assignments: &Arc<Assignments>,
-        leave_out: impl Fn(AssignmentName) -> bool,
+        leave_out: impl Fn(&Assignment) -> bool,
     ) {
         // The cluster's, the fleet's, and our own.
         let source = u8::try_from(self.sources.len()).unwrap_or(u8::MAX);
@@ -382,7 +390,7 @@ impl<'a> Builder<'a> {
         let reaches: Vec<Reach> = scopes.map(|scope| self.reach(around, scope)).collect();
         for (row, assignment) in assignments.rows().iter().enumerate() {
             let reach = reaches[assignment.scope_index()];
-            if reach.is_nowhere() || leave_out(assignment.name) {
+            if reach.is_nowhere() || leave_out(assignment) {
                 continue;
             }
             let role = self.role(assignment.role);

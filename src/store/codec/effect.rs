@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::grant::TYPES;
 use super::{Hash, word_of, write_json};
 use crate::domain::access::RoleAtScope;
 use crate::domain::effect::{Call, Effect, Foreign, Known};
@@ -14,7 +15,8 @@ use crate::domain::ownership::Description;
 use crate::domain::preview::{Change, PlannedEffect};
 use crate::store::StoreError;
 
-/// What scripts never look into of an effect; its intent, deadline and last PUT are fields beside it.
+/// What scripts never look into of an effect; its intent, deadline, last PUT, and whether it may be gone, are fields
+/// beside it.
 #[derive(Serialize, Deserialize)]
 struct EffectBody {
     v: u32,
@@ -26,6 +28,10 @@ struct EffectBody {
     foreign: Option<ForeignBody>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rewritten: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder_kind: Option<String>,
     changed: i64,
 }
 
@@ -56,6 +62,10 @@ pub(in crate::store) fn write_effect(effect: &Effect) -> String {
         known: known.to_owned(),
         foreign,
         written: effect.written.as_ref().map(Description::write),
+        rewritten: effect.rewritten.map(Timestamp::as_millisecond),
+        holder_kind: effect
+            .holder_kind
+            .map(|kind| word_of(&TYPES, &kind).to_owned()),
         changed: effect.changed.as_millisecond(),
     })
 }
@@ -99,6 +109,17 @@ fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreErro
         Some(Some("delete")) => Some(Call::Delete),
         Some(other) => return Err(bad(&format!("its intent is {other:?}"))),
     };
+    let holder_kind = match body.holder_kind {
+        None => None,
+        Some(word) => {
+            let known = TYPES.iter().find(|(known, _)| *known == word);
+            Some(
+                known
+                    .ok_or_else(|| bad(&format!("its holder is a {word:?}")))?
+                    .1,
+            )
+        }
+    };
     Ok(Effect {
         name: name.parse().map_err(|error| bad(&error))?,
         at: RoleAtScope {
@@ -108,9 +129,16 @@ fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreErro
         n: body.n,
         known,
         open,
+        may_be_gone: open == Some(Call::Delete) || hash.get(&format!("m:{name}")).is_some(),
         deadline: hash.optional_time(&format!("d:{name}"))?,
         put_until: hash.optional_time(&format!("p:{name}"))?,
         written: body.written.as_deref().and_then(Description::parse),
+        rewritten: body
+            .rewritten
+            .map(Timestamp::from_millisecond)
+            .transpose()
+            .map_err(|error| bad(&error))?,
+        holder_kind,
         changed: Timestamp::from_millisecond(body.changed).map_err(|error| bad(&error))?,
     })
 }

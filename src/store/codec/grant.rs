@@ -12,7 +12,8 @@ use crate::domain::naming::{ExternalKey, LabelKey, LabelValue, Labels, OnBehalfO
 use crate::domain::role::{BuiltInRole, Role};
 use crate::store::{NewGrant, StoreError};
 
-const TYPES: [(&str, PrincipalType); 3] = [
+/// As Azure writes them.
+pub(super) const TYPES: [(&str, PrincipalType); 3] = [
     ("User", PrincipalType::User),
     ("Group", PrincipalType::Group),
     ("ServicePrincipal", PrincipalType::ServicePrincipal),

@@ -66,7 +66,8 @@ if replaced then
     local name = string.match(record[i], '^e:(.*)$')
     if name then
       local call, token = string.match(was['i:' .. name] or 'delete:', '^(%a+):(.*)$')
-      redis.call('HSET', key, 'i:' .. name, call .. ':')
+      -- What is known of it is known of the cluster that was there before.
+      redis.call('HSET', key, 'i:' .. name, call .. ':', 'm:' .. name, 1)
       if token ~= '' then raise(key, 'd:' .. name, settled) end
       if token ~= '' and call == 'put' then raise(key, 'p:' .. name, settled) end
     end

@@ -49,6 +49,9 @@ end
 redis.call('PERSIST', key)
 for _, row in ipairs(a.rows) do
   redis.call('HSETNX', key, 'e:' .. row.name, row.body)
+  -- A DELETE that is still open may have done its work, or may do it yet: that is not forgotten with its intent.
+  local before = redis.call('HGET', key, 'i:' .. row.name)
+  if before and string.match(before, '^delete:') then redis.call('HSET', key, 'm:' .. row.name, 1) end
   redis.call('HSET', key, 'i:' .. row.name, row.call .. ':' .. a.token)
 end
 if #a.rows > 0 then effects_changed(a.target) end

@@ -2,9 +2,9 @@
 --
 -- Flags: allow-oom.
 -- Argument: target, token, generation and claimed (both as claim returned them),
---   rows [{name, body, call, open ('' | put | delete), sent, answered, deadline (ms), put_until (ms), landed}]: the
---     effects that the pass intended to touch; `sent`: its call was begun (else the intent is withdrawn), `answered`: a
---     definite answer came, `landed`: a PUT of this pass took effect,
+--   rows [{name, body, call, open ('' | put | delete), may_be_gone, sent, answered, deadline (ms), put_until (ms),
+--     landed}]: the effects that the pass intended to touch; `sent`: its call was begun (else the intent is withdrawn),
+--     `answered`: a definite answer came, `landed`: a PUT of this pass took effect,
 --   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
 --   jobs [{id, to, final, error, grants [ids], effects [{name, body}] (done for it)}], forget [names],
 --   moved (wishes change by this record),
@@ -49,6 +49,7 @@ if redis.call('HGET', key, 'token') ~= a.token then
       if not intent or string.match(intent, ':$') then redis.call('HSET', key, 'i:' .. row.name, row.call .. ':') end
       raise(key, 'd:' .. row.name, math.max(now + a.settle, row.deadline))
       if row.call == 'put' then raise(key, 'p:' .. row.name, math.max(now + a.settle, row.deadline)) end
+      redis.call('HSET', key, 'm:' .. row.name, 1)
     end
   end
   if not touched then return { 'lost' } end
@@ -79,6 +80,11 @@ for _, row in ipairs(a.rows) do
     redis.call('HSET', key, 'd:' .. row.name, deadline)
   else
     redis.call('HDEL', key, 'd:' .. row.name)
+  end
+  if row.may_be_gone then
+    redis.call('HSET', key, 'm:' .. row.name, 1)
+  elseif deadline == 0 then
+    redis.call('HDEL', key, 'm:' .. row.name)
   end
   local landed = math.max(row.put_until, row.landed and now or 0)
   if landed > 0 then raise(key, 'p:' .. row.name, landed) end
@@ -148,7 +154,7 @@ for _, event in ipairs(a.audit_events) do audit(event) end
 for _, name in ipairs(a.forget) do
   local open = redis.call('HMGET', key, 'd:' .. name, 'i:' .. name)
   if not (open[1] or open[2]) then
-    redis.call('HDEL', key, 'e:' .. name, 'd:' .. name, 'p:' .. name, 'i:' .. name)
+    redis.call('HDEL', key, 'e:' .. name, 'd:' .. name, 'p:' .. name, 'i:' .. name, 'm:' .. name)
   end
 end
 

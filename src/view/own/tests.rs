@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::effect::Call;
+use crate::domain::effect::{Call, Known};
 use crate::domain::ids::{InstanceId, Scope};
 use crate::domain::ownership::assignment_name;
 use crate::domain::role::BuiltInRole;
@@ -137,6 +137,7 @@ fn what_is_not_settled_is_nobodys_word() {
         },
         Effect {
             deadline: Some(second(2_000)),
+            may_be_gone: true,
             ..effect(Known::Present, 1_000)
         },
         effect(Known::NameRefused, 1_000),
@@ -144,6 +145,50 @@ fn what_is_not_settled_is_nobodys_word() {
         let own = own([record("uid", [unsettled])]);
         assert_eq!(laid_over(&own, "uid", 1_000), (0, 0));
     }
+}
+
+/// However a PUT ends, what stood stands; after a DELETE nobody knows.
+#[test]
+fn what_stood_stands_while_it_is_written_again_and_what_was_gone_is_gone() {
+    let written_again = Effect {
+        open: Some(Call::Put),
+        deadline: Some(second(2_000)),
+        ..effect(Known::Present, 1_000)
+    };
+    let in_doubt = Effect {
+        may_be_gone: true,
+        ..written_again.clone()
+    };
+    let given_again = Effect {
+        open: Some(Call::Put),
+        put_until: Some(second(900)),
+        ..effect(Known::Absent, 1_000)
+    };
+    for (effect, expected) in [
+        (written_again, (1, 0)),
+        (in_doubt, (0, 0)),
+        (given_again, (0, 1)),
+    ] {
+        let own = own([record("uid", [effect])]);
+        assert_eq!(laid_over(&own, "uid", 1_000), expected);
+    }
+}
+
+/// A list that was read after an assignment was made, and before its end was moved, tells of the old end.
+#[test]
+fn an_end_that_was_moved_is_ours_to_tell_as_long_as_a_list_may_not_show_it() {
+    let moved = Effect {
+        rewritten: Some(second(5_000)),
+        holder_kind: Some(PrincipalType::Group),
+        ..effect(Known::Present, 1_000)
+    };
+    let own = own([record("uid", [moved])]);
+    for (read, expected) in [(5_000, (1, 0)), (5_599, (1, 0)), (5_600, (0, 0))] {
+        assert_eq!(laid_over(&own, "uid", read), expected, "{read}");
+    }
+    let known = own.of(&cluster()).unwrap();
+    let changes = known.changes("uid", second(5_000), LAG);
+    assert_eq!(changes.present[0].holder_kind, Some(PrincipalType::Group));
 }
 
 #[test]
@@ -168,4 +213,29 @@ fn each_change_has_a_later_version() {
     };
     own.put(&target, &record("uid", []));
     assert!(own.of(&cluster()).unwrap().version > before);
+}
+
+#[test]
+fn the_clock_that_says_most_is_believed_for_a_while() {
+    let start = Instant::now();
+    let after = |seconds: u64| start + Duration::from_secs(seconds);
+    let clock = |at: Instant, time: i64| Clock {
+        at,
+        time: second(time),
+    };
+    let known = clock(start, 1_000);
+    for (told, expected, has_jumped) in [
+        // Its answer took two seconds to get here, and the next one none.
+        (clock(after(10), 1_008), second(1_010), false),
+        (clock(after(10), 1_010), second(1_010), false),
+        (clock(after(10), 1_011), second(1_011), false),
+        // What was known is too old to say better.
+        (clock(after(40), 1_038), second(1_038), false),
+        // The machine slept for an hour.
+        (clock(after(10), 4_610), second(4_610), true),
+    ] {
+        let (clock, jumped) = known.or_later(told);
+        assert_eq!(clock.then(told.at), Some(expected), "{told:?}");
+        assert_eq!(jumped, has_jumped, "{told:?}");
+    }
 }

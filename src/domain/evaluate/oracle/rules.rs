@@ -232,17 +232,19 @@ impl Rules<'_> {
         if left == Decision::Denied {
             return left;
         }
-        let shown = self.world.assigned.iter();
-        let shown = shown.filter(|it| !self.world.removed.contains(&it.listed.name));
-        let is_new = |it: &&Assigned| {
-            let name = it.listed.name;
-            !self
-                .world
-                .assigned
-                .iter()
-                .any(|shown| shown.listed.name == name)
+        let (assigned, made) = (&self.world.assigned, &self.world.made);
+        let is_of = |list: &[Assigned], it: &Assigned| {
+            let mut list = list.iter();
+            list.find(|of| of.listed.name == it.listed.name).cloned()
         };
-        let given = shown.chain(self.world.made.iter().filter(is_new));
+        // What we made is as we made it, whatever a list says of it; but a condition is somebody else's.
+        let is_old = |it: &&Assigned| {
+            let is_ours = is_of(made, it).is_some() && it.condition.is_none();
+            is_ours || self.world.removed.contains(&it.listed.name)
+        };
+        let is_new = |it: &&Assigned| is_of(assigned, it).is_none_or(|it| it.condition.is_none());
+        let shown = assigned.iter().filter(|it| !is_old(it));
+        let given = shown.chain(made.iter().filter(is_new));
         let given = given.map(|assigned| self.given_by(assigned, place, action, asked, data));
         given.max().unwrap_or(Decision::Denied).min(left)
     }

@@ -156,14 +156,24 @@ impl World {
         let is_its_own = |it: &&Assigned| {
             it.listed.scope.starts_with(&format!("{CLUSTER}/")) || it.listed.scope == CLUSTER
         };
-        let shown = assigned
-            .iter()
-            .filter(is_its_own)
-            .filter(|_| dice.one_in(6));
-        made.extend(shown.map(|shown| Assigned {
-            condition: None,
-            ..shown.clone()
-        }));
+        for shown in assigned.iter().filter(is_its_own) {
+            if !dice.one_in(6) {
+                continue;
+            }
+            // Its end may have been moved since.
+            let ours = if dice.one_in(2) {
+                ours(dice)
+            } else {
+                shown.listed.ours
+            };
+            made.push(Assigned {
+                condition: None,
+                listed: Listed {
+                    ours,
+                    ..shown.listed.clone()
+                },
+            });
+        }
         let made_again: BTreeSet<_> = made.iter().map(|made| made.listed.name).collect();
         let removed = assigned
             .iter()
@@ -230,11 +240,7 @@ fn holder(dice: &mut Dice) -> PrincipalId {
 fn assigned(dice: &mut Dice, name: AssignmentName, fleet: Option<&str>, roles: usize) -> Assigned {
     let condition = (dice.below(5) < 2).then(|| clause(dice));
     let holder = holder(dice);
-    let ours = match dice.below(4) {
-        0 => Some(Expiry::At(at(1 + dice.below(4)))),
-        1 => Some(Expiry::Never),
-        _ => None,
-    };
+    let ours = ours(dice);
     Assigned {
         listed: Listed {
             name,
@@ -250,6 +256,14 @@ fn assigned(dice: &mut Dice, name: AssignmentName, fleet: Option<&str>, roles: u
             ours,
         },
         condition,
+    }
+}
+
+fn ours(dice: &mut Dice) -> Option<Expiry> {
+    match dice.below(4) {
+        0 => Some(Expiry::At(at(1 + dice.below(4)))),
+        1 => Some(Expiry::Never),
+        _ => None,
     }
 }
 
