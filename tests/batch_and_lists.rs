@@ -16,7 +16,7 @@ use aks_access_broker::grpc::proto::{
     AzureRole, BatchCheckAccessRequest, CheckAccessRequest, CheckAccessResponse, Decision, Failure,
     KubernetesRequest, ListAccessRequest, ListAccessResponse, PrincipalRef, list_access_response,
 };
-use azure_emulator::{Fault, FaultEffect, Operation};
+use azure_emulator::{DenyAssignment, Fault, FaultEffect, Operation, Scope};
 use support::ask::{access, active, lasting, now, user};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
@@ -364,4 +364,59 @@ async fn all_that_somebody_has_is_listed_on_every_cluster_and_what_is_out_of_rea
     assert_eq!(entries(listed(&mut client, &asked, 50).await).len(), 1);
     let nothing = ListAccessRequest::default();
     Refusal::from(client.list_access(nothing).await).names(&["cluster"]);
+}
+
+/// Somebody is judged by all that it is: what is denied to its group is denied to it, whatever it holds in person, and
+/// the list of what permits something to it says what a check says.
+#[tokio::test]
+async fn what_permits_something_to_somebody_is_what_a_check_goes_by() {
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    for (role, holder) in [(WRITER, ALICE), (READER, ENGINEERING), (WRITER, JUDY)] {
+        let scope = format!("{cluster}/namespaces/web");
+        world.somebody_else_gives(&scope, role, holder, None);
+    }
+    let deny = DenyAssignment {
+        principals: vec![ENGINEERING],
+        ..DenyAssignment::for_everyone(
+            Scope::parse(&cluster).expect("a scope"),
+            "engineers read no secrets",
+            &["Microsoft.ContainerService/managedClusters/secrets/*"],
+        )
+    };
+    world
+        .emulator
+        .put_deny_assignment(deny)
+        .expect("it is made");
+    let pods = KubernetesRequest {
+        resource: "pods".to_owned(),
+        ..secrets("web")
+    };
+    for (who, request, expected) in [
+        (ALICE, secrets("web"), vec![]),
+        (JUDY, secrets("web"), vec![JUDY]),
+        (ALICE, pods, vec![ALICE, ENGINEERING]),
+    ] {
+        let asked = ListAccessRequest {
+            cluster: cluster.clone(),
+            principal: Some(user(who)),
+            request: Some(request.clone()),
+            ..ListAccessRequest::default()
+        };
+        let entries = entries(listed(&mut client, &asked, 1_000).await);
+        let holders: BTreeSet<String> = told(&entries).into_iter().map(|(who, ..)| who).collect();
+        let expected: BTreeSet<String> = expected.iter().map(Uuid::to_string).collect();
+        assert_eq!(holders, expected, "{who} {request:?}");
+        let check = CheckAccessRequest {
+            principal: Some(user(who)),
+            cluster: cluster.clone(),
+            request: Some(request),
+            consistency: Some(now()),
+            ..CheckAccessRequest::default()
+        };
+        let checked = client.check_access(check).await.expect("an answer");
+        let permission = checked.into_inner().permission.expect("a layer");
+        let is_allowed = permission.decision() == Decision::Allowed;
+        assert_eq!(is_allowed, !expected.is_empty(), "{permission:?}");
+    }
 }

@@ -17,11 +17,13 @@ use super::{Broker, BrokerError};
 use crate::caller::Caller;
 use crate::caller::policy::Action;
 use crate::domain::access::{Principal, PrincipalType};
-use crate::domain::evaluate::Held;
+use crate::domain::evaluate::{Asks, Held, Question};
 use crate::domain::ids::{ClusterId, PrincipalId};
 use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::reason::Reason;
-use crate::view::{ClusterView, Loaded, Need, ViewError};
+use crate::domain::snapshot::Snapshot;
+use crate::store::StoreError;
+use crate::view::{ClusterView, Groups, Loaded, Need, ViewError};
 
 /// So many clusters are read at once, where they have to be read.
 const READ_AT_ONCE: usize = 8;
@@ -51,6 +53,30 @@ pub struct AccessPage {
     /// The subscriptions and clusters that could not be read, of those that this page is about: what is assigned there
     /// is missing.
     pub unreachable: Vec<String>,
+}
+
+/// Whose access is listed.
+struct Somebody {
+    principal: Principal,
+    groups: Arc<Loaded<Groups>>,
+}
+
+impl Somebody {
+    fn held(&self, snapshot: &Snapshot) -> Vec<Held> {
+        snapshot.held_through(self.principal.id, &self.groups.value.ids)
+    }
+
+    /// What permits something there; nothing, where a check would have to say no.
+    fn ways(&self, snapshot: &Snapshot, request: &KubernetesRequest) -> Vec<Held> {
+        if !self.groups.value.is_known && snapshot.may_deny_by_group() {
+            return Vec::new();
+        }
+        snapshot.held_that_permits(&Question {
+            principal: &self.principal,
+            groups: &self.groups.value.ids,
+            asks: Asks::Request(request),
+        })
+    }
 }
 
 /// A page in the making.
@@ -198,17 +224,15 @@ impl Broker {
             Some(principal) => Some(self.whose(principal, page, need).await?),
             None => None,
         };
-        let held = match &somebody {
-            Some((principal, groups)) => snapshot.held_through(principal.id, groups),
-            None => snapshot.all_held(),
-        };
-        let held = match request {
-            Some(request) => snapshot.who_may(request, held),
-            None => held,
+        let held = match (&somebody, request) {
+            (Some(somebody), Some(request)) => somebody.ways(snapshot, request),
+            (Some(somebody), None) => somebody.held(snapshot),
+            (None, Some(request)) => snapshot.who_may(request, snapshot.all_held()),
+            (None, None) => snapshot.all_held(),
         };
         page.take(cluster, held);
-        if let Some((principal, _)) = &somebody {
-            self.name_groups_of(page, principal).await;
+        if let Some(somebody) = &somebody {
+            self.name_groups_of(page, &somebody.principal).await;
         }
         if snapshot.lacks_fleet() {
             page.unreachable.push(cluster.to_string());
@@ -224,12 +248,12 @@ impl Broker {
         principal: &RequestedPrincipal,
         need: Need,
     ) -> Result<(), BrokerError> {
-        let (principal, groups) = self.whose(principal, page, need).await?;
+        let somebody = self.whose(principal, page, need).await?;
         let (clusters, unreachable, read) = self.clusters.all(need).await;
         page.rests_on(read);
         let sight = self.sight(caller).await;
         let seen = Seen::Access {
-            to_self: self.own_id(caller) == Some(principal.id),
+            to_self: self.own_id(caller) == Some(somebody.principal.id),
         };
         let unreachable = sight.tellable(unreachable, seen)?;
         let unreachable = unreachable.iter().map(|id| format!("/subscriptions/{id}"));
@@ -250,21 +274,14 @@ impl Broker {
                 Ok(view) => {
                     page.rests_on(view.begun);
                     let snapshot = &view.value.snapshot;
-                    page.take(&id, snapshot.held_through(principal.id, &groups));
+                    page.take(&id, somebody.held(snapshot));
                     if snapshot.lacks_fleet() {
                         page.unreachable.push(id.to_string());
                     }
                 }
                 // It went away since it was listed.
                 Err(CheckError::Cluster(error)) if error.reason() == Reason::ClusterNotFound => {}
-                // It is no cluster's fault, and would be the same for the next.
-                Err(
-                    error @ CheckError::View(
-                        ViewError::Store(_)
-                        | ViewError::NotFollowing
-                        | ViewError::NotReached { .. },
-                    ),
-                ) => return Err(error.into()),
+                Err(error) if !is_of_one_cluster(&error) => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(cluster = %id, %error, "what is assigned on a cluster cannot be read");
                     page.unreachable.push(id.to_string());
@@ -275,7 +292,7 @@ impl Broker {
             }
         }
         drop(reads);
-        self.name_groups_of(page, &principal).await;
+        self.name_groups_of(page, &somebody.principal).await;
         Ok(())
     }
 
@@ -294,11 +311,14 @@ impl Broker {
         asked: &RequestedPrincipal,
         page: &mut Filling,
         need: Need,
-    ) -> Result<(Principal, Vec<PrincipalId>), BrokerError> {
-        let principal = self.principals.get(asked).await?;
+    ) -> Result<Somebody, BrokerError> {
+        let mut principal = self.principals.get(asked).await?;
         let groups = self.check.groups_of(&principal, need).await?;
         page.rests_on(groups.begun);
-        Ok((principal, groups.value.ids.to_vec()))
+        if groups.value.is_service_principal {
+            principal.kind = PrincipalType::ServicePrincipal;
+        }
+        Ok(Somebody { principal, groups })
     }
 
     async fn name_groups_of(&self, page: &mut Filling, principal: &Principal) {
@@ -310,5 +330,16 @@ impl Broker {
             }
         }
         self.name_groups(principal, &mut paths).await;
+    }
+}
+
+/// Whether a cluster cannot be read for a reason of its own: what is no cluster's fault would be the same for the next.
+fn is_of_one_cluster(error: &CheckError) -> bool {
+    match error {
+        CheckError::View(ViewError::Store(error)) => {
+            matches!(**error, StoreError::Unreadable { .. })
+        }
+        CheckError::View(ViewError::NotFollowing | ViewError::NotReached { .. }) => false,
+        _ => true,
     }
 }

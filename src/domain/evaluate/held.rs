@@ -48,20 +48,34 @@ impl Snapshot {
             .collect()
     }
 
+    /// Those of what one principal holds by which it may do what is asked: all that it holds, and all that is denied to
+    /// it, in person and through its groups, is taken together.
+    #[must_use]
+    pub fn held_that_permits(&self, question: &Question<'_>) -> Vec<Held> {
+        let ways = self.ways(question);
+        let mut held = self.held_through(question.principal.id, question.groups);
+        held.retain(|held| ways.contains(&held.path.resource_id));
+        held
+    }
+
     /// The assignments by which a holder may do something.
     fn ways_of(&self, held: &Held, request: &KubernetesRequest) -> BTreeSet<String> {
         let kind = held.holder_kind.unwrap_or(PrincipalType::User);
         let principal = Principal::unnamed(held.holder, kind);
-        let question = Question {
+        self.ways(&Question {
             principal: &principal,
             groups: &[],
             asks: Asks::Request(request),
-        };
+        })
+    }
+
+    /// The assignments by which what is asked is permitted.
+    fn ways(&self, question: &Question<'_>) -> BTreeSet<String> {
         // Why somebody may not is not asked, and would cost a look at all others.
-        if self.decide(&question).permission == Decision::Denied {
+        if self.decide(question).permission == Decision::Denied {
             return BTreeSet::new();
         }
-        let paths = self.explain(&question).permission.paths.into_iter();
+        let paths = self.explain(question).permission.paths.into_iter();
         paths.map(|path| path.resource_id).collect()
     }
 
