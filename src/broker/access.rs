@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::check::CheckError;
+use super::check::{CheckError, may_be_new};
 use super::page::{InvalidPageToken, key_in, token_behind};
 use super::permission::denied;
 use super::record::{Of, of_question};
@@ -68,7 +68,7 @@ impl Somebody {
 
     /// What permits something there; nothing, where a check would have to say no.
     fn ways(&self, snapshot: &Snapshot, request: &KubernetesRequest) -> Vec<Held> {
-        if !self.groups.value.is_known && snapshot.may_deny_by_group() {
+        if !self.groups.value.is_known && !may_be_new(snapshot, self.principal.id) {
             return Vec::new();
         }
         snapshot.held_that_permits(&Question {

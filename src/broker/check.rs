@@ -19,7 +19,7 @@ use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::cluster::{Finding, Severity};
 use crate::domain::evaluate::{self, Answer, Decision, Question, Verdict};
 use crate::domain::freshness::{ConsistencyToken, Freshness};
-use crate::domain::ids::ClusterId;
+use crate::domain::ids::{ClusterId, PrincipalId};
 use crate::domain::reason::Reason;
 use crate::domain::role::RoleDefinition;
 use crate::domain::snapshot::Snapshot;
@@ -226,10 +226,11 @@ impl Check {
         let read = match &groups {
             Ok(groups) => {
                 if !groups.value.is_known {
-                    if snapshot.may_deny_by_group() {
+                    let is_new = may_be_new(snapshot, asked.principal.id);
+                    if !is_new {
                         answer.deny();
                     }
-                    answer.add(&not_in_directory(&asked.principal));
+                    answer.add(&not_in_directory(&asked.principal, is_new));
                 }
                 view.begun.min(groups.begun)
             }
@@ -325,7 +326,7 @@ impl Answered {
         }
     }
 
-    /// What a deny assignment might take away by a group that nobody knows of is not allowed.
+    /// Nobody whom the directory does not know signs in, whatever is assigned to it.
     fn deny(&mut self) {
         self.verdict = Verdict {
             cluster_access: Decision::Denied,
@@ -354,7 +355,14 @@ impl Answered {
 fn is_sure_without_groups(answer: &Answered, asked: &Asked, snapshot: &Snapshot) -> bool {
     answer.verdict.decision() == Decision::Allowed
         && asked.principal.kind != PrincipalType::ServicePrincipal
+        && !snapshot.is_service_principal(asked.principal.id)
         && !snapshot.may_deny_by_group()
+}
+
+/// Whether somebody whom the directory does not know may only be so new that it does not know it yet: then what we have
+/// assigned to it counts. What a deny assignment might take away by a group that nobody knows of, does not.
+pub(super) fn may_be_new(snapshot: &Snapshot, principal: PrincipalId) -> bool {
+    snapshot.was_given_lately(principal) && !snapshot.may_deny_by_group()
 }
 
 fn groups_not_read(principal: &Principal) -> Finding {
@@ -369,12 +377,17 @@ fn groups_not_read(principal: &Principal) -> Finding {
     }
 }
 
-fn not_in_directory(principal: &Principal) -> Finding {
+fn not_in_directory(principal: &Principal, may_be_new: bool) -> Finding {
+    let consequence = if may_be_new {
+        "what was granted to it a moment ago counts, and groups that it may be in do not"
+    } else {
+        "nobody signs in as it, whatever is assigned to it"
+    };
     Finding {
         severity: Severity::Warning,
         reason: "PRINCIPAL_NOT_IN_DIRECTORY",
         message: format!(
-            "the directory knows no {} (yet): what is assigned to it counts, and groups that it may be in do not",
+            "the directory knows no {} (yet): {consequence}",
             principal.id
         ),
         remediation: "Check the object id; of a principal that was deleted, remove the assignments"

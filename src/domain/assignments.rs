@@ -1,7 +1,7 @@
 //! The role assignments of a subscription, in as little room as a million of them ask for: scopes are kept once, and
 //! of a description only what it says of us.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::access::PrincipalType;
@@ -68,16 +68,16 @@ pub struct Assignments {
 }
 
 impl Assignments {
-    /// Takes them in. What several lists tell of counts once: names are unique in a tenant [azure.md §1].
+    /// Takes them in. What several lists tell of counts once, as the first tells of it: names are unique in a tenant
+    /// [azure.md §1]. In the order of their names, so that the same ones are the same however they were listed.
     #[must_use]
     pub fn new(listed: impl IntoIterator<Item = Listed>) -> Self {
         let mut scopes: HashMap<Box<str>, u32> = HashMap::new();
-        let mut seen = HashSet::new();
         let mut rows = Vec::new();
+        let mut listed: Vec<Listed> = listed.into_iter().collect();
+        listed.sort_by_key(|row| row.name);
+        listed.dedup_by_key(|row| row.name);
         for row in listed {
-            if !seen.insert(row.name) {
-                continue;
-            }
             let next = u32::try_from(scopes.len()).unwrap_or(u32::MAX);
             let scope = *scopes.entry(row.scope.into()).or_insert(next);
             rows.push(Assignment {

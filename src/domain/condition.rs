@@ -67,6 +67,9 @@ const LONGEST: usize = 8 * 1024;
 /// Deeper ones are not taken apart: each level costs the stack.
 const DEEPEST: usize = 64;
 
+/// Nor are those of more parts: each is looked at for each action. Whoever writes by hand needs a few.
+const MOST_PARTS: usize = 100;
+
 impl Condition {
     /// Reads a condition. One that is not of the known form, whole or in part, is
     /// [`NotUnderstood`](Self::NotUnderstood) there.
@@ -84,26 +87,29 @@ impl Condition {
         if text.len() > LONGEST || deepest > DEEPEST {
             return Self::NotUnderstood;
         }
-        delimited(multispace0, any, multispace0)
-            .parse(text)
+        let read = delimited(multispace0, any, multispace0).parse(text);
+        read.ok()
+            .filter(|condition| condition.parts() <= MOST_PARTS)
             .unwrap_or(Self::NotUnderstood)
+    }
+
+    fn parts(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::parts).sum(),
+            Self::Not(part) => part.parts(),
+            Self::ActionMatches(_) | Self::NotUnderstood => 1,
+            Self::Compares { values, .. } => values.len(),
+        }
     }
 
     /// What it comes to for this action of a request, or for all actions of a pattern.
     #[must_use]
     pub fn holds_for(&self, action: &DataAction) -> Truth {
         match self {
-            Self::All(parts) => parts.iter().fold(Truth::True, |so_far, part| {
-                so_far.and(part.holds_for(action))
-            }),
+            Self::All(parts) => all_of(parts.iter().map(|part| part.holds_for(action))),
+            // One of them holds unless none does.
             Self::Any(parts) => {
-                let none = |truth: Truth| truth.negated();
-                parts
-                    .iter()
-                    .fold(Truth::True, |so_far, part| {
-                        so_far.and(none(part.holds_for(action)))
-                    })
-                    .negated()
+                all_of(parts.iter().map(|part| part.holds_for(action).negated())).negated()
             }
             Self::Not(part) => part.holds_for(action).negated(),
             Self::ActionMatches(pattern) if subsumes(pattern, &action.id) => Truth::True,
@@ -122,6 +128,18 @@ impl Condition {
             Self::NotUnderstood => Truth::Unknown,
         }
     }
+}
+
+/// Looks no further than it has to.
+fn all_of(truths: impl Iterator<Item = Truth>) -> Truth {
+    let mut so_far = Truth::True;
+    for truth in truths {
+        so_far = so_far.and(truth);
+        if so_far == Truth::False {
+            break;
+        }
+    }
+    so_far
 }
 
 impl Truth {
@@ -421,6 +439,7 @@ mod tests {
             &"(".repeat(100_000),
             &"!".repeat(8_000),
             &format!("ActionMatches{{'{}'}}", "x".repeat(9_000)),
+            &vec!["ActionMatches{'x'}"; 101].join(" OR "),
         ] {
             assert_eq!(Condition::parse(text), Condition::NotUnderstood, "{text}");
         }

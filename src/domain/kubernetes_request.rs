@@ -112,8 +112,10 @@ impl KubernetesRequest {
             Self::Path { path, verb } if verb == "get" && is_discovery(path) => Ok(Demand::Nothing),
             Self::Path { path, verb } => {
                 let segments = path.split('/').filter(|segment| !segment.is_empty());
-                let action = segments.chain(word(verb)).collect::<Vec<_>>().join("/");
-                Ok(Demand::All(vec![DataAction::plain(&action)]))
+                let word = if verb == "*" { Some("*") } else { word(verb) };
+                let action = [PREFIX].into_iter().chain(segments).chain(word);
+                let action = action.collect::<Vec<_>>().join("/");
+                Ok(Demand::All(vec![DataAction::named(action)]))
             }
             Self::Resource(request) => request.demand(features).map(Demand::All),
         }

@@ -9,10 +9,11 @@ mod error;
 mod fleets;
 mod fresh;
 mod groups;
+mod maker;
 mod own;
 mod subscription;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -24,24 +25,24 @@ use crate::azure::{Azure, AzureError, GraphError};
 use crate::domain::access::PrincipalType;
 use crate::domain::cluster::Cluster;
 use crate::domain::evaluate::Judgements;
-use crate::domain::fleet::FleetId;
 use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
 use crate::domain::kubernetes_request::Features;
 use crate::domain::role::RoleDefinition;
-use crate::domain::snapshot::{
-    Definitions, FleetParts, OwnChanges, Parts, Snapshot, roles_that_count,
-};
+use crate::domain::snapshot::Snapshot;
 use crate::store::{Changes, Store};
 pub use error::ViewError;
 use fleets::Fleets;
 pub use fresh::{Fresh, Loaded, Need, Waits};
 pub use groups::Groups;
-use own::{Lost, Own, OwnOfCluster};
-use subscription::{BuiltIn, Subscription};
+use maker::Maker;
+use own::{Lost, Own};
+use subscription::{BuiltIn, Kept, Subscription};
 
 /// How many clusters are remembered; more are read again.
 const MOST_CLUSTERS: u64 = 10_000;
+/// How many roles are remembered that no list of a subscription shows.
+const MOST_ROLES: u64 = 10_000;
 /// Of what there is one of. The bound is shared out, and each part of it has to hold that one.
 const MOST_ALONE: u64 = 1_000;
 /// Azure changes its own roles a few times a year.
@@ -132,12 +133,14 @@ impl View {
             )
         };
         let subscriptions = {
-            let (azure, store) = (azure.clone(), store.clone());
+            let (azure, store, kept) = (azure.clone(), store.clone(), Arc::new(Kept::default()));
             Fresh::new(
                 settings.most_assignments,
                 Subscription::weight,
                 renew,
-                move |id, _| Subscription::read(azure.clone(), store.clone(), id),
+                move |id, _| {
+                    Subscription::read(azure.clone(), store.clone(), id, Arc::clone(&kept))
+                },
             )
         };
         let built_in = {
@@ -150,6 +153,15 @@ impl View {
                 move |(), _| BuiltIn::read(azure.clone(), Arc::clone(&ids)),
             )
         };
+        let more_roles = {
+            let azure = azure.clone();
+            Fresh::new(
+                MOST_ROLES,
+                |_| 1,
+                renew,
+                move |(subscription, id), _| subscription::role(azure.clone(), subscription, id),
+            )
+        };
         let fleets = {
             let (azure, ids) = (azure.clone(), Arc::new(settings.subscriptions.clone()));
             Fresh::new(
@@ -160,11 +172,11 @@ impl View {
             )
         };
         let maker = Arc::new(Maker {
-            azure: azure.clone(),
             own: own.clone(),
             clusters: clusters.clone(),
             subscriptions: subscriptions.clone(),
             built_in,
+            more_roles,
             fleets,
             lag: settings.lag,
             judgements: Judgements::new(settings.features),
@@ -312,148 +324,6 @@ impl View {
         let reached = tokio::time::timeout(PATIENCE, self.own.reaches(tip)).await;
         reached.map_err(|_| ViewError::NotFollowing)
     }
-}
-
-/// Makes a cluster's view out of what was read.
-struct Maker {
-    azure: Azure,
-    own: Own,
-    clusters: Fresh<ClusterId, Arc<Cluster>, AzureError>,
-    subscriptions: Fresh<SubscriptionId, Subscription, ViewError>,
-    built_in: Fresh<(), BuiltIn, ViewError>,
-    fleets: Fresh<(), Fleets, ViewError>,
-    lag: SignedDuration,
-    judgements: Judgements,
-}
-
-impl Maker {
-    async fn make(&self, id: ClusterId, need: Need) -> Result<Loaded<ClusterView>, ViewError> {
-        let subscription = id.subscription();
-        let hourly = Need {
-            not_before: need
-                .now
-                .checked_sub(BUILT_IN_ROLES_LAST)
-                .unwrap_or(need.not_before),
-            ..need
-        };
-        let (cluster, of_subscription, of_azure, fleets) = tokio::join!(
-            self.clusters.get(&id, need),
-            self.subscriptions.get(&subscription, need),
-            self.built_in.get(&(), hourly),
-            self.fleets.get(&(), need),
-        );
-        let cluster = cluster.map_err(|error| ViewError::Cluster(error.into()))?;
-        let (of_subscription, of_azure) = (of_subscription?, of_azure?);
-        // A fleet only gives more: without it what the rest allows stays allowed.
-        let fleets = fleets.ok();
-        let mut fleet_not_read = fleets.as_ref().is_none_or(|it| it.value.may_lack(&id));
-        let fleet = fleets.as_ref().and_then(|it| it.value.of(&id)).cloned();
-        let of_fleet = match &fleet {
-            None => None,
-            Some(fleet) => match self.subscriptions.get(&fleet.subscription(), need).await {
-                Ok(read) => Some(read),
-                Err(error) => {
-                    tracing::warn!(%fleet, %error, "what is assigned at a fleet cannot be read");
-                    fleet_not_read = true;
-                    None
-                }
-            },
-        };
-        let lists = [
-            Some(of_subscription.begun),
-            of_fleet.as_ref().map(|it| it.begun),
-        ];
-        let lists = lists.into_iter().flatten().min().unwrap_or(need.now);
-        let begun = [
-            Some(lists),
-            Some(cluster.begun),
-            fleets.as_ref().map(|it| it.begun),
-        ];
-        let begun = begun.into_iter().flatten().min().unwrap_or(lists);
-
-        let checked = AtomicU64::new(self.own.newest_version());
-        let own = self.own.of(&id);
-        let own_version = own.as_ref().map_or(0, |own| own.version);
-        if let Some(problem) = own.as_ref().and_then(|own| own.problem()) {
-            return Err(ViewError::Store(problem));
-        }
-        let read = self.own.time_of(lists).ok_or(ViewError::NotFollowing)?;
-        let own = own.map_or_else(OwnChanges::default, |own: Arc<OwnOfCluster>| {
-            own.changes(&cluster.value.resource_uid, read, self.lag)
-        });
-        let fleet = fleet.zip(of_fleet.as_ref()).map(|(id, read)| FleetParts {
-            id,
-            assignments: Arc::clone(&read.value.assignments),
-            denies: Arc::clone(&read.value.denies),
-        });
-        let granted: HashSet<RoleDefinitionId> = own.present.iter().map(|row| row.role).collect();
-        let lists: Vec<&Subscription> = [Some(&of_subscription), of_fleet.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|list| &list.value)
-            .collect();
-        let fleet_id = fleet.as_ref().map(|fleet| &fleet.id);
-        let mut roles = definitions(&granted, &cluster.value, fleet_id, &lists, &of_azure.value);
-        for id in granted {
-            self.complete(&mut roles, subscription, id).await?;
-        }
-        let snapshot = Snapshot::new(&Parts {
-            cluster: Arc::clone(&cluster.value),
-            assignments: Arc::clone(&of_subscription.value.assignments),
-            denies: Arc::clone(&of_subscription.value.denies),
-            fleet,
-            fleet_not_read,
-            own,
-            roles,
-            judgements: self.judgements.clone(),
-        });
-        let view = ClusterView {
-            snapshot,
-            of_azure,
-            of_subscription,
-            own_version,
-            checked,
-        };
-        Ok(Loaded::new(view, begun))
-    }
-
-    /// A role that was just made, and granted by us, may not be in Azure's list yet.
-    async fn complete(
-        &self,
-        roles: &mut Definitions,
-        subscription: SubscriptionId,
-        id: RoleDefinitionId,
-    ) -> Result<(), ViewError> {
-        if roles.get(&id).is_some_and(Option::is_some) {
-            return Ok(());
-        }
-        let read = self.azure.role_definition(subscription, id, Uuid::new_v4());
-        match read.await {
-            Ok(role) => roles.insert(id, Some(Arc::new(role))),
-            Err(error) if error.status == Some(404) => None,
-            Err(error) => return Err(ViewError::Roles(error.into())),
-        };
-        Ok(())
-    }
-}
-
-/// What the lists tell of the roles that count on a cluster, and of those that we have just granted.
-fn definitions(
-    granted: &HashSet<RoleDefinitionId>,
-    cluster: &Cluster,
-    fleet: Option<&FleetId>,
-    lists: &[&Subscription],
-    built_in: &BuiltIn,
-) -> Definitions {
-    let counting = lists
-        .iter()
-        .flat_map(|list| roles_that_count(cluster, fleet, &list.assignments));
-    let known = |id: RoleDefinitionId| {
-        let mut custom = lists.iter().filter_map(|list| list.roles.get(&id));
-        let role = built_in.roles.get(&id).or_else(|| custom.next());
-        (id, role.cloned())
-    };
-    granted.iter().copied().chain(counting).map(known).collect()
 }
 
 async fn read_cluster(azure: Azure, id: ClusterId) -> Result<Loaded<Arc<Cluster>>, AzureError> {

@@ -1,7 +1,7 @@
 //! What is assigned and denied in a subscription, and what the roles give.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -62,6 +62,7 @@ impl Subscription {
         azure: Azure,
         store: Store,
         id: SubscriptionId,
+        kept: Arc<Kept>,
     ) -> Result<Loaded<Self>, ViewError> {
         let begun = Instant::now();
         let instance = store.instance().await.map_err(ViewError::store)?;
@@ -87,11 +88,31 @@ impl Subscription {
             .map(|deny| (deny.resource_id.to_ascii_lowercase(), deny))
             .collect();
         let subscription = Self {
-            assignments: Arc::new(Assignments::new(rows.map(|row| listed(row, instance)))),
+            assignments: kept.once(id, Assignments::new(rows.map(|row| listed(row, instance)))),
             denies: denies.into_values().collect(),
             roles,
         };
         Ok(Loaded::new(subscription, begun))
+    }
+}
+
+/// The lists that somebody still holds. Most are read again without a change, and each cluster's view holds the one that it
+/// was made of: kept as often as they are read, they would take many times the memory that they are given.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<HashMap<SubscriptionId, Weak<Assignments>>>);
+
+impl Kept {
+    /// The same list, as it is kept already if nothing in it has changed.
+    fn once(&self, id: SubscriptionId, read: Assignments) -> Arc<Assignments> {
+        // Nothing can panic half-way through a change, so a poisoned lock holds good data.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.get(&id).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| **known == read) {
+            return known;
+        }
+        let read = Arc::new(read);
+        kept.insert(id, Arc::downgrade(&read));
+        read
     }
 }
 
@@ -104,6 +125,21 @@ fn listed(row: RoleAssignment, instance: InstanceId) -> Listed {
         holder: row.principal,
         holder_kind: row.principal_type,
         condition: row.condition,
+    }
+}
+
+/// One role, as a subscription shows it; `None` where it does not, or not to the broker: then nobody knows what it gives.
+pub(super) async fn role(
+    azure: Azure,
+    subscription: SubscriptionId,
+    id: RoleDefinitionId,
+) -> Result<Loaded<Option<Arc<RoleDefinition>>>, ViewError> {
+    let begun = Instant::now();
+    let read = azure.role_definition(subscription, id, Uuid::new_v4());
+    match read.await {
+        Ok(role) => Ok(Loaded::new(Some(Arc::new(role)), begun)),
+        Err(error) if matches!(error.status, Some(403 | 404)) => Ok(Loaded::new(None, begun)),
+        Err(error) => Err(ViewError::Roles(error.into())),
     }
 }
 

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use super::book::Needs;
 use super::combine::blocks;
 use super::findings;
-use super::judge::{Coverage, Judged};
+use super::judge::{Coverage, Judged, Taken};
 use super::{Asks, Case, Decision, Found, Question, namespaces};
 use crate::domain::assignments::resource_id;
 use crate::domain::cluster::{self, Finding};
+use crate::domain::condition::Truth;
 use crate::domain::ids::{GrantId, PrincipalId, RoleDefinitionId};
 use crate::domain::role::RoleDefinition;
 use crate::domain::snapshot::{Entry, NO_NAMESPACE, Place, Snapshot, holds_at};
@@ -83,6 +84,20 @@ impl Snapshot {
         }
     }
 
+    /// The paths by which the permission layer of an answer comes about, as [`explain`](Self::explain) tells them.
+    pub(super) fn ways(&self, question: &Question<'_>) -> Vec<Path> {
+        let case = Case::new(self, question);
+        let decision = case.permission(&question.asks).decision;
+        if decision == Decision::Denied {
+            return Vec::new();
+        }
+        let layer = match &self.book().of(&question.asks).needs {
+            Needs::ClusterAccess => case.explain_cluster_access(decision),
+            needs => case.explain_permission(&question.asks, needs, decision),
+        };
+        layer.paths
+    }
+
     /// An assignment as a path from `principal`.
     pub(super) fn path(&self, entry: &Entry, principal: PrincipalId) -> Path {
         let (row, scope) = self.assignment(entry);
@@ -130,17 +145,20 @@ impl Case<'_> {
     fn explain_permission(&self, asks: &Asks<'_>, needs: &Needs, decision: Decision) -> Layer {
         let cluster = self.snapshot.cluster();
         let bindings = findings::kubernetes_bindings_not_read(cluster);
-        let refused = cluster::entra_integration_required(cluster)
-            .or_else(|| cluster::azure_rbac_disabled(cluster))
-            .or_else(|| self.refusal());
-        if let Some(finding) = refused {
+        let off = cluster::entra_integration_required(cluster)
+            .or_else(|| cluster::azure_rbac_disabled(cluster));
+        if let Some(finding) = off {
+            let admins = self.admins();
             return denied(
                 [finding]
                     .into_iter()
-                    .chain(self.admins())
+                    .chain(admins)
                     .chain([bindings])
                     .collect(),
             );
+        }
+        if let Some(finding) = self.refusal() {
+            return denied(vec![finding, bindings]);
         }
         match (needs, asks) {
             (Needs::Nothing, _) => Layer {
@@ -149,7 +167,14 @@ impl Case<'_> {
                 findings: vec![findings::open_to_everybody()],
             },
             (Needs::Unanswerable(problem), _) => {
-                denied(vec![findings::unanswerable(problem), bindings])
+                let problem = findings::unanswerable(problem);
+                denied(
+                    [problem]
+                        .into_iter()
+                        .chain(self.admins())
+                        .chain([bindings])
+                        .collect(),
+                )
             }
             (Needs::RoleGivesNothing, Asks::Access { role, .. }) => {
                 denied(vec![findings::role_gives_nothing(role)])
@@ -172,9 +197,8 @@ impl Case<'_> {
                     .collect();
                 let mut layer = self.layer(decision, &asked);
                 if decision == Decision::Denied {
-                    if !self.is_taken_away(&asked) {
-                        layer.findings.extend(self.what_is_missing(asks, &asked));
-                    }
+                    layer.findings.extend(self.what_is_missing(asks, &asked));
+                    layer.findings.extend(self.admins());
                     layer.findings.push(bindings);
                 }
                 layer
@@ -207,15 +231,23 @@ impl Case<'_> {
 
     fn layer(&self, decision: Decision, asked: &[(Place, u32, &Judged)]) -> Layer {
         let mut denying = BTreeSet::new();
-        let mut chosen = BTreeSet::new();
+        let (mut chosen, mut conditional) = (BTreeSet::new(), BTreeSet::new());
         for (place, namespace, judged) in asked {
             let found = self.at(judged, *place, *namespace);
             if found.decision != Decision::Allowed {
                 let binding = self.binding(judged, *place, *namespace);
-                denying.extend(binding.map(|(deny, _)| (&deny.resource_id, &deny.display_name)));
+                denying.extend(binding.map(|(deny, taken)| {
+                    let hangs = deny.conditional || taken == Taken::IfConditional;
+                    (hangs, &deny.resource_id, &deny.display_name)
+                }));
             }
             if found.decision != Decision::Denied && found.decision >= decision {
-                chosen.extend(self.rests_on(judged, *place, *namespace, found));
+                let rests_on = self.rests_on(judged, *place, *namespace, found);
+                let hangs = |(_, entry): &(usize, &Entry)| self.hangs_on_a_condition(judged, entry);
+                if found.decision == Decision::Conditional {
+                    conditional.extend(rests_on.iter().copied().filter(hangs).map(|(at, _)| at));
+                }
+                chosen.extend(rests_on.into_iter().map(|(at, _)| at));
             }
         }
         let mut layer = denied(Vec::new());
@@ -228,22 +260,39 @@ impl Case<'_> {
                 .collect();
         }
         if decision != Decision::Allowed {
-            let denying = denying.into_iter();
-            layer
-                .findings
-                .extend(denying.map(|(id, name)| findings::deny_assignment(id, name)));
+            let denying = denying.iter();
+            let told = denying.map(|(hangs, id, name)| findings::deny_assignment(id, name, *hangs));
+            layer.findings.extend(told);
         }
         if decision == Decision::Conditional {
-            layer
-                .findings
-                .push(findings::condition_not_evaluated(&layer.paths));
+            let all: Vec<&Entry> = self.held().collect();
+            let held = conditional.into_iter().map(|at| {
+                let (row, scope) = self.snapshot.assignment(all[at]);
+                resource_id(scope, row.name)
+            });
+            let denying = denying.into_iter().filter(|(hangs, ..)| *hangs);
+            let of = held.chain(denying.map(|(_, id, _)| id.clone())).collect();
+            layer.findings.push(findings::condition_not_evaluated(&of));
         }
         layer
     }
 
+    /// Whether it is a condition, its own or one of its role's, that leaves open what an assignment gives.
+    fn hangs_on_a_condition(&self, judged: &Judged, entry: &Entry) -> bool {
+        let role = self.snapshot.role(entry).definition.as_deref();
+        let of_role = role.is_some_and(|role| role.permissions.iter().any(|it| it.conditional));
+        of_role || self.terms(judged, entry).1 == Truth::Unknown
+    }
+
     /// Which of what is held an answer rests on: what suffices by itself or, where nothing does, all that gives part
     /// of it.
-    fn rests_on(&self, judged: &Judged, place: Place, namespace: u32, found: Found) -> Vec<usize> {
+    fn rests_on(
+        &self,
+        judged: &Judged,
+        place: Place,
+        namespace: u32,
+        found: Found,
+    ) -> Vec<(usize, &Entry)> {
         let book = self.snapshot.book();
         let sure = found.decision == Decision::Allowed;
         let counting = || {
@@ -257,10 +306,7 @@ impl Case<'_> {
             let coverage = judged.coverage(book, entry.role);
             coverage == Coverage::All || (!sure && coverage == Coverage::AllIfConditional)
         };
-        let alone: Vec<usize> = counting()
-            .filter(|(_, entry)| suffices(entry))
-            .map(|(at, _)| at)
-            .collect();
+        let alone: Vec<(usize, &Entry)> = counting().filter(|(_, entry)| suffices(entry)).collect();
         if !alone.is_empty() {
             return alone;
         }
@@ -272,7 +318,6 @@ impl Case<'_> {
                     super::combine::gives_part(&judged.wanted, blocks)
                 })
             })
-            .map(|(at, _)| at)
             .collect()
     }
 
@@ -284,20 +329,34 @@ impl Case<'_> {
         })
     }
 
-    fn what_is_missing(
-        &self,
-        asks: &Asks<'_>,
-        asked: &[(Place, u32, &Judged)],
-    ) -> impl Iterator<Item = Finding> {
+    /// Where more would have to be given: in the namespaces where nothing is taken away, and not enough is held.
+    fn what_is_missing(&self, asks: &Asks<'_>, asked: &[(Place, u32, &Judged)]) -> Vec<Finding> {
+        let namespaces: BTreeSet<u32> = asked.iter().map(|(_, namespace, _)| *namespace).collect();
+        let mut lacking = Vec::new();
+        for namespace in namespaces {
+            let there: Vec<_> = asked
+                .iter()
+                .filter(|it| it.1 == namespace)
+                .copied()
+                .collect();
+            let is_held = there.iter().any(|(place, namespace, judged)| {
+                self.at(judged, *place, *namespace).decision != Decision::Denied
+            });
+            if !is_held && !self.is_taken_away(&there) {
+                lacking.extend(there);
+            }
+        }
+        if lacking.is_empty() {
+            return Vec::new();
+        }
         let mut found = vec![findings::permission_not_held(self.principal.id, asks)];
         found.extend(self.elsewhere(asked));
-        found.extend(self.missing_groups(asked));
+        found.extend(self.missing_groups(&lacking));
         found.extend(self.unread_roles());
         if self.snapshot.lacks_fleet() {
             found.push(findings::fleet_not_read(self.snapshot.cluster()));
         }
-        found.extend(self.admins());
-        found.into_iter()
+        found
     }
 
     /// Whether the principal has what was asked for in other namespaces.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use super::{Asks, CLUSTER_ACCESS, MOST_GROUPS_OF_SERVICE_PRINCIPALS, Path};
+use super::{Asks, CLUSTER_ACCESS, MOST_GROUPS_OF_SERVICE_PRINCIPALS};
 use crate::domain::cluster::{Cluster, Finding, Severity};
 use crate::domain::ids::{PrincipalId, RoleDefinitionId};
 use crate::domain::kubernetes_request::{KubernetesRequest, NoDemand};
@@ -135,10 +135,16 @@ pub(super) fn group_membership_missing(groups: &BTreeSet<PrincipalId>) -> Findin
     )
 }
 
-pub(super) fn deny_assignment(id: &str, name: &str) -> Finding {
+/// `hangs`: on a condition.
+pub(super) fn deny_assignment(id: &str, name: &str, hangs: bool) -> Finding {
+    let how = if hangs {
+        "takes it away where its condition holds"
+    } else {
+        "takes it away, whatever roles are held"
+    };
     warning(
         "DENY_ASSIGNMENT",
-        format!("deny assignment {name:?} ({id}) takes it away, whatever roles are held"),
+        format!("deny assignment {name:?} ({id}) {how}"),
         "Whoever made the deny assignment has to exclude the principal, in person, or remove it"
             .to_owned(),
     )
@@ -217,13 +223,13 @@ pub(super) fn unanswerable(problem: &NoDemand) -> Finding {
     )
 }
 
-pub(super) fn condition_not_evaluated(paths: &[Path]) -> Finding {
-    let ids: BTreeSet<&str> = paths.iter().map(|path| path.resource_id.as_str()).collect();
+/// `ids`: of the assignments whose conditions they are.
+pub(super) fn condition_not_evaluated(ids: &BTreeSet<String>) -> Finding {
     warning(
         "CONDITION_NOT_EVALUATED",
         format!(
             "it hangs on conditions that the broker cannot evaluate, of {}",
-            some_of(&ids)
+            some_of(ids)
         ),
         "Read the condition in Azure, or grant the access without one".to_owned(),
     )

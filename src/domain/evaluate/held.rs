@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Asks, Decision, Path, Question};
+use super::{Asks, Path, Question};
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::ids::PrincipalId;
 use crate::domain::kubernetes_request::KubernetesRequest;
@@ -52,7 +52,7 @@ impl Snapshot {
     /// it, in person and through its groups, is taken together.
     #[must_use]
     pub fn held_that_permits(&self, question: &Question<'_>) -> Vec<Held> {
-        let ways = self.ways(question);
+        let ways = ids(self.ways(question));
         let mut held = self.held_through(question.principal.id, question.groups);
         held.retain(|held| ways.contains(&held.path.resource_id));
         held
@@ -62,21 +62,11 @@ impl Snapshot {
     fn ways_of(&self, held: &Held, request: &KubernetesRequest) -> BTreeSet<String> {
         let kind = held.holder_kind.unwrap_or(PrincipalType::User);
         let principal = Principal::unnamed(held.holder, kind);
-        self.ways(&Question {
+        ids(self.ways(&Question {
             principal: &principal,
             groups: &[],
             asks: Asks::Request(request),
-        })
-    }
-
-    /// The assignments by which what is asked is permitted.
-    fn ways(&self, question: &Question<'_>) -> BTreeSet<String> {
-        // Why somebody may not is not asked, and would cost a look at all others.
-        if self.decide(question).permission == Decision::Denied {
-            return BTreeSet::new();
-        }
-        let paths = self.explain(question).permission.paths.into_iter();
-        paths.map(|path| path.resource_id).collect()
+        }))
     }
 
     fn in_order<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<Held> {
@@ -94,4 +84,8 @@ impl Snapshot {
         let by_id: BTreeMap<String, Held> = held.collect();
         by_id.into_values().collect()
     }
+}
+
+fn ids(ways: Vec<Path>) -> BTreeSet<String> {
+    ways.into_iter().map(|path| path.resource_id).collect()
 }

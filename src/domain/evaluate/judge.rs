@@ -10,13 +10,16 @@ use super::book::{Book, RoleNumber};
 use super::combine::{
     Block, Plane, Wanted, all_held, all_whole, blocks, given_whole, gives_part, takes_part,
 };
-use crate::domain::condition::Truth;
+use crate::domain::condition::{Condition, Truth};
 use crate::domain::deny::DenyAssignment;
 use crate::domain::kubernetes_request::DataAction;
 use crate::domain::role::RoleDefinition;
 
 /// So many different sets of roles are remembered of one question; further ones are worked out each time.
 const MOST_COMBINATIONS: usize = 1024;
+
+/// Of so many conditions it is remembered what they come to.
+const MOST_CONDITIONS: usize = 1_000;
 
 /// What a role gives of what is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,6 +62,8 @@ pub(in crate::domain) struct Judged {
     pub(in crate::domain) number: u64,
     /// Whether these roles together give all of it, those with conditions of their own included or not.
     together: RwLock<HashMap<(Vec<RoleNumber>, bool), bool, RandomState>>,
+    /// What conditions come to, by where they are in memory: each is kept, so that no other takes its place there.
+    truths: RwLock<HashMap<usize, (Arc<Condition>, Truth), RandomState>>,
 }
 
 impl Judged {
@@ -73,6 +78,7 @@ impl Judged {
             whole_by_role: (0..roles).map(|_| AtomicU64::new(0)).collect(),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             together: RwLock::default(),
+            truths: RwLock::default(),
         }
     }
 
@@ -190,7 +196,23 @@ impl Judged {
     }
 
     /// What a condition comes to for all of it.
-    pub(super) fn truth(&self, condition: &crate::domain::condition::Condition) -> Truth {
+    pub(super) fn truth(&self, condition: &Arc<Condition>) -> Truth {
+        let key = Arc::as_ptr(condition).addr();
+        let known = self.truths.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, truth)) = known.get(&key) {
+            return *truth;
+        }
+        drop(known);
+        let truth = self.worked_out(condition);
+        let mut known = self.truths.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_CONDITIONS {
+            known.clear();
+        }
+        known.insert(key, (Arc::clone(condition), truth));
+        truth
+    }
+
+    fn worked_out(&self, condition: &Condition) -> Truth {
         let mut truths = self
             .actions
             .iter()

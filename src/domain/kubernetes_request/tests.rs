@@ -299,10 +299,17 @@ fn paths_are_asked_for_by_their_segments_but_for_discovery() {
         ("get", "//readyz/", "readyz/read"),
         ("delete", "/healthz", "healthz/delete"),
         ("head", "/metrics", "metrics"),
+        ("*", "/metrics", "metrics/*"),
+        ("*", "/healthz", "healthz/*"),
+        ("get", "/", "read"),
+        ("*", "/", "*"),
     ] {
         let expected = Demand::All(vec![DataAction::plain(action)]);
         assert_eq!(demand(verb, path), expected, "{verb} {path}");
     }
+    // What has neither segments nor a word is asked for without a slash: no pattern of a role's matches that.
+    let root = DataAction::named(PREFIX.to_owned());
+    assert_eq!(demand("head", "/"), Demand::All(vec![root]));
 }
 
 #[test]

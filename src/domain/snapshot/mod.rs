@@ -3,6 +3,7 @@
 //! Made anew when any of it changes, and never changed: whoever asks a question asks one consistent state. Who holds
 //! what is found by holder, so that a question costs what its principal holds, not what is assigned.
 
+mod builder;
 mod reach;
 
 use std::collections::{HashMap, HashSet};
@@ -10,15 +11,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
 
+use super::access::PrincipalType;
 use super::assignments::{Assignment, Assignments, Listed};
 use super::cluster::Cluster;
-use super::deny::{DenyAssignment, Effect};
+use super::deny::DenyAssignment;
 use super::evaluate::{Book, Judged, Judgements, RoleNumber, Taken};
 use super::fleet::FleetId;
-use super::grant::Expiry;
 use super::ids::{AssignmentName, PrincipalId, RoleDefinitionId};
-use super::pattern::overlap;
 use super::role::RoleDefinition;
+use builder::Builder;
 use reach::Around;
 pub(in crate::domain) use reach::{NO_NAMESPACE, Reach};
 pub use reach::{Place, holds_at};
@@ -150,6 +151,8 @@ pub struct Snapshot {
     entries: Box<[Entry]>,
     by_holder: HashMap<PrincipalId, (u32, u32), RandomState>,
     denies: Vec<Deny>,
+    /// To whom we assigned something so lately that the lists may not show it.
+    given_lately: HashSet<PrincipalId>,
     book: Arc<Book>,
 }
 
@@ -231,6 +234,21 @@ impl Snapshot {
         denies.any(|deny| !deny.assignment.principals.ids.is_empty())
     }
 
+    /// Whether the broker assigned something to somebody so lately that Azure's lists, and its directory, may not show it.
+    #[must_use]
+    pub fn was_given_lately(&self, principal: PrincipalId) -> bool {
+        self.given_lately.contains(&principal)
+    }
+
+    /// Whether Azure has taken a principal for a service principal when something was assigned to it.
+    #[must_use]
+    pub fn is_service_principal(&self, principal: PrincipalId) -> bool {
+        let mut held = self.held_by(principal).iter();
+        held.any(|entry| {
+            self.assignment(entry).0.holder_kind == Some(PrincipalType::ServicePrincipal)
+        })
+    }
+
     pub(super) const fn fleet(&self) -> Option<&FleetId> {
         self.fleet.as_ref()
     }
@@ -285,201 +303,4 @@ impl Snapshot {
     pub(super) fn namespace(&self, name: &str) -> u32 {
         self.namespaces.get(name).copied().unwrap_or(NO_NAMESPACE)
     }
-}
-
-/// An assignment that counts, before its role has a number.
-struct Counting {
-    holder: PrincipalId,
-    reach: Reach,
-    /// Of the builder's.
-    role: usize,
-    is_plain: bool,
-    source: u8,
-    row: u32,
-}
-
-impl Counting {
-    const fn entry(&self, role: RoleNumber) -> Entry {
-        Entry {
-            namespace: self.reach.namespace(),
-            row: self.row,
-            role,
-            reach: self.reach.bits(),
-            bits: 2 * self.source + if self.is_plain { PLAIN } else { 0 },
-        }
-    }
-}
-
-struct Builder<'a> {
-    parts: &'a Parts,
-    sources: Vec<Arc<Assignments>>,
-    namespaces: HashMap<Box<str>, u32>,
-    roles: Vec<Role>,
-    role_indices: HashMap<RoleDefinitionId, usize>,
-    entries: Vec<Counting>,
-    names: HashSet<AssignmentName>,
-    own: HashSet<AssignmentName>,
-    denies: Vec<Deny>,
-}
-
-impl<'a> Builder<'a> {
-    fn new(parts: &'a Parts) -> Self {
-        Self {
-            parts,
-            own: parts.own.present.iter().map(|own| own.name).collect(),
-            sources: Vec::new(),
-            namespaces: HashMap::new(),
-            roles: Vec::new(),
-            role_indices: HashMap::new(),
-            entries: Vec::new(),
-            names: HashSet::new(),
-            denies: Vec::new(),
-        }
-    }
-
-    fn take(
-        &mut self,
-        around: &Around<'_>,
-        assignments: &Arc<Assignments>,
-        denies: &[DenyAssignment],
-    ) {
-        let gone = &self.parts.own.absent;
-        // Of what we wrote lately our own word is the newer one: when it ends, the list may not know yet. A condition was
-        // put there by somebody else, and counts.
-        let own = std::mem::take(&mut self.own);
-        self.take_rows(around, assignments, |row| {
-            gone.contains(&row.name) || (own.contains(&row.name) && row.condition.is_none())
-        });
-        self.own = own;
-        for deny in denies.iter().filter(|deny| deny.effect == Effect::Enforced) {
-            let reach = self.reach(around, &deny.scope);
-            let reach = if deny.at_its_scope_only {
-                reach.alone(&deny.scope, around)
-            } else {
-                reach
-            };
-            if !reach.is_nowhere() {
-                self.denies.push(Deny {
-                    reach,
-                    assignment: deny.clone(),
-                    known: RwLock::default(),
-                });
-            }
-        }
-    }
-
-    /// But for what was taken as the lists show it.
-    fn take_own(&mut self, around: &Around<'_>) {
-        if self.parts.own.present.is_empty() {
-            return;
-        }
-        let own = Arc::new(Assignments::new(self.parts.own.present.iter().cloned()));
-        let shown = self.names.clone();
-        self.take_rows(around, &own, |row| shown.contains(&row.name));
-    }
-
-    fn take_rows(
-        &mut self,
-        around: &Around<'_>,
-        assignments: &Arc<Assignments>,
-        leave_out: impl Fn(&Assignment) -> bool,
-    ) {
-        // The cluster's, the fleet's, and our own.
-        let source = u8::try_from(self.sources.len()).unwrap_or(u8::MAX);
-        let scopes = assignments.scopes().iter();
-        let reaches: Vec<Reach> = scopes.map(|scope| self.reach(around, scope)).collect();
-        for (row, assignment) in assignments.rows().iter().enumerate() {
-            let reach = reaches[assignment.scope_index()];
-            if reach.is_nowhere() || leave_out(assignment) {
-                continue;
-            }
-            let role = self.role(assignment.role);
-            let definition = self.roles[role].definition.as_deref();
-            if definition.is_some_and(|definition| !matters(definition)) {
-                continue;
-            }
-            self.names.insert(assignment.name);
-            self.entries.push(Counting {
-                holder: assignment.holder,
-                reach,
-                role,
-                is_plain: assignment.condition.is_none() && assignment.end() == Expiry::Never,
-                source,
-                row: number(row),
-            });
-        }
-        self.sources.push(Arc::clone(assignments));
-    }
-
-    fn reach(&mut self, around: &Around<'_>, scope: &str) -> Reach {
-        around.reach(scope, |name| {
-            let next = number(self.namespaces.len());
-            match self.namespaces.get(name) {
-                Some(known) => *known,
-                None => *self.namespaces.entry(name.into()).or_insert(next),
-            }
-        })
-    }
-
-    fn role(&mut self, id: RoleDefinitionId) -> usize {
-        *self.role_indices.entry(id).or_insert_with(|| {
-            self.roles.push(Role {
-                id,
-                definition: self.parts.roles.get(&id).cloned().flatten(),
-            });
-            self.roles.len() - 1
-        })
-    }
-
-    fn finish(mut self) -> Snapshot {
-        // In the order in which they came, of one holder.
-        self.entries.sort_by_key(|entry| entry.holder);
-        let mut by_holder: HashMap<PrincipalId, (u32, u32), RandomState> = HashMap::default();
-        for (at, entry) in self.entries.iter().enumerate() {
-            let at = number(at);
-            by_holder.entry(entry.holder).or_insert((at, at)).1 = at + 1;
-        }
-        by_holder.shrink_to_fit();
-        let (book, numbers) = self.parts.judgements.of_roles(&self.roles);
-        let entries = self.entries.iter();
-        Snapshot {
-            cluster: Arc::clone(&self.parts.cluster),
-            fleet: self.parts.fleet.as_ref().map(|fleet| fleet.id.clone()),
-            fleet_not_read: self.parts.fleet_not_read,
-            book,
-            sources: self.sources,
-            namespaces: self.namespaces,
-            // One whose role has no number, beyond all that is ever read, gives nothing.
-            entries: entries
-                .filter_map(|it| Some(it.entry(*numbers.get(it.role)?)))
-                .collect(),
-            roles: numbers.into_iter().zip(self.roles).collect(),
-            by_holder,
-            denies: self.denies,
-        }
-    }
-}
-
-/// No list that the broker reads is as long.
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-/// Control-plane actions that open a cluster: fetching the users' credentials, and what goes round them [azure.md §3].
-const WAYS_IN: [&str; 4] = [
-    "Microsoft.ContainerService/managedClusters/listClusterUserCredential/action",
-    "Microsoft.ContainerService/managedClusters/listClusterAdminCredential/action",
-    "Microsoft.ContainerService/managedClusters/accessProfiles/listCredential/action",
-    "Microsoft.ContainerService/managedClusters/runCommand/action",
-];
-
-/// Whether a role can matter to anybody who asks about clusters: by data actions, or by a way into a cluster.
-fn matters(role: &RoleDefinition) -> bool {
-    role.permissions.iter().any(|block| {
-        !block.data_actions.is_empty()
-            || block
-                .actions
-                .iter()
-                .any(|action| WAYS_IN.iter().any(|way| overlap(action, way)))
-    })
 }

@@ -253,8 +253,12 @@ fn resource_request(
         true,
         wrong,
     );
-    let of = format_args!("{field}.namespace");
-    let namespace = optional(of, &asked.namespace, Namespace::parse, wrong);
+    let (of, namespace) = if names_a_namespace(asked) {
+        (format_args!("{field}.name"), &asked.name)
+    } else {
+        (format_args!("{field}.namespace"), &asked.namespace)
+    };
+    let namespace = optional(of, namespace, Namespace::parse, wrong);
     if asked.name.len() > LONGEST_WORD {
         wrong.add(
             format_args!("{field}.name"),
@@ -273,6 +277,14 @@ fn resource_request(
     }))
 }
 
+/// Whether the namespace that is asked about is the object itself: of `/api/v1/namespaces/{name}` the API server says that
+/// it is in the namespace of that name [kubernetes apiserver/pkg/endpoints/request/requestinfo.go].
+fn names_a_namespace(asked: &proto::KubernetesRequest) -> bool {
+    let is_named = !asked.name.is_empty() && asked.namespace.is_empty();
+    let is_of_many = ["create", "list", "watch", "deletecollection"].contains(&asked.verb.as_str());
+    is_named && !is_of_many && asked.api_group.is_empty() && asked.resource == "namespaces"
+}
+
 /// A verb, a group, a resource: as Kubernetes writes them, or `*`.
 fn word(
     field: impl Display,
@@ -289,13 +301,15 @@ fn word(
     }
     let of_kubernetes =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if text.len() > LONGEST_WORD || !text.chars().all(of_kubernetes) {
+    // What begins or ends with a dot may be taken for a step in a path.
+    let is_plain = text.len() <= LONGEST_WORD && text.chars().all(of_kubernetes);
+    if !is_plain || text.starts_with(['.', '-']) || text.ends_with(['.', '-']) {
         let given: String = text.chars().take(80).collect();
         wrong.add(
             field,
             format!(
                 "{given:?} is not as Kubernetes writes it: expected at most {LONGEST_WORD} lower-case letters, digits, \
-                 '-' and '.', or *"
+                 and '-' and '.' between them, or *"
             ),
         );
         return None;

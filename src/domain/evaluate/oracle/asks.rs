@@ -180,11 +180,13 @@ const HUNDREDS: [Known; 3] = [
     ),
 ];
 
-const PATHS: [(&str, &str, &[&str]); 6] = [
+const PATHS: [(&str, &str, &[&str]); 8] = [
     ("get", "/metrics", &["metrics/read"]),
     ("post", "/metrics", &["metrics"]),
     ("get", "/pods/exec", &["pods/exec/read"]),
     ("delete", "/healthz", &["healthz/delete"]),
+    ("get", "/", &["read"]),
+    ("head", "/metrics/", &["metrics"]),
     ("get", "/healthz/etcd", &[]),
     ("get", "/apis/apps", &[]),
 ];

@@ -77,6 +77,23 @@ fn a_kubernetes_request_is_for_objects_or_for_a_path() {
             |r| r.resource = "pods/log".to_owned(),
             &["request.resource"],
         ),
+        (
+            "a step in a path",
+            |r| r.resource = "..".to_owned(),
+            &["request.resource"],
+        ),
+        (
+            "a namespace that cannot be",
+            |r| {
+                *r = proto::KubernetesRequest {
+                    verb: "get".to_owned(),
+                    resource: "namespaces".to_owned(),
+                    name: "Web".to_owned(),
+                    ..proto::KubernetesRequest::default()
+                };
+            },
+            &["request.name"],
+        ),
         ("a subresource", |r| r.subresource = "log".to_owned(), &[]),
         (
             "a group and its version",
