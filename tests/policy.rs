@@ -11,6 +11,7 @@ mod support;
 
 use std::time::Duration;
 
+use aks_access_broker::grpc::proto::batch_check_access_response::item::Result as Outcome;
 use aks_access_broker::grpc::proto::{
     AzureRole, BatchCheckAccessRequest, CheckAccessRequest, GrantRequest, GrantSelector,
     ListAccessRequest, ListAuditEventsRequest, ListGrantsRequest, ListJobsRequest, PrincipalRef,
@@ -515,6 +516,20 @@ async fn i10_a_refusal_that_cannot_be_written_down_is_no_answer() {
         access: Some(access(AzureRole::RbacReader, &[])),
         ..CheckAccessRequest::default()
     };
-    let refusal = Refusal::from(stranger.check_access(check).await);
+    let refusal = Refusal::from(stranger.check_access(check.clone()).await);
     assert_eq!(refusal.kind(), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    // Of a batch, those hear of it that were refused.
+    let batch = BatchCheckAccessRequest {
+        requests: vec![check, CheckAccessRequest::default()],
+        ..BatchCheckAccessRequest::default()
+    };
+    let answered = stranger.batch_check_access(batch).await.expect("answers");
+    let items = answered.into_inner().items.into_iter();
+    let reasons: Vec<String> = items
+        .map(|item| match item.result.expect("a result") {
+            Outcome::Error(failure) => failure.reason,
+            Outcome::Response(response) => panic!("{response:?}"),
+        })
+        .collect();
+    assert_eq!(reasons, ["STORE_UNAVAILABLE", "INVALID_REQUEST"]);
 }

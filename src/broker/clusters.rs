@@ -15,8 +15,10 @@ use crate::domain::ids::{ClusterId, SubscriptionId};
 use crate::domain::reason::Reason;
 use crate::view::{Fresh, Loaded, Need, View};
 
-/// How many clusters of all lists are remembered; more are listed again.
-const MOST_LISTED: u64 = 20_000;
+/// How many clusters of all lists are remembered; more are listed again. The bound is shared out among up to a few dozen
+/// parts, and each of them has to hold the longest list that a subscription can have: 5,000 clusters
+/// [azure-docs azure-resource-manager/management/azure-subscription-service-limits.md].
+const MOST_LISTED: u64 = 250_000;
 
 /// What is known of the clusters. Cheap to clone; clones share what they know.
 #[derive(Clone)]

@@ -217,6 +217,12 @@ impl BrokerError {
         }
     }
 
+    /// Whether policies decided so.
+    #[must_use]
+    pub const fn is_denial(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Hidden { .. })
+    }
+
     /// What the operator has to see to, in words that callers do not get; `None` where it is the caller's to see
     /// to, or passes by itself.
     #[must_use]

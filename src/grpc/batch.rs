@@ -22,16 +22,13 @@ enum Answer {
     Told(Result<Box<(Asked, Checked)>, BrokerError>),
 }
 
-/// The answers, in the order of the checks.
-///
-/// # Errors
-/// What the store says where refusals among them cannot be written down.
+/// The answers, in the order of the checks. Where refusals among them cannot be written down, these are told that instead.
 pub(super) async fn answered(
     broker: &Broker,
     caller: &Arc<Caller>,
     need: Need,
     request: proto::BatchCheckAccessRequest,
-) -> Result<Vec<Item>, BrokerError> {
+) -> Vec<Item> {
     let explain_all = request.explain;
     let answers = request.requests.into_iter().map(|request| {
         let explain = explain_all || request.explain;
@@ -43,11 +40,11 @@ pub(super) async fn answered(
         _ => None,
     });
     let refused: Vec<&BrokerError> = refused.collect();
-    broker.record_refused_checks(caller, &refused).await?;
+    let unwritten = broker.record_refused_checks(caller, &refused).await.err();
     let items = answers.into_iter().map(|answer| Item {
-        result: Some(outcome(answer)),
+        result: Some(outcome(answer, unwritten.as_ref())),
     });
-    Ok(items.collect())
+    items.collect()
 }
 
 async fn answer(
@@ -65,8 +62,11 @@ async fn answer(
     Answer::Told(told.await.map(Box::new))
 }
 
-fn outcome(answer: Answer) -> Outcome {
+fn outcome(answer: Answer, unwritten: Option<&BrokerError>) -> Outcome {
     match answer {
+        Answer::Told(Err(error)) if error.is_denial() => {
+            Outcome::Error(convert::failed_check(unwritten.unwrap_or(&error)))
+        }
         Answer::Invalid(failure) => Outcome::Error(failure),
         Answer::Told(Ok(told)) => Outcome::Response(convert::answer(&told.0, &told.1)),
         Answer::Told(Err(error)) => Outcome::Error(convert::failed_check(&error)),

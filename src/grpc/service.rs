@@ -152,7 +152,6 @@ impl AccessBrokerService for Service {
         }
         let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
         let items = batch::answered(&self.broker, &caller, need, request).await;
-        let items = items.map_err(|e| of(&e))?;
         Ok(Response::new(proto::BatchCheckAccessResponse { items }))
     }
 

@@ -24,6 +24,12 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// So much memory as that many principals in a few groups.
+    pub(super) fn weight(&self) -> u32 {
+        const FEW: usize = 50;
+        u32::try_from(1 + self.ids.len() / FEW).unwrap_or(u32::MAX)
+    }
+
     /// Asks the directory.
     pub(super) async fn read(
         azure: Azure,

@@ -63,7 +63,7 @@ pub struct ViewSettings {
     pub lag: SignedDuration,
     /// How many role assignments are remembered, over all subscriptions.
     pub most_assignments: u64,
-    /// Of how many principals the groups are remembered.
+    /// Of how many principals the groups are remembered, each of which is in some fifty.
     pub most_principals: u64,
     /// Which of AKS's newer features the clusters have.
     pub features: Features,
@@ -127,7 +127,7 @@ impl View {
             let azure = azure.clone();
             Fresh::new(
                 settings.most_principals,
-                |_| 1,
+                Groups::weight,
                 renew,
                 move |(id, kind), _| Groups::read(azure.clone(), id, kind),
             )

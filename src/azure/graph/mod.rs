@@ -11,6 +11,7 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use url::Url;
 use uuid::Uuid;
 
@@ -39,11 +40,15 @@ const READS_APPLICATIONS: &str = "Application.Read.All (or Directory.Read.All)";
 const READS_OBJECTS: &str =
     "User.Read.All, GroupMember.Read.All and Application.Read.All (or Directory.Read.All)";
 
+/// So many questions are under way at once: a batch of explained checks asks thousands.
+const AT_ONCE: usize = 64;
+
 pub(super) struct Graph {
     http: reqwest::Client,
     endpoint: Url,
     tokens: Tokens,
     call_timeout: Duration,
+    at_once: Semaphore,
 }
 
 /// One question.
@@ -133,6 +138,7 @@ impl Graph {
             endpoint,
             tokens,
             call_timeout,
+            at_once: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -170,6 +176,8 @@ impl Graph {
         largest: usize,
     ) -> Result<Answer, GraphError> {
         let about = question.about;
+        // Nobody closes it.
+        let _turn = self.at_once.acquire().await.ok();
         let bearer = self
             .tokens
             .for_call()
