@@ -28,6 +28,7 @@ const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
 const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
 const JUDY: Uuid = uuid!("10000000-0000-4000-8000-00000000000a");
 const ENGINEERING: Uuid = uuid!("20000000-0000-4000-8000-000000000001");
+const PAYMENTS: Uuid = uuid!("20000000-0000-4000-8000-000000000004");
 const READER: Uuid = uuid!("7f6c6a51-bcf8-42ba-9220-52d62157d7db");
 const WRITER: Uuid = uuid!("a7ffa36f-339b-4b5c-8bdf-e2c188b2c0eb");
 /// *Reader*: of everything, at the control plane.
@@ -266,6 +267,28 @@ async fn everybody_who_has_something_on_a_cluster_is_listed_page_by_page() {
             (granted.grant_id.as_str(), granted.expire_time)
         );
     }
+
+    // With their names; where the directory does not tell those in good time, without.
+    let names = |entries: &[list_access_response::Entry]| -> BTreeSet<(String, String)> {
+        let holders = entries.iter().map(|it| it.principal.clone().expect("it"));
+        let named = holders.filter(|it| it.object_id == BOB.to_string());
+        named
+            .map(|it| (it.display_name, it.user_principal_name))
+            .collect()
+    };
+    let bob = ("Bob Brown".to_owned(), "bob@contoso.example".to_owned());
+    assert_eq!(names(&all), BTreeSet::from([bob]));
+    let silent = FaultEffect::Hold {
+        name: "names".to_owned(),
+    };
+    world
+        .emulator
+        .add_fault(Fault::always(Operation::GetByIds, silent));
+    world.somebody_else_gives(&cluster, READER, PAYMENTS, None);
+    let unnamed = entries(listed(&mut client, &of_cluster, 1_000).await);
+    assert_eq!(unnamed.len(), all.len() + 1);
+    assert_eq!(names(&unnamed), BTreeSet::from(<[_; 1]>::default()));
+    world.emulator.clear_faults();
 
     // Who may read secrets in web? The writer, and whoever may do more; none of the readers.
     let who_may = ListAccessRequest {

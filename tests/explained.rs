@@ -178,6 +178,8 @@ async fn every_group_between_is_named_the_principals_own_first() {
         panic!("{layer:?}");
     };
     assert_eq!(via(path), [ON_CALL, PLATFORM, ENGINEERING]);
+    let names: Vec<&str> = path.via.iter().map(|it| it.display_name.as_str()).collect();
+    assert_eq!(names, ["On-call", "Platform", "Engineering"]);
     assert!(path.inherited && !path.managed, "{path:?}");
     assert_eq!(path.role, "Azure Kubernetes Service RBAC Cluster Admin");
     // Of a group itself, too.

@@ -8,6 +8,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::check::{CheckError, may_be_new};
+use super::names::Named;
 use super::page::{InvalidPageToken, key_in, token_behind};
 use super::permission::denied;
 use super::record::{Of, of_question};
@@ -46,6 +47,8 @@ pub struct AccessEntry {
 pub struct AccessPage {
     /// By cluster, then by assignment.
     pub entries: Vec<AccessEntry>,
+    /// The holders, and the groups in between, with their names, as far as the directory tells them.
+    pub names: Named,
     /// Where the next page begins; empty: there is none.
     pub next: String,
     /// What it is true of.
@@ -184,7 +187,10 @@ impl Broker {
         let of_page = page.entries.iter_mut();
         let paths = of_page.map(|entry| (entry.holder, &entry.cluster, &mut entry.path));
         self.name_grants(paths.collect()).await?;
+        let of_page = page.entries.iter();
+        let named = of_page.flat_map(|entry| entry.path.via.iter().copied().chain([entry.holder]));
         Ok(AccessPage {
+            names: self.names.of(named.collect()).await,
             entries: page.entries,
             next,
             as_of: self.check.as_of(page.oldest)?,

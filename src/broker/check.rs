@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::clusters::{ClusterError, Clusters, unavailable};
 use super::error::store_reason;
+use super::names::Named;
 use super::principals::PrincipalError;
 use super::request::RequestedRole;
 use super::request::{Question as Asks, RequestedPrincipal};
@@ -51,6 +52,8 @@ pub struct Checked {
     pub expire_time: Option<Timestamp>,
     /// Why, if that was asked.
     pub why: Option<Answer>,
+    /// The groups in between with their names, as far as they were looked up.
+    pub names: Named,
     /// What it is true of.
     pub as_of: Timestamp,
     /// For a later check that must know at least as much.
@@ -250,6 +253,7 @@ impl Check {
             permission: verdict.permission,
             expire_time: verdict.expire_time,
             why,
+            names: Named::new(),
             as_of,
             token: ConsistencyToken {
                 position,

@@ -39,6 +39,8 @@ impl Broker {
             .flat_map(|layer| &mut layer.paths)
             .collect();
         self.name_groups(&asked.principal, &mut paths).await;
+        let groups = paths.iter().flat_map(|path| path.via.iter().copied());
+        checked.names = self.names.of(groups.collect()).await;
         let holder = |path: &Path| path.via.last().copied().unwrap_or(asked.principal.id);
         let paths = paths
             .into_iter()

@@ -12,6 +12,7 @@ mod extend;
 mod follow;
 mod grant;
 mod lists;
+mod names;
 pub mod page;
 mod payload;
 mod permission;
@@ -38,6 +39,7 @@ pub use error::{BrokerError, RETRY_AFTER};
 pub use follow::GrantWithEffects;
 pub use grant::Granted;
 pub use lists::Page;
+pub use names::Named;
 pub use permission::Denied;
 pub use preview::{PlannedGrant, PlannedRevocation};
 pub use revoke::MOST_REVOKED;
@@ -53,6 +55,7 @@ pub use crate::view::Need;
 use crate::view::View;
 use check::{Asked, Check, Checked, Staleness};
 use clusters::{ClusterPage, ClusterQuery, Clusters};
+use names::Names;
 use principals::Principals;
 use record::{Of, of_question};
 use request::CheckRequest;
@@ -67,6 +70,7 @@ pub struct Broker {
     clusters: Clusters,
     roles: Roles,
     principals: Principals,
+    names: Names,
     check: Check,
     policies: Policies,
     tenant: Uuid,
@@ -125,6 +129,7 @@ impl Broker {
         );
         let roles = Roles::new(azure.clone(), settings.known_for);
         let principals = Principals::new(azure.clone(), settings.known_for);
+        let names = Names::new(azure.clone(), settings.staleness.longest);
         let lag = SignedDuration::try_from(settings.lag).unwrap_or(SignedDuration::MAX);
         Self {
             unmanaged: Unmanaged::new(azure, store.clone(), known_for),
@@ -136,6 +141,7 @@ impl Broker {
             clusters,
             roles,
             principals,
+            names,
             changes,
             patience: settings.patience,
             work,

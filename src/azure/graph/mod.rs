@@ -2,6 +2,7 @@
 
 mod error;
 mod groups;
+mod names;
 
 use std::time::{Duration, Instant};
 

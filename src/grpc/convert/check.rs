@@ -1,7 +1,7 @@
 //! Answers about access.
 
 use crate::broker::check::{Asked, Checked};
-use crate::broker::{AccessEntry, AccessPage, BrokerError};
+use crate::broker::{AccessEntry, AccessPage, BrokerError, Named};
 use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::evaluate::{Decision, Layer, Path};
 use crate::domain::ids::ClusterId;
@@ -18,7 +18,7 @@ pub(in crate::grpc) fn answer(asked: &Asked, checked: &Checked) -> proto::CheckA
         decision: decision(layer).into(),
         ..proto::Layer::default()
     };
-    let explained = |layer: &Layer| explained_layer(layer, &asked.cluster);
+    let explained = |layer: &Layer| explained_layer(layer, &asked.cluster, &checked.names);
     let why = checked.why.as_ref();
     let cluster_access = why.map_or_else(
         || alone(checked.cluster_access),
@@ -71,14 +71,19 @@ pub(in crate::grpc) fn invalid_check(violations: &[Violation]) -> proto::Failure
 /// A page of access.
 pub(in crate::grpc) fn access_page(page: &AccessPage) -> proto::ListAccessResponse {
     proto::ListAccessResponse {
-        entries: page.entries.iter().map(entry).collect(),
+        entries: page
+            .entries
+            .iter()
+            .map(|it| entry(it, &page.names))
+            .collect(),
         next_page_token: page.next.clone(),
         as_of: Some(timestamp(page.as_of)),
         unreachable: page.unreachable.clone(),
     }
 }
 
-fn entry(entry: &AccessEntry) -> proto::list_access_response::Entry {
+fn entry(entry: &AccessEntry, names: &Named) -> proto::list_access_response::Entry {
+    let named = names.get(&entry.holder).map(principal);
     proto::list_access_response::Entry {
         principal: Some(proto::Principal {
             object_id: entry.holder.to_string(),
@@ -86,16 +91,17 @@ fn entry(entry: &AccessEntry) -> proto::list_access_response::Entry {
                 .holder_kind
                 .map_or(proto::PrincipalType::Unspecified, principal_type)
                 .into(),
-            ..proto::Principal::default()
+            ..named.unwrap_or_default()
         }),
-        path: Some(path(&entry.path, &entry.cluster)),
+        path: Some(path(&entry.path, &entry.cluster, names)),
     }
 }
 
-fn explained_layer(layer: &Layer, cluster: &ClusterId) -> proto::Layer {
+fn explained_layer(layer: &Layer, cluster: &ClusterId, names: &Named) -> proto::Layer {
+    let paths = layer.paths.iter();
     proto::Layer {
         decision: decision(layer.decision).into(),
-        paths: layer.paths.iter().map(|it| path(it, cluster)).collect(),
+        paths: paths.map(|it| path(it, cluster, names)).collect(),
         findings: layer.findings.iter().map(finding).collect(),
     }
 }
@@ -108,7 +114,8 @@ const fn decision(decision: Decision) -> proto::Decision {
     }
 }
 
-fn path(path: &Path, cluster: &ClusterId) -> proto::AccessPath {
+fn path(path: &Path, cluster: &ClusterId, names: &Named) -> proto::AccessPath {
+    let unnamed = |group| principal(&Principal::unnamed(group, PrincipalType::Group));
     let via = path.via.iter();
     proto::AccessPath {
         resource_id: path.resource_id.clone(),
@@ -116,7 +123,7 @@ fn path(path: &Path, cluster: &ClusterId) -> proto::AccessPath {
         scope: path.scope.clone(),
         inherited: path.inherited,
         via: via
-            .map(|group| principal(&Principal::unnamed(*group, PrincipalType::Group)))
+            .map(|group| names.get(group).map_or_else(|| unnamed(*group), principal))
             .collect(),
         managed: path.managed,
         // Several grants may call for one assignment; the field takes the one that ends last.
