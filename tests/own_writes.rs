@@ -160,7 +160,7 @@ async fn what_another_grant_writes_again_stays_in_the_answers_meanwhile() {
             assert_eq!(answer.decision(), Decision::Allowed, "{token}: {answer:?}");
         }
     }
-    assert_eq!(world.emulator.release("again"), 1);
+    assert!(world.emulator.release("again") > 0);
 }
 
 /// What was taken away, and is given again, is not there before Azure has said so: its lists show what is gone.
@@ -267,10 +267,8 @@ async fn a_revocation_that_found_no_cluster_any_more_is_in_the_answers() {
     let revoked = revoke(&mut worker, &grant_id).await;
     for client in [&mut worker, &mut idle] {
         let asked = question(&cluster, &revoked.consistency_token);
-        match client.check_access(asked).await {
-            Ok(answer) => assert_eq!(answer.into_inner().decision(), Decision::Denied),
-            Err(status) => assert_eq!(status.code(), Code::NotFound, "{status:?}"),
-        }
+        let answer = ask(client, asked).await;
+        assert_eq!(answer.decision(), Decision::Denied, "{answer:?}");
     }
 }
 

@@ -17,7 +17,7 @@ pub type Named = HashMap<PrincipalId, Principal>;
 /// Of so many principals the names are remembered.
 const MOST_NAMES: u64 = 100_000;
 /// An answer that is there does not wait longer for them.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known of names, by the whole set that was asked for: the same pages are read again and again. Cheap to clone;
 /// clones share what they know.

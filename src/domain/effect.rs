@@ -26,6 +26,8 @@ pub struct Effect {
     /// It may be gone, or go, whatever `known` says: a DELETE of ours was not answered, or what it was answered is not
     /// believed.
     pub may_be_gone: bool,
+    /// It was there once, as far as any answer told.
+    pub stood: bool,
     /// The settle deadline: by then every earlier call without an answer has taken effect or never will.
     /// Once it is over, the effect is written again as the wishes then say.
     pub deadline: Option<Timestamp>,
@@ -119,6 +121,7 @@ impl Effect {
             known: Known::Absent,
             open: None,
             may_be_gone: false,
+            stood: false,
             deadline: None,
             put_until: None,
             written: None,
@@ -141,10 +144,11 @@ impl Effect {
         matches!(self.known, Known::Present) && self.open != Some(Call::Delete) && !self.may_be_gone
     }
 
-    /// Whether it was gone when that was last heard of. What a PUT that is under way has made of it, nobody knows yet.
+    /// Whether it was there, and gone when it was last heard of. What a PUT that is under way has made of it, nobody knows
+    /// yet.
     #[must_use]
-    pub const fn was_gone(&self) -> bool {
-        matches!(self.known, Known::Absent) && self.put_until.is_some()
+    pub const fn was_taken_away(&self) -> bool {
+        matches!(self.known, Known::Absent) && self.stood
     }
 
     /// Whether it is known to be gone, and nothing can bring it back.
@@ -189,6 +193,7 @@ impl Effect {
             Answer::Deleted => {
                 self.settle(Known::Absent, time);
                 // It stood, whatever we knew.
+                self.stood = true;
                 self.changed = time.now;
             }
             Answer::NotThere if self.absence_is_believed(time) => self.settle(Known::Absent, time),
@@ -220,6 +225,7 @@ impl Effect {
         if self.known != known || self.is_unsettled() {
             self.changed = time.now;
         }
+        self.stood |= known == Known::Present;
         self.known = known;
         self.open = None;
         self.written = None;

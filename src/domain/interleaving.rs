@@ -351,7 +351,7 @@ proptest! {
         let mut world = World::new();
         for action in &actions {
             world.run(action);
-            world.what_stands_is_there();
+            world.what_is_said_is_so();
         }
         world.settle();
         world.check();

@@ -94,6 +94,7 @@ impl Progress {
             .entry(fresh.name)
             .or_insert_with(|| fresh.clone());
         effect.known = Known::Present;
+        effect.stood = true;
         effect.written = None;
         effect.changed = fresh.changed;
         let found = TouchedEffect {

@@ -90,6 +90,8 @@ struct UnderWay<V, E> {
 /// What is under way, and how often something has begun.
 struct AllUnderWay<K, V, E> {
     begun: u64,
+    /// What began up to then is not remembered: everything was forgotten since.
+    forgotten: u64,
     by_key: HashMap<K, UnderWay<V, E>>,
 }
 
@@ -152,6 +154,7 @@ where
             ),
             under_way: Mutex::new(AllUnderWay {
                 begun: 0,
+                forgotten: 0,
                 by_key: HashMap::new(),
             }),
             load: Box::new(move |key, need| load(key, need).boxed()),
@@ -217,6 +220,16 @@ where
         self.0.known.clear();
     }
 
+    /// The same, and what is being read is not remembered either.
+    pub fn begin_anew(&self) {
+        {
+            let mut under_way = self.0.under_way();
+            under_way.forgotten = under_way.begun;
+            under_way.by_key.clear();
+        }
+        self.0.known.clear();
+    }
+
     /// Begins to read the value anew if it is no longer quite fresh, and nobody does so yet.
     fn renew(&self, key: &K, known: &Loaded<V>, now: Instant) {
         let age = now.saturating_duration_since(known.begun);
@@ -254,7 +267,7 @@ where
             };
             let loaded = load.await.map(Arc::new);
             match &loaded {
-                Ok(loaded) => this.0.known.insert(of.clone(), Arc::clone(loaded)),
+                Ok(loaded) => this.remember(of.clone(), number, loaded),
                 Err(error) => {
                     tracing::debug!(%error, "what is known could not be renewed");
                     if let Some(wait) = error.wait() {
@@ -284,6 +297,14 @@ where
         };
         under_way.by_key.insert(key.clone(), known);
         (loading, since, false)
+    }
+
+    fn remember(&self, key: K, number: u64, loaded: &Arc<Loaded<V>>) {
+        // Held meanwhile, so that nothing is forgotten in between.
+        let under_way = self.0.under_way();
+        if number > under_way.forgotten {
+            self.0.known.insert(key, Arc::clone(loaded));
+        }
     }
 
     /// Whoever asks meanwhile is told the same: a service that says to wait is not asked by each of them.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
+use futures::{StreamExt, stream};
 use jiff::SignedDuration;
 
 use super::fleets::Fleets;
@@ -23,14 +25,17 @@ use crate::domain::snapshot::{
 /// Roles by a subscription and their GUID; `None`: there is none there, or the broker may not read it.
 type MoreRoles = Fresh<(SubscriptionId, RoleDefinitionId), Option<Arc<RoleDefinition>>, ViewError>;
 
+/// So many roles are read at once.
+const READ_AT_ONCE: usize = 8;
+
 /// Makes a cluster's view out of what was read.
 pub(super) struct Maker {
     pub(super) own: Own,
     pub(super) clusters: Fresh<ClusterId, Arc<Cluster>, AzureError>,
     pub(super) subscriptions: Fresh<SubscriptionId, Subscription, ViewError>,
     pub(super) built_in: Fresh<(), BuiltIn, ViewError>,
-    /// Those that a subscription's list does not show: it has what can be assigned at the subscription or below, and not
-    /// what can be assigned at one of its resource groups alone.
+    /// Those that a subscription's list does not show: it has what can be assigned at the subscription, and not what can be
+    /// assigned in one of its resource groups alone [rest-api role-definitions/list].
     pub(super) more_roles: MoreRoles,
     pub(super) fleets: Fresh<(), Fleets, ViewError>,
     pub(super) lag: SignedDuration,
@@ -38,6 +43,15 @@ pub(super) struct Maker {
 }
 
 impl Maker {
+    /// Forgets everything, and what is being read.
+    pub(super) fn begin_anew(&self) {
+        self.clusters.begin_anew();
+        self.subscriptions.begin_anew();
+        self.built_in.begin_anew();
+        self.more_roles.begin_anew();
+        self.fleets.begin_anew();
+    }
+
     pub(super) async fn make(
         &self,
         id: ClusterId,
@@ -85,7 +99,7 @@ impl Maker {
             Some(cluster.begun),
             fleets.as_ref().map(|it| it.begun),
         ];
-        let mut begun = begun.into_iter().flatten().min().unwrap_or(lists);
+        let begun = begun.into_iter().flatten().min().unwrap_or(lists);
 
         let checked = AtomicU64::new(self.own.newest_version());
         let own = self.own.of(&id);
@@ -102,9 +116,6 @@ impl Maker {
             assignments: Arc::clone(&read.value.assignments),
             denies: Arc::clone(&read.value.denies),
         });
-        let mut roles = Definitions::new();
-        let granted = own.present.iter().map(|row| row.role);
-        let own_roles = granted.map(|role| (subscription, role)).collect();
         let lists = [
             (subscription, Some(&of_subscription)),
             (fleet_subscription, of_fleet.as_ref()),
@@ -112,17 +123,11 @@ impl Maker {
         let lists = lists.map(|(id, list)| list.map(|list| (id, &list.value)));
         let lists: Vec<(SubscriptionId, &Subscription)> = lists.into_iter().flatten().collect();
         let fleet_id = fleet.as_ref().map(|fleet| &fleet.id);
-        for (of, id) in roles_in_use(own_roles, &cluster.value, fleet_id, &lists) {
-            let mut custom = lists.iter().filter_map(|(_, list)| list.roles.get(&id));
-            let known = of_azure.value.roles.get(&id).or_else(|| custom.next());
-            if let Some(known) = known {
-                roles.insert(id, Some(Arc::clone(known)));
-            } else if roles.get(&id).is_none_or(Option::is_none) {
-                let read = self.more_roles.get(&(of, id), need).await?;
-                begun = begun.min(read.begun);
-                roles.insert(id, read.value.clone());
-            }
-        }
+        let granted: BTreeSet<RoleDefinitionId> = own.present.iter().map(|row| row.role).collect();
+        let in_use = roles_in_use(&granted, subscription, &cluster.value, fleet_id, &lists);
+        let known = (&of_azure.value, lists.as_slice());
+        let (roles, read) = self.roles(in_use, known, &granted, need).await?;
+        let begun = read.map_or(begun, |read| read.min(begun));
         let snapshot = Snapshot::new(&Parts {
             cluster: Arc::clone(&cluster.value),
             assignments: Arc::clone(&of_subscription.value.assignments),
@@ -142,12 +147,54 @@ impl Maker {
         };
         Ok(Loaded::new(view, begun))
     }
+
+    /// What these roles give, as far as that can be read; and when reading what is in no list began, where something is.
+    /// A role only gives more: of one that cannot be read nobody knows what it gives, and what the rest allows stays
+    /// allowed. But what we have `granted` a moment ago has to be in the answer.
+    async fn roles(
+        &self,
+        in_use: BTreeSet<(SubscriptionId, RoleDefinitionId)>,
+        (of_azure, lists): (&BuiltIn, &[(SubscriptionId, &Subscription)]),
+        granted: &BTreeSet<RoleDefinitionId>,
+        need: Need,
+    ) -> Result<(Definitions, Option<Instant>), ViewError> {
+        let mut roles = Definitions::new();
+        let mut unlisted = Vec::new();
+        for (of, id) in in_use {
+            let mut custom = lists.iter().filter_map(|(_, list)| list.roles.get(&id));
+            match of_azure.roles.get(&id).or_else(|| custom.next()) {
+                Some(known) => drop(roles.insert(id, Some(Arc::clone(known)))),
+                None => unlisted.push((of, id)),
+            }
+        }
+        let reads = unlisted.into_iter().map(|role| async move {
+            let read = self.more_roles.get(&role, need).await;
+            (role.1, read)
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(READ_AT_ONCE);
+        let mut begun: Option<Instant> = None;
+        while let Some((id, read)) = reads.next().await {
+            let known = roles.entry(id).or_insert(None);
+            match read {
+                Ok(read) => {
+                    begun = begun.min(Some(read.begun)).or(Some(read.begun));
+                    *known = known.take().or_else(|| read.value.clone());
+                }
+                Err(error) if granted.contains(&id) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(role = %id, %error, "what a role gives cannot be read");
+                }
+            }
+        }
+        Ok((roles, begun))
+    }
 }
 
 /// The roles whose definitions decide something on a cluster, each with a subscription that it can be read by: those that
 /// are assigned where it counts, and those that we have just granted.
 fn roles_in_use(
-    granted: BTreeSet<(SubscriptionId, RoleDefinitionId)>,
+    granted: &BTreeSet<RoleDefinitionId>,
+    subscription: SubscriptionId,
     cluster: &Cluster,
     fleet: Option<&FleetId>,
     lists: &[(SubscriptionId, &Subscription)],
@@ -156,5 +203,6 @@ fn roles_in_use(
         let roles = roles_that_count(cluster, fleet, &list.assignments);
         roles.into_iter().map(|role| (*id, role))
     });
-    granted.into_iter().chain(counting).collect()
+    let granted = granted.iter().map(|role| (subscription, *role));
+    granted.chain(counting).collect()
 }

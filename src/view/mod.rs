@@ -98,7 +98,7 @@ pub struct View {
     clusters: Fresh<ClusterId, Arc<Cluster>, AzureError>,
     groups: Fresh<(PrincipalId, PrincipalType), Groups, GraphError>,
     views: Fresh<ClusterId, ClusterView, ViewError>,
-    subscriptions: Fresh<SubscriptionId, Subscription, ViewError>,
+    maker: Arc<Maker>,
 }
 
 impl std::fmt::Debug for View {
@@ -174,7 +174,7 @@ impl View {
         let maker = Arc::new(Maker {
             own: own.clone(),
             clusters: clusters.clone(),
-            subscriptions: subscriptions.clone(),
+            subscriptions,
             built_in,
             more_roles,
             fleets,
@@ -182,17 +182,20 @@ impl View {
             judgements: Judgements::new(settings.features),
         });
         let weigh = |view: &ClusterView| u32::try_from(view.snapshot.len() + 1).unwrap_or(u32::MAX);
-        let views = Fresh::new(settings.most_assignments, weigh, renew, move |id, need| {
+        let views = {
             let maker = Arc::clone(&maker);
-            async move { maker.make(id, need).await }
-        });
+            Fresh::new(settings.most_assignments, weigh, renew, move |id, need| {
+                let maker = Arc::clone(&maker);
+                async move { maker.make(id, need).await }
+            })
+        };
         Self {
             store,
             own,
             clusters,
             groups,
             views,
-            subscriptions,
+            maker,
         }
     }
 
@@ -201,17 +204,20 @@ impl View {
         let Self {
             own,
             store,
-            clusters,
             groups,
             views,
-            subscriptions,
+            maker,
+            ..
         } = self;
-        let lost = move |lost| {
-            views.forget_all();
-            subscriptions.forget_all();
-            if lost == Lost::Time {
-                clusters.forget_all();
-                groups.forget_all();
+        let lost = move |lost| match lost {
+            Lost::Changes => {
+                views.forget_all();
+                maker.subscriptions.forget_all();
+            }
+            Lost::Time => {
+                maker.begin_anew();
+                groups.begin_anew();
+                views.begin_anew();
             }
         };
         own.follow(store, changes, lost).await;

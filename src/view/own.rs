@@ -49,8 +49,9 @@ struct OwnEffect {
     pub changed: Timestamp,
     /// What kind of principal has it, where that is known.
     pub holder_kind: Option<PrincipalType>,
-    /// When the last of the grants that call for it ends by itself.
-    pub expiry: Expiry,
+    /// When the last of the grants that call for it ends by itself; `None` where it is not known what its description
+    /// says.
+    pub expiry: Option<Expiry>,
 }
 
 impl OwnEffect {
@@ -59,7 +60,7 @@ impl OwnEffect {
     fn of(effect: &Effect) -> Option<Self> {
         let present = effect.surely_stands();
         let written = effect.written.as_ref();
-        let absent = effect.is_gone_and_settled() || effect.was_gone();
+        let absent = effect.is_gone_and_settled() || effect.was_taken_away();
         (present || absent).then(|| Self {
             name: effect.name,
             at: effect.at.clone(),
@@ -70,7 +71,7 @@ impl OwnEffect {
                 .max(Some(effect.changed))
                 .unwrap_or(effect.changed),
             holder_kind: effect.holder_kind,
-            expiry: written.map_or(Expiry::Never, |written| written.expiry),
+            expiry: written.map(|written| written.expiry),
         })
     }
 }
@@ -108,6 +109,9 @@ impl OwnOfCluster {
                 if !effect.present {
                     changes.absent.insert(effect.name);
                 } else if !is_of_another {
+                    if effect.expiry.is_some() && effect.holder_kind.is_some() {
+                        changes.known_best.insert(effect.name);
+                    }
                     changes.present.push(Listed {
                         name: effect.name,
                         scope: effect.at.scope.to_string(),
@@ -115,7 +119,7 @@ impl OwnOfCluster {
                         holder: *principal,
                         holder_kind: effect.holder_kind,
                         condition: None,
-                        ours: Some(effect.expiry),
+                        ours: Some(effect.expiry.unwrap_or(Expiry::Never)),
                     });
                 }
             }
@@ -255,7 +259,7 @@ impl Own {
             self.0.clock.store(Arc::new(Some(clock)));
             if has_jumped {
                 warn!(
-                    "the machine slept, or the store's clock was set: all that is known is read anew"
+                    "the machine slept, or the store's clock was set: what is known of who has what is read anew"
                 );
                 self.0.current.store(0, Ordering::Release);
                 lost(Lost::Time);
@@ -324,10 +328,11 @@ impl Own {
         let began = Instant::now();
         let tip = store.newest_change().await?;
         let now = store.time().await?;
+        let heard = Instant::now();
         // Twice: lists that were read a while ago are in use still.
         let since = now.saturating_sub(self.0.lag * 2).unwrap_or(now);
         let targets = store.targets_changed_since(since).await?;
-        if tip < self.position() {
+        if tip < self.told() {
             // After a failover the stream may begin again behind what was there.
             self.0.told.store(Arc::new(tip));
         }
@@ -341,7 +346,7 @@ impl Own {
         }
         if self.0.clock.load().is_none() {
             let clock = Clock {
-                at: Instant::now(),
+                at: heard,
                 time: now,
             };
             self.0.clock.store(Arc::new(Some(clock)));

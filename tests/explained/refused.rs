@@ -9,13 +9,16 @@ use azure_emulator::{
     DenyAssignment, Fault, FaultEffect, Group, Operation, Principal, Scope, ServicePrincipal, User,
 };
 use tonic::Code;
-use uuid::Uuid;
+use uuid::{Uuid, uuid};
 
 use super::support::ask::{now, principal, user};
 use super::support::refusal::Refusal;
 use super::{
     ALICE, Asked, CLUSTER_ADMIN, CLUSTER_USER, ENGINEERING, PAYMENTS, READER, reasons, to,
 };
+
+/// *Reader*: of everything, at the control plane.
+const GENERAL_READER: Uuid = uuid!("acdd72a7-3385-48ef-bd42-f606fba81ae7");
 
 /// Whoever AKS refuses whatever is assigned is refused here.
 #[tokio::test]
@@ -162,4 +165,45 @@ async fn what_a_deny_assignment_takes_away_hides_no_other_way() {
     ];
     let found = reasons(&layer);
     assert!(found.is_superset(&BTreeSet::from(expected)), "{found:?}");
+}
+
+/// What an answer could do without, and had to, is told with it.
+#[tokio::test]
+async fn what_an_answer_had_to_do_without_is_told() {
+    let mut asked = Asked::start().await;
+    let cluster = asked.cluster.clone();
+    asked.assign(&cluster, CLUSTER_USER, ALICE);
+    asked.assign(&format!("{cluster}/namespaces/web"), READER, ALICE);
+    let emulator = &asked.world.emulator;
+    for operation in [Operation::FleetList, Operation::GetMemberGroups] {
+        let away = Fault::always(operation, FaultEffect::CutBeforeCommit);
+        emulator.add_fault(away);
+    }
+    // What she holds in person is enough, whatever her groups and a fleet would give besides.
+    let layer = asked.may(ALICE, to("list", "pods", "web")).await;
+    assert_eq!(layer.decision(), Decision::Allowed, "{layer:?}");
+    assert!(reasons(&layer).contains("GROUPS_NOT_READ"), "{layer:?}");
+    asked.world.emulator.clear_faults();
+    let away = Fault::always(Operation::FleetList, FaultEffect::CutBeforeCommit);
+    asked.world.emulator.add_fault(away);
+    let layer = asked.may(ALICE, to("list", "pods", "shop")).await;
+    assert_eq!(layer.decision(), Decision::Denied, "{layer:?}");
+    assert!(reasons(&layer).contains("FLEET_NOT_READ"), "{layer:?}");
+    // A role that says nothing about what is in a cluster gives nothing that could be held.
+    let question = CheckAccessRequest {
+        principal: Some(user(ALICE)),
+        cluster,
+        access: Some(Access {
+            role_definition_id: GENERAL_READER.to_string(),
+            ..Access::default()
+        }),
+        consistency: Some(now()),
+        explain: true,
+        ..CheckAccessRequest::default()
+    };
+    let answer = asked.client.check_access(question).await;
+    let layer = answer.expect("an answer").into_inner().permission;
+    let layer = layer.expect("a layer");
+    assert_eq!(layer.decision(), Decision::Denied);
+    assert!(reasons(&layer).contains("ROLE_GIVES_NOTHING"), "{layer:?}");
 }

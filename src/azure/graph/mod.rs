@@ -177,8 +177,14 @@ impl Graph {
         largest: usize,
     ) -> Result<Answer, GraphError> {
         let about = question.about;
-        // Nobody closes it.
-        let _turn = self.at_once.acquire().await.ok();
+        let turn = tokio::time::timeout(self.call_timeout, self.at_once.acquire()).await;
+        let _turn = turn.map_err(|_| {
+            let problem = format!(
+                "{AT_ONCE} other questions have been under way for {:?}, and Graph answers none of them",
+                self.call_timeout
+            );
+            GraphError::unanswered(about, &problem)
+        })?;
         let bearer = self
             .tokens
             .for_call()

@@ -19,7 +19,7 @@ use crate::domain::role::RoleDefinition;
 const MOST_COMBINATIONS: usize = 1024;
 
 /// Of so many conditions it is remembered what they come to.
-const MOST_CONDITIONS: usize = 1_000;
+const MOST_CONDITIONS: usize = 64;
 
 /// What a role gives of what is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

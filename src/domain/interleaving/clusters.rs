@@ -37,6 +37,10 @@ impl World {
         }
         let settled = self.lease.map(|(_, end)| end + super::SETTLE);
         for (name, effect) in &mut self.stored.effects {
+            // What is gone for certain is gone from every cluster.
+            if effect.is_gone_and_settled() && !self.open.contains_key(name) {
+                continue;
+            }
             let (call, token) = self.open.get(name).copied().unwrap_or((Call::Delete, 0));
             match settled.filter(|_| token != 0) {
                 Some(settled) => lose(effect, call, at(settled)),

@@ -414,8 +414,8 @@ impl World {
         }
     }
 
-    /// Whoever says that something stands finds it there, at every moment.
-    pub(super) fn what_stands_is_there(&self) {
+    /// What is said to stand is there, and what is said to be gone is not, at every moment.
+    pub(super) fn what_is_said_is_so(&self) {
         if self.azure.cluster != Some(self.cluster) {
             return;
         }
@@ -424,9 +424,15 @@ impl World {
                 open: self.open.get(&effect.name).map(|(call, _)| *call),
                 ..effect.clone()
             };
-            if effect.surely_stands() && !self.overslept.contains(&effect.at) {
-                let is_there = self.azure.ours.contains_key(&effect.name);
+            if self.overslept.contains(&effect.at) {
+                continue;
+            }
+            let is_there = self.azure.ours.contains_key(&effect.name);
+            if effect.surely_stands() {
                 assert!(is_there, "it is said to stand: {effect:?}");
+            }
+            if effect.is_gone_and_settled() {
+                assert!(!is_there, "it is said to be gone: {effect:?}");
             }
         }
     }

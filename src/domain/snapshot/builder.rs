@@ -46,7 +46,6 @@ pub(super) struct Builder<'a> {
     role_indices: HashMap<RoleDefinitionId, usize>,
     entries: Vec<Counting>,
     names: HashSet<AssignmentName>,
-    own: HashSet<AssignmentName>,
     denies: Vec<Deny>,
 }
 
@@ -54,7 +53,6 @@ impl<'a> Builder<'a> {
     pub(super) fn new(parts: &'a Parts) -> Self {
         Self {
             parts,
-            own: parts.own.present.iter().map(|own| own.name).collect(),
             sources: Vec::new(),
             namespaces: HashMap::new(),
             roles: Vec::new(),
@@ -71,14 +69,14 @@ impl<'a> Builder<'a> {
         assignments: &Arc<Assignments>,
         denies: &[DenyAssignment],
     ) {
-        let gone = &self.parts.own.absent;
+        let parts = self.parts;
+        let own = &parts.own;
         // Of what we wrote lately our own word is the newer one: when it ends, the list may not know yet. A condition was
         // put there by somebody else, and counts.
-        let own = std::mem::take(&mut self.own);
         self.take_rows(around, assignments, |row| {
-            gone.contains(&row.name) || (own.contains(&row.name) && row.condition.is_none())
+            own.absent.contains(&row.name)
+                || (own.known_best.contains(&row.name) && row.condition.is_none())
         });
-        self.own = own;
         for deny in denies.iter().filter(|deny| deny.effect == Effect::Enforced) {
             let reach = self.reach(around, &deny.scope);
             let reach = if deny.at_its_scope_only {
@@ -162,14 +160,16 @@ impl<'a> Builder<'a> {
     pub(super) fn finish(mut self) -> Snapshot {
         // In the order in which they came, of one holder.
         self.entries.sort_by_key(|entry| entry.holder);
+        let (book, numbers) = self.parts.judgements.of_roles(&self.roles);
+        // One whose role has no number, beyond all that is ever read, gives nothing.
+        self.entries.retain(|entry| entry.role < numbers.len());
+        let entries = self.entries.iter();
         let mut by_holder: HashMap<PrincipalId, (u32, u32), RandomState> = HashMap::default();
-        for (at, entry) in self.entries.iter().enumerate() {
+        for (at, entry) in entries.clone().enumerate() {
             let at = number(at);
             by_holder.entry(entry.holder).or_insert((at, at)).1 = at + 1;
         }
         by_holder.shrink_to_fit();
-        let (book, numbers) = self.parts.judgements.of_roles(&self.roles);
-        let entries = self.entries.iter();
         Snapshot {
             cluster: Arc::clone(&self.parts.cluster),
             fleet: self.parts.fleet.as_ref().map(|fleet| fleet.id.clone()),
@@ -177,10 +177,7 @@ impl<'a> Builder<'a> {
             book,
             sources: self.sources,
             namespaces: self.namespaces,
-            // One whose role has no number, beyond all that is ever read, gives nothing.
-            entries: entries
-                .filter_map(|it| Some(it.entry(*numbers.get(it.role)?)))
-                .collect(),
+            entries: entries.map(|it| it.entry(numbers[it.role])).collect(),
             roles: numbers.into_iter().zip(self.roles).collect(),
             by_holder,
             denies: self.denies,

@@ -64,6 +64,8 @@ pub struct FleetParts {
 pub struct OwnChanges {
     /// What we assigned.
     pub present: Vec<Listed>,
+    /// Those of them of which no list knows more.
+    pub known_best: HashSet<AssignmentName>,
     /// What we removed.
     pub absent: HashSet<AssignmentName>,
 }

@@ -15,7 +15,7 @@ use crate::domain::ownership::Description;
 use crate::domain::preview::{Change, PlannedEffect};
 use crate::store::StoreError;
 
-/// What scripts never look into of an effect; its intent, deadline, last PUT, and whether it may be gone, are fields
+/// What scripts look at nothing of but `known`; an effect's intent, deadline, last PUT, and whether it may be gone, are fields
 /// beside it.
 #[derive(Serialize, Deserialize)]
 struct EffectBody {
@@ -24,6 +24,8 @@ struct EffectBody {
     scope: String,
     n: u32,
     known: String,
+    #[serde(default)]
+    stood: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     foreign: Option<ForeignBody>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +62,7 @@ pub(in crate::store) fn write_effect(effect: &Effect) -> String {
         scope: effect.at.scope.to_string(),
         n: effect.n,
         known: known.to_owned(),
+        stood: effect.stood,
         foreign,
         written: effect.written.as_ref().map(Description::write),
         rewritten: effect.rewritten.map(Timestamp::as_millisecond),
@@ -129,6 +132,7 @@ fn read_effect(hash: &Hash, name: &str, value: &str) -> Result<Effect, StoreErro
         n: body.n,
         known,
         open,
+        stood: body.stood || body.known == "present",
         may_be_gone: open == Some(Call::Delete) || hash.get(&format!("m:{name}")).is_some(),
         deadline: hash.optional_time(&format!("d:{name}"))?,
         put_until: hash.optional_time(&format!("p:{name}"))?,

@@ -64,7 +64,10 @@ if replaced then
       audit(cjson.encode(event))
     end
     local name = string.match(record[i], '^e:(.*)$')
-    if name then
+    -- What is gone for certain is gone from every cluster, and nobody has to ask the new one about it.
+    local is_gone = name and not was['i:' .. name] and not was['d:' .. name]
+      and cjson.decode(record[i + 1]).known == 'absent'
+    if name and not is_gone then
       local call, token = string.match(was['i:' .. name] or 'delete:', '^(%a+):(.*)$')
       -- What is known of it is known of the cluster that was there before.
       redis.call('HSET', key, 'i:' .. name, call .. ':', 'm:' .. name, 1)

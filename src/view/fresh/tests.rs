@@ -242,3 +242,21 @@ async fn what_is_forgotten_is_read_again() {
     fresh.forget_all();
     assert_eq!(value(&fresh, Need::within(HOUR)).await, Ok(3));
 }
+
+#[tokio::test]
+async fn what_was_being_read_when_everything_began_anew_is_read_once_more() {
+    let reads = Reads::new(0);
+    let fresh = fresh(&reads, HOUR);
+    let need = Need::within(HOUR);
+    let begins_anew = async {
+        reads.until(1).await;
+        fresh.begin_anew();
+        reads.may_end.add_permits(1);
+    };
+    // Whoever asked before is answered as before.
+    let (before, ()) = tokio::join!(value(&fresh, need), begins_anew);
+    assert_eq!(before, Ok(1));
+    reads.may_end.add_permits(1);
+    assert_eq!(value(&fresh, need).await, Ok(2));
+    assert_eq!(value(&fresh, need).await, Ok(2));
+}

@@ -161,6 +161,11 @@ fn what_stood_stands_while_it_is_written_again_and_what_was_gone_is_gone() {
     };
     let given_again = Effect {
         open: Some(Call::Put),
+        stood: true,
+        ..effect(Known::Absent, 1_000)
+    };
+    let never_there = Effect {
+        open: Some(Call::Put),
         put_until: Some(second(900)),
         ..effect(Known::Absent, 1_000)
     };
@@ -168,6 +173,7 @@ fn what_stood_stands_while_it_is_written_again_and_what_was_gone_is_gone() {
         (written_again, (1, 0)),
         (in_doubt, (0, 0)),
         (given_again, (0, 1)),
+        (never_there, (0, 0)),
     ] {
         let own = own([record("uid", [effect])]);
         assert_eq!(laid_over(&own, "uid", 1_000), expected);

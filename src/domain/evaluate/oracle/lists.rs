@@ -59,6 +59,7 @@ pub(super) fn snapshot(world: &World) -> Snapshot {
         fleet_not_read: false,
         own: OwnChanges {
             present: world.made.iter().map(listed).collect(),
+            known_best: world.made.iter().map(|made| made.listed.name).collect(),
             absent: world.removed.iter().copied().collect(),
         },
         roles: roles.collect(),
