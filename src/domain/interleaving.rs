@@ -357,3 +357,38 @@ proptest! {
         world.check();
     }
 }
+
+/// A worker slept before it sent a call, for so long that nobody waited for the call any more: what it made stands under a
+/// name that was given up, until a conflict shows it.
+#[test]
+fn what_a_sleeper_made_is_found_by_the_conflict_that_it_makes() {
+    let pass = |worker, fates: &[Fate], ends| Action::Pass {
+        worker,
+        fates: fates.to_vec(),
+        ends,
+    };
+    let grant = |access| Action::Grant { access, ttl: None };
+    let actions = [
+        grant(1),
+        Action::Claim(true),
+        Action::Wait(2),
+        grant(0),
+        Action::Wait(10),
+        pass(false, &[Fate::Answered; 3], PassEnd::StallsBeforeSending),
+        Action::Wait(10),
+        Action::Record(true),
+        Action::Wait(8),
+        pass(true, &[Fate::Answered], PassEnd::Stalls),
+        pass(false, &[Fate::Late(0)], PassEnd::Records),
+        Action::Wait(9),
+        pass(true, &[], PassEnd::Records),
+        Action::Wait(4),
+        pass(false, &[Fate::Lagging], PassEnd::Records),
+    ];
+    let mut world = World::new();
+    for action in &actions {
+        world.run(action);
+    }
+    world.settle();
+    world.check();
+}

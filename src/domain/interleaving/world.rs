@@ -10,7 +10,7 @@ use super::azure::Azure;
 use super::{CALL_TIMEOUT, Fate, LAG, LEASE, SETTLE, at, failed, instance, target_id};
 use crate::domain::access::RoleAtScope;
 use crate::domain::conclude::{Conclusion, FailedStep, Terms, conclude};
-use crate::domain::effect::{Answer, Call, Effect, PassTime};
+use crate::domain::effect::{Answer, Call, Effect, Known, PassTime};
 use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
 use crate::domain::ids::{AssignmentName, GrantId, JobId};
 use crate::domain::job::JobState;
@@ -248,6 +248,9 @@ impl World {
         if answer == Answer::NotThere && effect.open.is_none() {
             worker.definite.insert(step.name());
         }
+        if answer == Answer::Unexplained {
+            self.find_what_stands(&mut worker, &step);
+        }
         if answer == Answer::NameRefused
             && let Some(next) = put_with_next_name(&worker.target, instance(), step.at())
             && self.write_intents(&mut worker, std::slice::from_ref(&next))
@@ -255,6 +258,19 @@ impl World {
             worker.steps.insert(0, next);
         }
         self.workers[index] = Some(worker);
+    }
+
+    /// After a conflict that nothing explains, a read shows which of our own names stands there.
+    fn find_what_stands(&self, worker: &mut Worker, step: &Step) {
+        let mut standing = self.azure.ours.iter();
+        let standing = standing.find(|(_, (place, _))| place == step.at());
+        if let Some(effect) = standing.and_then(|(name, _)| worker.target.effects.get_mut(name)) {
+            effect.known = Known::Present;
+            effect.stood = true;
+            effect.written = None;
+            effect.changed = at(self.now);
+            worker.touched.entry(effect.name).or_insert(Call::Put);
+        }
     }
 
     pub(super) fn answer(&mut self, step: &Step, fate: Fate) -> Answer {

@@ -83,7 +83,7 @@ pub(in crate::grpc) fn access_page(page: &AccessPage) -> proto::ListAccessRespon
 }
 
 fn entry(entry: &AccessEntry, names: &Named) -> proto::list_access_response::Entry {
-    let named = names.get(&entry.holder).map(principal);
+    let known = names.get(&entry.holder).map(principal);
     proto::list_access_response::Entry {
         principal: Some(proto::Principal {
             object_id: entry.holder.to_string(),
@@ -91,7 +91,7 @@ fn entry(entry: &AccessEntry, names: &Named) -> proto::list_access_response::Ent
                 .holder_kind
                 .map_or(proto::PrincipalType::Unspecified, principal_type)
                 .into(),
-            ..named.unwrap_or_default()
+            ..known.unwrap_or_default()
         }),
         path: Some(path(&entry.path, &entry.cluster, names)),
     }

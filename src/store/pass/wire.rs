@@ -107,6 +107,10 @@ pub(super) struct RecordArgument<'a> {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the script's arguments, each one a question of its own"
+)]
 pub(super) struct EffectRow {
     pub(super) name: String,
     pub(super) body: String,

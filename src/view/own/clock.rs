@@ -20,14 +20,10 @@ pub(super) struct Clock {
 impl Clock {
     /// What it says of that moment.
     pub(super) fn then(self, moment: Instant) -> Option<Timestamp> {
-        let time = match moment.checked_duration_since(self.at) {
-            Some(later) => self.time.saturating_add(later),
-            None => {
-                let earlier = self.at.saturating_duration_since(moment);
-                self.time.saturating_sub(earlier)
-            }
-        };
-        time.ok()
+        let later = moment.saturating_duration_since(self.at);
+        let earlier = self.at.saturating_duration_since(moment);
+        let time = self.time.saturating_add(later).ok()?;
+        time.saturating_sub(earlier).ok()
     }
 
     /// Of what was known and what has just been told, whichever says more; and whether the two do not go together.
