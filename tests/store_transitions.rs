@@ -21,15 +21,15 @@ mod kept;
 mod queues;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "store_transitions/standing.rs"]
+mod standing;
 #[path = "store_transitions/twice.rs"]
 mod twice;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aks_access_broker::domain::effect::{Answer, Call, Effect};
+use aks_access_broker::domain::effect::Call;
 use aks_access_broker::domain::grant::{Ending, GrantState};
-use aks_access_broker::domain::ids::AssignmentName;
 use aks_access_broker::domain::job::JobState;
 use aks_access_broker::domain::plan::Step;
 use aks_access_broker::domain::role::{BuiltInRole, Role};
@@ -38,17 +38,13 @@ use aks_access_broker::store::{Begun, Recorded};
 use bench::{Bench, LEASE, SETTLE, terms};
 
 const ALICE: u128 = 1;
-/// Long enough for a pass to begin, on a machine that has much else to do.
-const SHORT: Duration = Duration::from_millis(300);
 
 /// A worker that sleeps through its lease, while nobody else takes the target over, finds its token in place.
 #[tokio::test]
 async fn i1_a_worker_that_overslept_its_lease_does_not_lose_its_target() {
     let mut bench = Bench::start().await;
     let granted = bench.grant(ALICE).await;
-    let mut short = terms();
-    short.lease = SHORT;
-    let mut pass = bench.pass_on(&short).await.expect("a target is ready");
+    let mut pass = bench.short_pass().await;
     bench.until(pass.claimed.lease_end).await;
 
     assert_eq!(pass.begin(&bench).await, Begun::Lost);
@@ -67,12 +63,9 @@ async fn i1_a_worker_that_overslept_its_lease_does_not_lose_its_target() {
 async fn i4_intents_that_a_worker_left_are_unsettled_until_they_can_do_nothing_more() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
-    let mut short = terms();
-    short.lease = SHORT;
-    let mut dies = bench.pass_on(&short).await.expect("a target is ready");
+    let mut dies = bench.short_pass().await;
     assert_eq!(dies.begin(&bench).await, Begun::Begun);
-    bench.until(dies.claimed.lease_end).await;
-    assert_eq!(bench.store.wake(10).await.unwrap(), 1);
+    bench.is_given_up(&dies).await;
 
     let next = bench.pass().await;
     let effects = &next.claimed.target.effects;
@@ -86,130 +79,15 @@ async fn i4_intents_that_a_worker_left_are_unsettled_until_they_can_do_nothing_m
     assert_eq!(next.claimed.target.attempts, 2);
 }
 
-/// Whatever becomes of a PUT, and of its worker: what stood stands.
-#[tokio::test]
-async fn i4_what_stands_stands_while_it_is_written_again() {
-    let mut bench = Bench::start().await;
-    bench.active(ALICE).await;
-    bench.grant(ALICE).await;
-    let mut short = terms();
-    short.lease = SHORT;
-    let mut again = bench.pass_on(&short).await.expect("a target is ready");
-    again.steps = again.puts_again();
-    assert_eq!(again.begin(&bench).await, Begun::Begun);
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 2));
-
-    bench.until(again.claimed.lease_end).await;
-    bench.store.wake(10).await.unwrap();
-    let mut next = bench.pass().await;
-    assert!(
-        next.claimed
-            .target
-            .effects
-            .values()
-            .all(Effect::is_unsettled)
-    );
-    assert_eq!(stands(&next.claimed.target.effects), (2, 2));
-    assert_eq!(next.begin(&bench).await, Begun::Begun);
-    next.all_answered();
-    next.record(&bench).await;
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 2));
-}
-
-/// A DELETE that its worker left may take away what is written after it, until it can do nothing more.
-#[tokio::test]
-async fn i4_nothing_stands_for_certain_while_a_delete_may_be_under_way() {
-    let mut bench = Bench::start().await;
-    let granted = bench.active(ALICE).await;
-    bench.revoke(granted.grant).await;
-    let mut short = terms();
-    short.lease = SHORT;
-    let mut dies = bench.pass_on(&short).await.expect("a target is ready");
-    assert_eq!(dies.begin(&bench).await, Begun::Begun);
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 0));
-    bench.until(dies.claimed.lease_end).await;
-    bench.store.wake(10).await.unwrap();
-
-    bench.grant(ALICE).await;
-    let mut again = bench.pass().await;
-    assert!(again.steps.iter().all(|step| step.call() == Call::Put));
-    assert_eq!(stands(&again.claimed.target.effects), (2, 0));
-    assert_eq!(again.begin(&bench).await, Begun::Begun);
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 0));
-    again.all_answered();
-    again.record(&bench).await;
-    let left = bench.effects(ALICE).await;
-    assert!(left.values().all(|effect| effect.deadline.is_some()));
-    assert_eq!(stands(&left), (2, 0), "{left:?}");
-}
-
-/// A DELETE that is said to have met nothing may have met it all the same: what is written over that is in doubt, until
-/// it is written.
-#[tokio::test]
-async fn i4_what_may_have_been_deleted_stands_again_when_it_is_written() {
-    let bench = Bench::start().await;
-    let granted = bench.active(ALICE).await;
-    bench.revoke(granted.grant).await;
-    let mut pass = bench.pass().await;
-    assert_eq!(pass.begin(&bench).await, Begun::Begun);
-    for step in pass.steps.clone() {
-        pass.answered(&step, &Answer::NotThere);
-    }
-    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
-    let left = bench.effects(ALICE).await;
-    let is_in_doubt = |effect: &Effect| effect.open.is_some() && effect.deadline.is_none();
-    assert!(left.values().all(is_in_doubt), "{left:?}");
-
-    bench.grant(ALICE).await;
-    let mut again = bench.pass().await;
-    assert_eq!(again.begin(&bench).await, Begun::Begun);
-    assert!(again.steps.iter().all(|step| step.call() == Call::Put));
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 0));
-    again.all_answered();
-    again.record(&bench).await;
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 2));
-}
-
-/// A worker whose DELETE came late says so: what somebody else wrote meanwhile may be gone.
-#[tokio::test]
-async fn i4_a_delete_that_is_reported_late_puts_what_was_written_in_doubt() {
-    let mut bench = Bench::start().await;
-    let granted = bench.active(ALICE).await;
-    bench.revoke(granted.grant).await;
-    let mut short = terms();
-    short.lease = SHORT;
-    let mut late = bench.pass_on(&short).await.expect("a target is ready");
-    assert_eq!(late.begin(&bench).await, Begun::Begun);
-    late.all_answered();
-    bench.until(late.claimed.lease_end).await;
-    bench.store.wake(10).await.unwrap();
-    bench.grant(ALICE).await;
-    let mut other = bench.pass().await;
-    assert_eq!(other.begin(&bench).await, Begun::Begun);
-    assert_eq!(late.record(&bench).await, Recorded::Lost);
-    other.all_answered();
-    other.record(&bench).await;
-    assert_eq!(stands(&bench.effects(ALICE).await), (2, 0));
-}
-
-/// How many effects there are, and how many of them stand for certain.
-fn stands(effects: &BTreeMap<AssignmentName, Effect>) -> (usize, usize) {
-    let stands = effects.values().filter(|effect| effect.surely_stands());
-    (effects.len(), stands.count())
-}
-
 /// A worker comes late and reports while another is in the middle of a pass that would forget the same effect.
 #[tokio::test]
 async fn i4_what_a_late_worker_reports_is_not_forgotten_by_the_pass_that_it_crosses() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
-    let mut short = terms();
-    short.lease = SHORT;
-    let mut late = bench.pass_on(&short).await.expect("a target is ready");
+    let mut late = bench.short_pass().await;
     assert_eq!(late.begin(&bench).await, Begun::Begun);
     late.all_answered();
-    bench.until(late.claimed.lease_end).await;
-    bench.store.wake(10).await.unwrap();
+    bench.is_given_up(&late).await;
 
     let mut other = bench.pass().await;
     let mut conclusion = other.conclusion();

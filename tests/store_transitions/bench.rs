@@ -168,6 +168,20 @@ impl Bench {
         self.pass_on(&terms()).await.expect("a target is ready")
     }
 
+    /// A pass whose lease is soon over.
+    pub async fn short_pass(&self) -> Pass {
+        let mut short = terms();
+        // Long enough for a pass to begin, on a machine that has much else to do.
+        short.lease = Duration::from_millis(300);
+        self.pass_on(&short).await.expect("a target is ready")
+    }
+
+    /// Waits until a pass's lease is over, and its target is ready for somebody else.
+    pub async fn is_given_up(&mut self, pass: &Pass) {
+        self.until(pass.claimed.lease_end).await;
+        assert_eq!(self.store.wake(10).await.unwrap(), 1);
+    }
+
     pub async fn pass_on(&self, terms: &ClaimTerms) -> Option<Pass> {
         let claimed = self.store.claim(terms, &self.lane).await.unwrap()?;
         Some(Pass::new(claimed, terms.token))
