@@ -52,6 +52,10 @@ impl Maker {
         self.fleets.begin_anew();
     }
 
+    /// Everything about a cluster, as fresh as is needed.
+    ///
+    /// # Errors
+    /// [`ViewError`]: but for a fleet's part, and what an unlisted role gives, nothing is left out.
     pub(super) async fn make(
         &self,
         id: ClusterId,
