@@ -26,8 +26,6 @@ mod standing;
 #[path = "store_transitions/twice.rs"]
 mod twice;
 
-use std::time::Duration;
-
 use aks_access_broker::domain::effect::Call;
 use aks_access_broker::domain::grant::{Ending, GrantState};
 use aks_access_broker::domain::job::JobState;
@@ -35,7 +33,7 @@ use aks_access_broker::domain::plan::Step;
 use aks_access_broker::domain::role::{BuiltInRole, Role};
 use aks_access_broker::store::{Begun, Recorded};
 
-use bench::{Bench, LEASE, SETTLE, terms};
+use bench::{Bench, LEASE, SETTLE};
 
 const ALICE: u128 = 1;
 
