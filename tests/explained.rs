@@ -16,8 +16,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use aks_access_broker::grpc::proto::{
-    AccessPath, CheckAccessRequest, CheckAccessResponse, Decision, KubernetesRequest, Layer,
-    PrincipalRef, PrincipalType,
+    Access, AccessPath, CheckAccessRequest, CheckAccessResponse, Decision, KubernetesRequest,
+    Layer, PrincipalRef, PrincipalType,
 };
 use azure_emulator::{CustomRole, DenyAssignment, DenyEffect, Permissions, Scope};
 use support::ask::{now, principal, user};
@@ -66,19 +66,38 @@ impl Asked {
         principal: PrincipalRef,
         request: KubernetesRequest,
     ) -> CheckAccessResponse {
-        let asked = CheckAccessRequest {
+        self.explained(CheckAccessRequest {
             principal: Some(principal),
-            cluster: self.cluster.clone(),
             request: Some(request),
+            ..CheckAccessRequest::default()
+        })
+        .await
+    }
+
+    /// An answer about the cluster with its reasons, as Azure is now.
+    async fn explained(&mut self, question: CheckAccessRequest) -> CheckAccessResponse {
+        let asked = CheckAccessRequest {
+            cluster: self.cluster.clone(),
             consistency: Some(now()),
             explain: true,
-            ..CheckAccessRequest::default()
+            ..question
         };
         self.client
             .check_access(asked)
             .await
             .expect("an answer")
             .into_inner()
+    }
+
+    /// The permission layer of what somebody holds.
+    async fn holds(&mut self, who: Uuid, access: Access) -> Layer {
+        let question = CheckAccessRequest {
+            principal: Some(user(who)),
+            access: Some(access),
+            ..CheckAccessRequest::default()
+        };
+        let answer = self.explained(question).await;
+        answer.permission.expect("a layer")
     }
 
     /// The permission layer of somebody's request.

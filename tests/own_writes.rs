@@ -64,6 +64,14 @@ fn question(cluster: &str, token: &str) -> CheckAccessRequest {
     }
 }
 
+/// The same, of Azure itself.
+fn asked_now(cluster: &str) -> CheckAccessRequest {
+    CheckAccessRequest {
+        consistency: Some(now()),
+        ..question(cluster, "")
+    }
+}
+
 async fn ask(client: &mut Client, request: CheckAccessRequest) -> CheckAccessResponse {
     client
         .check_access(request)
@@ -122,10 +130,7 @@ async fn a_finished_job_is_in_the_next_answer_of_every_replica() {
         let asked = question(&cluster, &job.consistency_token);
         assert_eq!(ask(client, asked).await.decision(), Decision::Denied);
         // Asking Azure now, whose list is behind, does not bring it back either.
-        let asked = CheckAccessRequest {
-            consistency: Some(now()),
-            ..question(&cluster, "")
-        };
+        let asked = asked_now(&cluster);
         assert_eq!(ask(client, asked).await.decision(), Decision::Denied);
     }
 }
@@ -140,12 +145,7 @@ async fn what_another_grant_writes_again_stays_in_the_answers_meanwhile() {
     let hour = Duration::from_hours(1);
     let (_, job) = grant(&mut worker, lasting(ALICE, &cluster, reader, hour)).await;
 
-    let effect = FaultEffect::Hold {
-        name: "again".to_owned(),
-    };
-    world
-        .emulator
-        .add_fault(Fault::always(Operation::RoleAssignmentWrite, effect));
+    hold_writes(&world);
     let other = lasting(
         ALICE,
         &cluster,
@@ -179,22 +179,14 @@ async fn what_was_revoked_stays_gone_until_it_is_given_again() {
     let trailing = world.emulator.settings();
     world.emulator.set_settings(listed);
     for client in [&mut worker, &mut idle] {
-        let asked = CheckAccessRequest {
-            consistency: Some(now()),
-            ..question(&cluster, "")
-        };
+        let asked = asked_now(&cluster);
         assert_eq!(ask(client, asked).await.decision(), Decision::Allowed);
     }
     world.emulator.set_settings(trailing);
     let grant_id = accepted.grant.expect("a grant").grant_id;
     let revoked = revoke(&mut worker, &grant_id).await;
 
-    let effect = FaultEffect::Hold {
-        name: "again".to_owned(),
-    };
-    world
-        .emulator
-        .add_fault(Fault::always(Operation::RoleAssignmentWrite, effect));
+    hold_writes(&world);
     let again = lasting(ALICE, &cluster, reader(), hour);
     worker.grant(again).await.expect("accepted");
     world.emulator.until_held("again", 1).await;
@@ -221,10 +213,7 @@ async fn an_end_that_was_moved_is_in_the_next_answer() {
         list_lag: Duration::ZERO,
         ..world.emulator.settings()
     });
-    let fresh = CheckAccessRequest {
-        consistency: Some(now()),
-        ..question(&cluster, "")
-    };
+    let fresh = asked_now(&cluster);
     for client in [&mut worker, &mut idle] {
         assert_eq!(
             ask(client, fresh.clone()).await.expire_time,
@@ -313,6 +302,15 @@ async fn i9_a_record_that_cannot_be_read_stops_one_cluster_alone() {
     let listed = listed.into_inner();
     assert_eq!(listed.unreachable, [damaged.to_lowercase()]);
     assert_eq!(listed.entries.len(), 2, "{listed:?}");
+}
+
+/// From here on what is written waits, until `again` is released.
+fn hold_writes(world: &World) {
+    let effect = FaultEffect::Hold {
+        name: "again".to_owned(),
+    };
+    let held = Fault::always(Operation::RoleAssignmentWrite, effect);
+    world.emulator.add_fault(held);
 }
 
 /// A position in the broker's changes behind all that it has done.

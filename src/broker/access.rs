@@ -233,7 +233,7 @@ impl Broker {
         let held = match (&somebody, request) {
             (Some(somebody), Some(request)) => somebody.ways(snapshot, request),
             (Some(somebody), None) => somebody.held(snapshot),
-            (None, Some(request)) => snapshot.who_may(request, snapshot.all_held()),
+            (None, Some(request)) => snapshot.who_may(request),
             (None, None) => snapshot.all_held(),
         };
         page.take(cluster, held);

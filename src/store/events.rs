@@ -159,7 +159,7 @@ impl Reader {
                 .flat_map(|reply| reply.keys)
                 .flat_map(|stream| stream.ids);
             // Redis reads on from what is left, and says nothing of what was dropped in between.
-            if last > Position::default() && newest_of(&oldest, &key)? > last {
+            if last > Position::default() && first_of(&oldest, &key)? > last {
                 self.tell(last, Change::Missed);
             }
             let mut read = 0;
@@ -211,7 +211,7 @@ async fn tip(
     key: &str,
 ) -> Result<Position, StoreError> {
     let newest = read_newest(key).query_async(connection).await;
-    newest_of(&newest.map_err(StoreError::from_redis)?, key)
+    first_of(&newest.map_err(StoreError::from_redis)?, key)
 }
 
 fn read_newest(key: &str) -> redis::Cmd {
@@ -220,8 +220,9 @@ fn read_newest(key: &str) -> redis::Cmd {
     read
 }
 
-fn newest_of(newest: &StreamRangeReply, key: &str) -> Result<Position, StoreError> {
-    match newest.ids.first() {
+/// Where the first of these events is; at the very beginning where there is none.
+fn first_of(events: &StreamRangeReply, key: &str) -> Result<Position, StoreError> {
+    match events.ids.first() {
         None => Ok(Position::default()),
         Some(event) => position(&event.id, key),
     }
@@ -241,7 +242,7 @@ impl Store {
                 async move { read.query_async(&mut connection).await }
             })
             .await?;
-        newest_of(&newest, &key)
+        first_of(&newest, &key)
     }
 
     /// The targets whose effects have changed since then, as far back as twice the lag. O(log n + those).

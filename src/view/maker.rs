@@ -120,12 +120,8 @@ impl Maker {
             assignments: Arc::clone(&read.value.assignments),
             denies: Arc::clone(&read.value.denies),
         });
-        let lists = [
-            (subscription, Some(&of_subscription)),
-            (fleet_subscription, of_fleet.as_ref()),
-        ];
-        let lists = lists.map(|(id, list)| list.map(|list| (id, &list.value)));
-        let lists: Vec<(SubscriptionId, &Subscription)> = lists.into_iter().flatten().collect();
+        let mut lists = vec![(subscription, &of_subscription.value)];
+        lists.extend(of_fleet.as_ref().map(|it| (fleet_subscription, &it.value)));
         let fleet_id = fleet.as_ref().map(|fleet| &fleet.id);
         let granted: BTreeSet<RoleDefinitionId> = own.present.iter().map(|row| row.role).collect();
         let in_use = roles_in_use(&granted, subscription, &cluster.value, fleet_id, &lists);
@@ -181,7 +177,7 @@ impl Maker {
             let known = roles.entry(id).or_insert(None);
             match read {
                 Ok(read) => {
-                    begun = begun.min(Some(read.begun)).or(Some(read.begun));
+                    begun = begun.into_iter().chain([read.begun]).min();
                     *known = known.take().or_else(|| read.value.clone());
                 }
                 Err(error) if granted.contains(&id) => return Err(error),

@@ -65,11 +65,10 @@ impl OwnEffect {
             name: effect.name,
             at: effect.at.clone(),
             present,
-            changed: effect
-                .rewritten
-                .filter(|_| present)
-                .max(Some(effect.changed))
-                .unwrap_or(effect.changed),
+            changed: match effect.rewritten {
+                Some(rewritten) if present => rewritten.max(effect.changed),
+                _ => effect.changed,
+            },
             holder_kind: effect.holder_kind,
             expiry: written.map(|written| written.expiry),
         })

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use aks_access_broker::grpc::proto::{Access, AzureRole, CheckAccessRequest, Decision};
+use aks_access_broker::grpc::proto::{Access, AzureRole, Decision};
 use azure_emulator::{CustomRole, Fault, FaultEffect, Operation, Permissions, Scope};
 use uuid::Uuid;
 
-use super::support::ask::{now, user};
+use super::support::ask::user;
 use super::{ALICE, Asked, CAROL, CLUSTER_ADMIN, CLUSTER_USER, READER, reasons, to};
 
 #[tokio::test]
@@ -56,17 +56,7 @@ async fn conditions_on_custom_resources_are_evaluated_and_others_are_not() {
         namespaces: vec!["shop".to_owned(), "other".to_owned()],
         ..Access::default()
     };
-    let question = CheckAccessRequest {
-        principal: Some(user(CAROL)),
-        cluster,
-        access: Some(both),
-        consistency: Some(now()),
-        explain: true,
-        ..CheckAccessRequest::default()
-    };
-    let answer = asked.client.check_access(question).await;
-    let permission = answer.expect("an answer").into_inner().permission;
-    let permission = permission.expect("a layer");
+    let permission = asked.holds(CAROL, both).await;
     assert_eq!(permission.decision(), Decision::Conditional);
     let mut paths = permission.paths.iter();
     let conditional = paths.find(|path| path.scope.ends_with("/shop"));

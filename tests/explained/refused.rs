@@ -140,24 +140,12 @@ async fn what_a_deny_assignment_takes_away_hides_no_other_way() {
         "{found:?}"
     );
     assert!(!found.contains("PERMISSION_NOT_HELD"), "{found:?}");
-    let question = CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster,
-        access: Some(Access {
-            azure_role: AzureRole::RbacReader.into(),
-            namespaces: vec!["web".to_owned(), "shop".to_owned()],
-            ..Access::default()
-        }),
-        consistency: Some(now()),
-        explain: true,
-        ..CheckAccessRequest::default()
+    let both = Access {
+        azure_role: AzureRole::RbacReader.into(),
+        namespaces: vec!["web".to_owned(), "shop".to_owned()],
+        ..Access::default()
     };
-    let answer = asked.client.check_access(question).await;
-    let layer = answer
-        .expect("an answer")
-        .into_inner()
-        .permission
-        .expect("a layer");
+    let layer = asked.holds(ALICE, both).await;
     let expected = [
         "DENY_ASSIGNMENT",
         "PERMISSION_NOT_HELD",
@@ -190,20 +178,11 @@ async fn what_an_answer_had_to_do_without_is_told() {
     assert_eq!(layer.decision(), Decision::Denied, "{layer:?}");
     assert!(reasons(&layer).contains("FLEET_NOT_READ"), "{layer:?}");
     // A role that says nothing about what is in a cluster gives nothing that could be held.
-    let question = CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster,
-        access: Some(Access {
-            role_definition_id: GENERAL_READER.to_string(),
-            ..Access::default()
-        }),
-        consistency: Some(now()),
-        explain: true,
-        ..CheckAccessRequest::default()
+    let general = Access {
+        role_definition_id: GENERAL_READER.to_string(),
+        ..Access::default()
     };
-    let answer = asked.client.check_access(question).await;
-    let layer = answer.expect("an answer").into_inner().permission;
-    let layer = layer.expect("a layer");
+    let layer = asked.holds(ALICE, general).await;
     assert_eq!(layer.decision(), Decision::Denied);
     assert!(reasons(&layer).contains("ROLE_GIVES_NOTHING"), "{layer:?}");
 }

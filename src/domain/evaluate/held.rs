@@ -33,12 +33,13 @@ impl Snapshot {
         self.in_order(self.held_by(principal).iter().chain(through))
     }
 
-    /// Those of `held` by which their holders may do something there, as far as Azure RBAC permits it: by what each
-    /// holder has itself, its groups' aside, which are holders of their own. Where it hangs on a condition, too.
+    /// All by which its holder may do something there, as far as Azure RBAC permits it: by what each holder has itself, its
+    /// groups' aside, which are holders of their own. Where it hangs on a condition, too.
     #[must_use]
-    pub fn who_may(&self, request: &KubernetesRequest, held: Vec<Held>) -> Vec<Held> {
+    pub fn who_may(&self, request: &KubernetesRequest) -> Vec<Held> {
         let mut ways: BTreeMap<PrincipalId, BTreeSet<String>> = BTreeMap::new();
-        held.into_iter()
+        self.all_held()
+            .into_iter()
             .filter(|held| {
                 let ways = ways
                     .entry(held.holder)
