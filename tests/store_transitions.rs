@@ -71,8 +71,10 @@ async fn i4_intents_that_a_worker_left_are_unsettled_until_they_can_do_nothing_m
     assert_eq!(effects.len(), 2);
     for effect in effects.values() {
         assert_eq!(effect.open, Some(Call::Put));
-        assert_eq!(effect.deadline, Some(settled));
-        assert_eq!(effect.put_until, Some(settled));
+        // From the lease's end, or from when somebody noticed it: Redis's clock may have gone ahead meanwhile.
+        let deadline = effect.deadline.expect("it is not known what became of it");
+        assert!(deadline >= settled && deadline <= next.claimed.now + SETTLE);
+        assert_eq!(effect.put_until, Some(deadline));
     }
     assert_eq!(next.claimed.target.attempts, 2);
 }
@@ -101,9 +103,8 @@ async fn i4_what_a_late_worker_reports_is_not_forgotten_by_the_pass_that_it_cros
     let effects = bench.effects(ALICE).await;
     assert_eq!(effects.len(), 2, "the report is gone");
     assert!(effects.values().all(|effect| effect.deadline.is_some()));
-    assert_eq!(
-        bench.ready("deletes").await.len() + bench.ready("writes").await.len(),
-        1,
+    assert!(
+        !bench.ready("deletes").await.is_empty() || !bench.ready("writes").await.is_empty(),
         "what the late one did is put right at once, not when its deadline is over"
     );
 }
@@ -140,7 +141,7 @@ async fn a_grant_on_another_cluster_under_the_same_id_ends_the_old_ones_and_wait
     let mut bench = Bench::start().await;
     let old = bench.grant(ALICE).await;
     let mut pass = bench.pass().await;
-    pass.wait = Some(LEASE);
+    pass.waits.writes = Some(LEASE);
     assert_eq!(pass.record(&bench).await, Recorded::Recorded);
     assert!(bench.ready("writes").await.is_empty(), "it backs off");
 

@@ -13,7 +13,7 @@ use super::{Broker, BrokerError};
 use crate::caller::Caller;
 use crate::domain::access::Access;
 use crate::domain::cluster::Finding;
-use crate::domain::effect::PassTime;
+use crate::domain::effect::{PassTime, PerCall};
 use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::preview::{PlannedEffect, preview};
@@ -261,6 +261,8 @@ impl Broker {
             grants: self.live_grants_on(id).await?,
             jobs: Vec::new(),
             attempts: 0,
+            failures: PerCall::default(),
+            put_off: BTreeMap::new(),
         };
         Ok((target, record))
     }

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::access::{PrincipalType, RoleAtScope};
-use super::effect::{Call, Effect, Known, PassTime};
+use super::effect::{Call, Effect, Known, PassTime, PerCall};
 use super::grant::{Ending, Grant, GrantState};
 use super::ids::{AssignmentName, GrantId, JobId};
 use super::job::{Failure, JobEffect, JobState};
+use super::plan::Step;
 use super::preview::PlannedEffect;
 use super::reason::Reason;
 use super::target::{Target, Wish};
@@ -32,6 +33,40 @@ pub struct FailedStep {
     pub failure: Failure,
     /// When to try again.
     pub retry: Retry,
+}
+
+/// What a pass made of the steps that it had planned, besides the effects themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps<'a> {
+    /// What was done, and what was found in place.
+    pub done: &'a [PlannedEffect],
+    /// Steps that did not do what they were meant to.
+    pub failed: &'a [FailedStep],
+    /// Steps whose call was not made: their bucket waits, or the pass handed them back. Nothing that they were to write or
+    /// to verify counts as done.
+    pub left: &'a [Step],
+    /// Whether calls of a kind wait.
+    pub waiting: PerCall<bool>,
+}
+
+impl Steps<'_> {
+    /// Of a pass that planned nothing, or did all that it planned.
+    pub const NONE: Self = Self {
+        done: &[],
+        failed: &[],
+        left: &[],
+        waiting: PerCall {
+            writes: false,
+            deletes: false,
+        },
+    };
+
+    /// Whether a PUT of this pass leaves in doubt what stands at a place.
+    fn leave_in_doubt(&self, at: &RoleAtScope) -> bool {
+        let failed = |step: &FailedStep| step.call == Call::Put && step.at == *at;
+        let left = |step: &Step| step.call() == Call::Put && step.at() == at;
+        self.failed.iter().any(failed) || self.left.iter().any(left)
+    }
 }
 
 /// How soon a failed step is tried again.
@@ -71,10 +106,19 @@ pub struct GrantChange {
     pub error: Option<Failure>,
     /// Effects that must still be settled when the change is recorded.
     pub settled: Vec<AssignmentName>,
-    /// Whether the ending rests on other grants that still call for some of its effects: then it holds
-    /// only if no wish has moved meanwhile.
+    /// Whether the ending is put off if the desired state has changed meanwhile: it rests on other grants that still call
+    /// for some of its effects. After [`MOST_PUT_OFF`] times it no longer is.
     pub shared: bool,
 }
+
+/// How often in a row an ending that rests on other grants is put off because the desired state has changed meanwhile.
+/// Then it is decided by what its pass was claimed with, so that a steady stream of requests cannot put it off for ever.
+///
+/// This is safe. At the claim everything that only this grant called for was gone and settled, and what still stands was
+/// called for by other grants that were live then. Whoever has ended one of those since waits for its effects by an
+/// ending of its own, which the same record leaves untouched. So no effect is left without an ending that waits for it:
+/// the grant ends as it would have, had this pass recorded a moment before the other request came.
+pub const MOST_PUT_OFF: u32 = 3;
 
 /// A change of one job on this target, made only if every grant it rests on changed as concluded.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +131,8 @@ pub struct JobChange {
     pub error: Option<Failure>,
     /// The grants it rests on.
     pub grants: BTreeSet<GrantId>,
+    /// The calls that it waits for where it is retrying: it goes on when the soonest of them may be made.
+    pub waits_for: BTreeSet<Call>,
     /// What the pass did for it.
     pub effects: Vec<JobEffect>,
 }
@@ -110,15 +156,9 @@ struct Outcome {
     was_active: bool,
 }
 
-/// Concludes a pass from the target with its effects as they are after the answers, what was done, and what
-/// failed.
+/// Concludes a pass from the target with its effects as they are after the answers, and what became of its steps.
 #[must_use]
-pub fn conclude(
-    target: &Target,
-    done: &[PlannedEffect],
-    failed: &[FailedStep],
-    terms: Terms,
-) -> Conclusion {
+pub fn conclude(target: &Target, steps: Steps<'_>, terms: Terms) -> Conclusion {
     let wishes = target.wishes();
     let mut conclusion = Conclusion::default();
     let mut after: BTreeMap<GrantId, Outcome> = BTreeMap::new();
@@ -129,7 +169,7 @@ pub fn conclude(
             .filter_map(ended_with_its_cluster)
             .collect()
     } else {
-        changes(target, &wishes, failed, terms)
+        changes(target, &wishes, steps, terms)
     };
     for (grant, change) in changes {
         conclusion.wishes_changed |= fails(&change);
@@ -148,8 +188,8 @@ pub fn conclude(
         .jobs
         .iter()
         .map(|job| JobChange {
-            effects: done_for(job, target, done),
-            ..job_change(job, target, &after, &wishes, failed)
+            effects: done_for(job, target, steps.done),
+            ..job_change(job, target, &after, &wishes, steps)
         })
         .collect();
     conclusion.forget = target
@@ -166,19 +206,38 @@ pub fn conclude(
     conclusion
 }
 
+/// A target as it is after its pass: with its grants as `conclusion` leaves them.
+#[must_use]
+pub fn concluded(target: &Target, conclusion: &Conclusion) -> Target {
+    let mut after = target.clone();
+    for change in &conclusion.grants {
+        for grant in after
+            .grants
+            .iter_mut()
+            .filter(|grant| grant.id == change.id)
+        {
+            grant.state = change.to;
+        }
+    }
+    after
+        .grants
+        .retain(|grant| !matches!(grant.state, GrantState::Ended(_)));
+    after
+}
+
 /// Live grants first: one that fails calls for nothing any more, and what it shared with an ending one
 /// must then be gone before that one has ended.
 fn changes<'a>(
     target: &'a Target,
     wishes: &BTreeMap<RoleAtScope, Wish>,
-    failed: &[FailedStep],
+    steps: Steps<'_>,
     terms: Terms,
 ) -> Vec<(&'a Grant, GrantChange)> {
     let mut changes: Vec<(&Grant, GrantChange)> = target
         .grants
         .iter()
         .filter(|grant| grant.state.is_live())
-        .map(|grant| (grant, live_change(grant, target, wishes, failed, terms)))
+        .map(|grant| (grant, live_change(grant, target, wishes, steps, terms)))
         .collect();
     let failing: BTreeSet<GrantId> = changes
         .iter()
@@ -188,7 +247,7 @@ fn changes<'a>(
     let remaining = target.wishes_without(&failing);
     let ending = target.grants.iter().filter_map(|grant| match grant.state {
         GrantState::Revoking(how) => {
-            Some((grant, ending_change(grant, how, target, &remaining, failed)))
+            Some((grant, ending_change(grant, how, target, &remaining, steps)))
         }
         _ => None,
     });
@@ -239,18 +298,20 @@ fn live_change(
     grant: &Grant,
     target: &Target,
     wishes: &BTreeMap<RoleAtScope, Wish>,
-    failed: &[FailedStep],
+    steps: Steps<'_>,
     terms: Terms,
 ) -> GrantChange {
-    let failure = failure_of(grant, failed);
+    let failure = failure_of(grant, steps.failed);
     match (grant.state, failure) {
         (GrantState::Pending, failure) => {
-            pending_change(grant, target, wishes, failed, failure, terms)
+            pending_change(grant, target, wishes, steps, failure, terms)
         }
         (_, Some(failure)) => GrantChange {
             error: Some(failure),
             ..unchanged(grant)
         },
+        // What failed before may fail still: its step was not made.
+        (_, None) if is_left(grant, steps.left) => unchanged(grant),
         // Nothing failed that it calls for: whatever did before has been mended.
         (_, None) => GrantChange {
             error: None,
@@ -264,22 +325,29 @@ fn ending_change(
     how: Ending,
     target: &Target,
     wishes: &BTreeMap<RoleAtScope, Wish>,
-    failed: &[FailedStep],
+    steps: Steps<'_>,
 ) -> GrantChange {
     let calls_for = grant.calls_for();
     if !is_taken_back(&calls_for, target, wishes) {
         return GrantChange {
-            error: failure_of(grant, failed).or_else(|| grant.last_error.clone()),
+            error: failure_of(grant, steps.failed).or_else(|| grant.last_error.clone()),
             ..unchanged(grant)
         };
     }
     let (shared, own): (Vec<_>, Vec<_>) = calls_for.iter().partition(|at| wishes.contains_key(*at));
+    let put_off = target.put_off.get(&grant.id).copied().unwrap_or(0);
     GrantChange {
         to: GrantState::Ended(how),
         settled: names_at(target, own.into_iter()),
-        shared: !shared.is_empty(),
+        shared: !shared.is_empty() && put_off < MOST_PUT_OFF,
         ..unchanged(grant)
     }
+}
+
+/// Whether a step was not made that the grant calls for.
+fn is_left(grant: &Grant, left: &[Step]) -> bool {
+    let calls_for = grant.calls_for();
+    left.iter().any(|step| calls_for.contains(step.at()))
 }
 
 /// What stands in the grant's way, the worst first.
@@ -296,14 +364,14 @@ fn pending_change(
     grant: &Grant,
     target: &Target,
     wishes: &BTreeMap<RoleAtScope, Wish>,
-    failed: &[FailedStep],
+    steps: Steps<'_>,
     failure: Option<Failure>,
     terms: Terms,
 ) -> GrantChange {
     let calls_for = grant.calls_for();
     if calls_for
         .iter()
-        .all(|at| is_as_wished(target, at, wishes, failed))
+        .all(|at| is_as_wished(target, at, wishes, steps))
     {
         return GrantChange {
             to: GrantState::Active,
@@ -315,7 +383,8 @@ fn pending_change(
         .create_time
         .saturating_add(terms.grant_give_up)
         .is_ok_and(|end| end <= terms.time.now);
-    let fatal = failed
+    let fatal = steps
+        .failed
         .iter()
         .find(|step| {
             !step.failure.retryable
@@ -362,10 +431,9 @@ fn is_as_wished(
     target: &Target,
     at: &RoleAtScope,
     wishes: &BTreeMap<RoleAtScope, Wish>,
-    failed: &[FailedStep],
+    steps: Steps<'_>,
 ) -> bool {
-    let in_doubt = |step: &FailedStep| step.call == Call::Put && step.at == *at;
-    stands(target, at, wishes.get(at)) && !failed.iter().any(in_doubt)
+    stands(target, at, wishes.get(at)) && !steps.leave_in_doubt(at)
 }
 
 fn stands(target: &Target, at: &RoleAtScope, wish: Option<&Wish>) -> bool {

@@ -66,12 +66,47 @@ pub struct Foreign {
 }
 
 /// The two calls that change a role assignment.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Call {
     /// Create it, or write its description anew.
     Put,
     /// Remove it.
     Delete,
+}
+
+/// One value for each of the two calls: Azure limits and refuses them apart, and neither waits for the other.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PerCall<T> {
+    /// That of PUTs.
+    pub writes: T,
+    /// That of DELETEs.
+    pub deletes: T,
+}
+
+impl<T> PerCall<T> {
+    /// The value of `call`.
+    pub const fn get(&self, call: Call) -> &T {
+        match call {
+            Call::Put => &self.writes,
+            Call::Delete => &self.deletes,
+        }
+    }
+
+    /// The value of `call`, to change it.
+    pub const fn get_mut(&mut self, call: Call) -> &mut T {
+        match call {
+            Call::Put => &mut self.writes,
+            Call::Delete => &mut self.deletes,
+        }
+    }
+
+    /// Makes the value of each call.
+    pub fn from_fn(mut value: impl FnMut(Call) -> T) -> Self {
+        Self {
+            writes: value(Call::Put),
+            deletes: value(Call::Delete),
+        }
+    }
 }
 
 /// What came back from a call.

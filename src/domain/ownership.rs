@@ -26,9 +26,10 @@ pub fn assignment_name(
     AssignmentName::new(Uuid::new_v5(&instance.guid(), seed.as_bytes()))
 }
 
-/// How far into a series a name is recognised as ours: an assignment that was found beyond would be taken
-/// for somebody else's. One refused name in a hundred makes a series of even four a rarity.
-const LONGEST_SERIES: u32 = 64;
+/// The length of a series: names at its places 0 to 63 are the broker's own, and the planner uses no others, so every
+/// name that was ever intended is recognised. One refused name in a hundred makes even four in a row a rarity; where
+/// Azure refuses all 64 of them, the names are not what is wrong.
+pub const LONGEST_SERIES: u32 = 64;
 
 /// The place of `name` in that series, if it is one of its names.
 #[must_use]
@@ -58,6 +59,12 @@ const MARK: &str = "aks-access-broker/v1";
 pub const MAX_DESCRIPTION: usize = 512;
 
 impl Description {
+    /// Whether the end that it says has passed.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.expiry <= Expiry::At(now)
+    }
+
     /// The text that is written: `aks-access-broker/v1 instance=… expires=… grants=…`, at most
     /// [`MAX_DESCRIPTION`] characters; grants that do not fit are left out, and `+N` says how many.
     #[must_use]

@@ -5,9 +5,9 @@
 //! harmless, and a grant that was revoked before any call was begun collapses to nothing.
 
 use super::access::{PrincipalType, RoleAtScope};
-use super::effect::{Call, Effect, Known, PassTime};
+use super::effect::{Call, Effect, Known, PassTime, PerCall};
 use super::ids::{AssignmentName, InstanceId};
-use super::ownership::{Description, assignment_name};
+use super::ownership::{Description, LONGEST_SERIES, assignment_name};
 use super::target::{Target, Wish};
 
 /// One call to make.
@@ -63,6 +63,9 @@ impl Step {
 }
 
 /// The steps that a pass over `target` takes: deletes first, because taking access away goes first.
+///
+/// What only grants call for whose end has passed is not given any more; it is taken away as soon as the clock has
+/// ended them (I6).
 #[must_use]
 pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> {
     let wishes = target.wishes();
@@ -70,13 +73,14 @@ pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> 
     let mut puts = Vec::new();
     for (at, wish) in &wishes {
         let carrier = carrier(target, at);
-        if carrier.is_none_or(|effect| needs_put(effect, wish, time)) {
-            let n = carrier.map_or_else(|| next_n(target, at), |effect| effect.n);
+        let n = carrier.map_or_else(|| next_n(target, at), |effect| effect.n);
+        let carries = assignment_name(instance, at, target.id.principal, n);
+        if carrier.is_none_or(|effect| needs_put(effect, wish, time)) && !wish.has_ended(time.now) {
             puts.push(put(target, instance, at, n, wish));
         }
         let others = target
             .series(at)
-            .filter(|effect| carrier.is_none_or(|carrier| carrier.name != effect.name))
+            .filter(|effect| effect.name != carries)
             .filter(|effect| {
                 effect.open.is_some()
                     || effect.known == Known::Present
@@ -97,11 +101,21 @@ pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> 
     deletes
 }
 
-/// The step that goes on with the next name of the series, after Azure refused one for good.
+/// The step that goes on with the next name of the series, after Azure refused one for good; `None` where the series
+/// has no other name.
 #[must_use]
 pub fn put_with_next_name(target: &Target, instance: InstanceId, at: &RoleAtScope) -> Option<Step> {
     let wish = target.wishes().remove(at)?;
-    Some(put(target, instance, at, next_n(target, at), &wish))
+    let next = put(target, instance, at, next_n(target, at), &wish);
+    let is_new = !target.effects.contains_key(&next.name());
+    is_new.then_some(next)
+}
+
+/// Which calls the next pass would make, if it saw `target` as it is now.
+#[must_use]
+pub fn needed_calls(target: &Target, instance: InstanceId, time: PassTime) -> PerCall<bool> {
+    let steps = plan(target, instance, time);
+    PerCall::from_fn(|call| steps.iter().any(|step| step.call() == call))
 }
 
 /// The effect of the series that carries the wish, or is about to: the one that stands, else the one
@@ -117,13 +131,11 @@ fn carrier<'a>(target: &'a Target, at: &'a RoleAtScope) -> Option<&'a Effect> {
         .or_else(|| target.series(at).find(usable))
 }
 
-/// The first place in the series that no effect of the record has.
+/// The first place in the series that no effect of the record has. Where all have been refused it is the last one: it
+/// is asked for again, with backoff, instead of a name that nobody would recognise.
 fn next_n(target: &Target, at: &RoleAtScope) -> u32 {
-    target
-        .series(at)
-        .map(|effect| effect.n + 1)
-        .max()
-        .unwrap_or(0)
+    let next = target.series(at).map(|effect| effect.n + 1).max();
+    next.unwrap_or(0).min(LONGEST_SERIES - 1)
 }
 
 fn needs_put(effect: &Effect, wish: &Wish, time: PassTime) -> bool {

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::access::{PrincipalType, RoleAtScope};
-use super::effect::Effect;
+use super::effect::{Effect, PerCall};
 use super::grant::{Expiry, Grant, GrantState};
 use super::ids::{AssignmentName, GrantId, TargetId};
 use super::job::WaitingJob;
@@ -21,8 +23,12 @@ pub struct Target {
     pub grants: Vec<Grant>,
     /// The jobs that wait for it.
     pub jobs: Vec<WaitingJob>,
-    /// How many passes in a row have not ended well, the present one included.
+    /// How many workers in a row have claimed it, the present one included, since one last recorded its pass.
     pub attempts: u32,
+    /// How many passes in a row have failed at a call of this kind.
+    pub failures: PerCall<u32>,
+    /// How often in a row the end of a grant was put off because the desired state had changed during the pass.
+    pub put_off: BTreeMap<GrantId, u32>,
 }
 
 /// What the live grants together call for at one place.
@@ -36,6 +42,14 @@ pub struct Wish {
     pub pending: bool,
     /// The principal's type as the most trustworthy of them says it: an active one's has been proven.
     pub principal_type: PrincipalType,
+}
+
+impl Wish {
+    /// Whether the last of its grants has reached its end.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.expiry <= Expiry::At(now)
+    }
 }
 
 impl Target {

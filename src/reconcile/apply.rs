@@ -32,6 +32,8 @@ pub(super) struct Applied {
     pub(super) remaining: Option<u32>,
     /// The answer hints that the cluster is gone.
     pub(super) cluster_may_be_gone: bool,
+    /// Azure refuses the name for good, and this is what it said.
+    pub(super) refused_name: Option<Failure>,
     /// Another name of the same series was found to stand: it, and its place in the series.
     pub(super) ours: Option<(AssignmentName, u32)>,
 }
@@ -45,6 +47,7 @@ impl Applied {
             closing: None,
             remaining: None,
             cluster_may_be_gone: false,
+            refused_name: None,
             ours: None,
         }
     }
@@ -114,9 +117,10 @@ impl Reconciler {
         sent: Timestamp,
     ) -> Applied {
         match error.disposition(Purpose::Grant) {
-            Disposition::NextName => {
-                Applied::new(Answer::NameRefused, error.correlation_id.clone())
-            }
+            Disposition::NextName => Applied {
+                refused_name: Some(error.failure(Purpose::Grant)),
+                ..Applied::new(Answer::NameRefused, error.correlation_id.clone())
+            },
             Disposition::ReadBack => self.read_back(target, step, error).await,
             _ => self.call_failed(target, step, error, sent),
         }
@@ -141,7 +145,7 @@ impl Reconciler {
         let correlation_id = error.correlation_id.clone();
         let ours = found
             .as_ref()
-            .and_then(|found| place_in_series(self.instance, at, target.id.principal, found.name));
+            .and_then(|found| self.place_in_series(target, at, found.name));
         match (found, ours) {
             (Some(found), None) => {
                 let foreign = Foreign {
@@ -155,6 +159,29 @@ impl Reconciler {
                 ours: found.map(|found| found.name).zip(ours),
                 ..Applied::new(Answer::Unexplained, correlation_id)
             },
+        }
+    }
+
+    /// Where a name stands in our own series: any that was ever intended is known, whatever became of it.
+    fn place_in_series(
+        &self,
+        target: &Target,
+        at: &RoleAtScope,
+        name: AssignmentName,
+    ) -> Option<u32> {
+        let known = target.effects.get(&name).map(|effect| effect.n);
+        known.or_else(|| place_in_series(self.instance, at, target.id.principal, name))
+    }
+
+    /// A 403 or a 404 may mean that the cluster is gone; only a read of the cluster itself says so.
+    pub(super) async fn cluster_is_gone(&self, target: &Target) -> bool {
+        match self
+            .azure
+            .managed_cluster(&target.id.cluster, Uuid::new_v4())
+            .await
+        {
+            Ok(_) => false,
+            Err(error) => error.is_gone(),
         }
     }
 
@@ -172,7 +199,7 @@ impl Reconciler {
                 until: self.settles(sent),
             },
         };
-        let (failure, retry) = sorted(target, step.at(), error, purpose, sent);
+        let (failure, retry) = classify(target, step.at(), error, purpose, sent);
         let closing = match retry {
             Retry::After(wait) => Some(Closing {
                 call: step.call(),
@@ -217,7 +244,7 @@ impl Reconciler {
 }
 
 /// An error as a job tells it, and how soon what met it is tried again.
-pub(super) fn sorted(
+pub(super) fn classify(
     target: &Target,
     at: &RoleAtScope,
     error: &AzureError,

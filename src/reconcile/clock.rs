@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Reconciler;
 use crate::audit::{BROKER, Event, Outcome};
 use crate::domain::ids::JobId;
-use crate::store::{DueExpiry, Expired, StoreError};
+use crate::store::{DueExpiry, Expired, StoreError, Woken};
 
 /// How many targets or grants one look takes up.
 const AT_ONCE: u32 = 100;
@@ -54,7 +54,17 @@ impl Reconciler {
 
     /// Does what is due, and says whether there may be more.
     async fn look_at_the_clock(&self, clocks: &mut Clocks) -> Result<bool, StoreError> {
-        let woken = self.store.wake(AT_ONCE).await?;
+        let Woken {
+            looked_at: woken,
+            clock_went_back,
+        } = self.store.wake(AT_ONCE).await?;
+        if !clock_went_back.is_zero() {
+            error!(
+                by = ?clock_went_back,
+                "Redis's clock has gone back, as after a failover to a host whose clock is behind: what waited is moved \
+                 along with it, but grants end late by as much as that clock is behind; set it right"
+            );
+        }
         let own_now = Timestamp::now();
         let (due, redis_now) = self.store.due_expiries(own_now, AT_ONCE).await?;
         match clocks.compare(own_now, redis_now) {

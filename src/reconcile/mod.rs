@@ -4,14 +4,17 @@
 //! process may die between any two lines, and another one goes on.
 
 mod apply;
+mod calls;
 mod clock;
 mod events;
+mod lease;
 mod pass;
 mod progress;
+mod record;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +26,9 @@ use crate::azure::Azure;
 use crate::config;
 use crate::domain::backoff::Backoff;
 use crate::domain::ids::{InstanceId, LeaseToken};
-use crate::store::{ClaimTerms, Claimed, Store, StoreError};
+use crate::store::{ClaimTerms, Store, StoreError};
+
+use lease::{Lease, Moment};
 
 /// What every pass goes by.
 pub struct Reconciler {
@@ -34,17 +39,6 @@ pub struct Reconciler {
     instance: InstanceId,
     turn: AtomicU64,
     work: Arc<Notify>,
-}
-
-/// A claim, and since when its lease counts.
-struct Lease {
-    claimed: Claimed,
-    token: LeaseToken,
-    /// When the claim was sent, or a little earlier.
-    claimed_since: Instant,
-    /// When the lease was last begun or lengthened, counted from before that was sent: what is left of it
-    /// is never overrated.
-    since: Instant,
 }
 
 impl Reconciler {
@@ -131,14 +125,9 @@ impl Reconciler {
             backoff: self.backoff(),
             jitter: rand::random(),
         };
-        let since = Instant::now();
+        let sent = Moment::now();
         let claimed = self.store.claim(&terms, &self.settings.lane).await?;
-        Ok(claimed.map(|claimed| Lease {
-            claimed,
-            token,
-            claimed_since: since,
-            since,
-        }))
+        Ok(claimed.map(|claimed| Lease::new(claimed, token, sent)))
     }
 
     const fn backoff(&self) -> Backoff {

@@ -5,23 +5,27 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::apply::{failed, sorted};
+use super::apply::{classify, failed};
 use crate::azure::{AzureError, Purpose};
 use crate::domain::conclude::FailedStep;
-use crate::domain::effect::{Answer, Call, Effect, Known, PassTime};
+use crate::domain::effect::{Answer, Call, Effect, Known, PassTime, PerCall};
 use crate::domain::ids::AssignmentName;
 use crate::domain::plan::Step;
 use crate::domain::preview::{Change, PlannedEffect};
 use crate::domain::target::Target;
-use crate::store::{Closing, TouchedEffect};
+use crate::store::{Claimed, Closing, TouchedEffect};
 
 /// What a pass has gathered so far.
 pub(super) struct Progress {
     pub(super) target: Target,
+    /// The settle deadlines as the claim returned them.
+    loaded_deadlines: BTreeMap<AssignmentName, Timestamp>,
     pub(super) touched: BTreeMap<AssignmentName, TouchedEffect>,
     /// What was done, and what was found in place.
     pub(super) done: Vec<PlannedEffect>,
     pub(super) failed: Vec<FailedStep>,
+    /// Steps whose call was not made.
+    pub(super) left: Vec<Step>,
     pub(super) closings: Vec<Closing>,
     /// How many more calls of a kind ARM allows the subscription at once, by its latest answers.
     pub(super) remaining: Vec<(Call, u32)>,
@@ -32,24 +36,60 @@ pub(super) struct Progress {
     /// Steps are left that nothing stood in the way of.
     pub(super) unfinished: bool,
     /// The lane's budget does not reach before so long.
-    pub(super) budget_wait: Option<Duration>,
+    pub(super) budget_wait: PerCall<Option<Duration>>,
+    /// begin has answered just now, and nothing has been called since.
+    pub(super) has_just_begun: bool,
 }
 
 impl Progress {
-    pub(super) const fn new(target: Target) -> Self {
+    pub(super) fn new(claimed: &Claimed) -> Self {
+        let effects = claimed.target.effects.values();
+        let deadlines = effects.filter_map(|effect| Some((effect.name, effect.deadline?)));
         Self {
-            target,
+            target: claimed.target.clone(),
+            loaded_deadlines: deadlines.collect(),
             touched: BTreeMap::new(),
             done: Vec::new(),
             failed: Vec::new(),
+            left: Vec::new(),
             closings: Vec::new(),
             remaining: Vec::new(),
             audit_events: Vec::new(),
             cluster_gone: false,
             lost: false,
             unfinished: false,
-            budget_wait: None,
+            budget_wait: PerCall::default(),
+            has_just_begun: false,
         }
+    }
+
+    /// Keeps back the steps whose calls have to wait: the target was claimed for something else. Gives the others.
+    pub(super) fn hold_back_what_waits(
+        &mut self,
+        steps: Vec<Step>,
+        waits: &PerCall<Duration>,
+    ) -> Vec<Step> {
+        let (held, others) = steps
+            .into_iter()
+            .partition(|step| !waits.get(step.call()).is_zero());
+        self.left = held;
+        others
+    }
+
+    /// How many passes in a row have failed at calls of this kind, this one included. One that has made none, because they
+    /// wait, counts neither way.
+    pub(super) fn failures(&self, call: Call) -> u32 {
+        let before = *self.target.failures.get(call);
+        if self.cluster_gone {
+            return 0;
+        }
+        if self.failed.iter().any(|failed| failed.call == call) {
+            return before.saturating_add(1);
+        }
+        if self.left.iter().any(|step| step.call() == call) {
+            return before;
+        }
+        0
     }
 
     /// The effect that `step` is about: as it is known, or new.
@@ -74,13 +114,22 @@ impl Progress {
         self.closings.iter().any(|closing| closing.call == call)
     }
 
+    /// The call that touches an effect is about to be sent.
+    pub(super) fn is_sent(&mut self, name: AssignmentName) {
+        if let Some(touched) = self.touched.get_mut(&name) {
+            touched.sent = true;
+            touched.unanswered = true;
+        }
+    }
+
     pub(super) fn intend(&mut self, effect: Effect, call: Call) {
         self.target.effects.insert(effect.name, effect.clone());
         let touched = TouchedEffect {
+            loaded_deadline: self.loaded_deadlines.get(&effect.name).copied(),
             effect,
             call,
             sent: false,
-            answered: false,
+            unanswered: false,
             landed: false,
         };
         self.touched.insert(touched.effect.name, touched);
@@ -98,10 +147,11 @@ impl Progress {
         effect.written = None;
         effect.changed = fresh.changed;
         let found = TouchedEffect {
+            loaded_deadline: self.loaded_deadlines.get(&fresh.name).copied(),
             effect: effect.clone(),
             call: Call::Put,
             sent: true,
-            answered: false,
+            unanswered: false,
             landed: false,
         };
         self.touched
@@ -115,17 +165,17 @@ impl Progress {
         for effect in self.target.effects.values_mut() {
             effect.went_with_its_cluster(time);
             let answered = TouchedEffect {
+                loaded_deadline: self.loaded_deadlines.get(&effect.name).copied(),
                 effect: effect.clone(),
                 call: Call::Delete,
                 sent: false,
-                answered: true,
+                unanswered: false,
                 landed: false,
             };
             self.touched
                 .entry(effect.name)
                 .and_modify(|touched| {
                     touched.effect = effect.clone();
-                    touched.answered = true;
                 })
                 .or_insert(answered);
         }
@@ -135,7 +185,7 @@ impl Progress {
     pub(super) fn all_failed(&mut self, steps: &[Step], error: &AzureError, now: Timestamp) {
         for step in steps {
             let purpose = Purpose::from(step.call());
-            let (failure, retry) = sorted(&self.target, step.at(), error, purpose, now);
+            let (failure, retry) = classify(&self.target, step.at(), error, purpose, now);
             self.failed.push(failed(step, failure, retry));
         }
     }

@@ -64,18 +64,34 @@ fn due_expiry(grant: &str, score: f64) -> Result<DueExpiry, String> {
     })
 }
 
+/// What a look at what is due has done.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Woken {
+    /// How many times were up, each of a lease or of a target's bucket: what they stand for is queued.
+    pub looked_at: u32,
+    /// By how much Redis's clock has gone back since the last look; zero: it has not.
+    pub clock_went_back: Duration,
+}
+
 impl Store {
-    /// Queues up to `limit` targets whose time has come, and says how many. O(limit), one script.
+    /// Queues what up to `limit` times that have come stand for. What cannot be read is told and put off. O(limit), one
+    /// script; O(all that waits) once after Redis's clock has gone back.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn wake(&self, limit: u32) -> Result<u32, StoreError> {
-        self.run(&self.scripts.wake, &LimitArgument { limit }).await
+    pub async fn wake(&self, limit: u32) -> Result<Woken, StoreError> {
+        let (looked_at, went_back, damaged): (u32, u64, Vec<String>) = self
+            .run(&self.scripts.wake, &LimitArgument { limit })
+            .await?;
+        self.damage.tell(&damaged);
+        Ok(Woken {
+            looked_at,
+            clock_went_back: Duration::from_millis(went_back),
+        })
     }
 
     /// Forgets up to `limit` grants and jobs that were over long enough ago, and says at how many it looked.
-    /// One whose lists cannot be read is logged and put off: the others are forgotten all the same. O(limit),
-    /// one script.
+    /// One that cannot be read is told and put off: the others are forgotten all the same. O(limit), one script.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -83,12 +99,7 @@ impl Store {
         let argument = LimitArgument { limit };
         let (looked_at, damaged): (u32, Vec<String>) =
             self.run(&self.scripts.forget, &argument).await?;
-        for key in damaged {
-            error!(
-                key,
-                "the value's lists cannot be read: it is kept until it is mended"
-            );
-        }
+        self.damage.tell(&damaged);
         Ok(looked_at)
     }
 

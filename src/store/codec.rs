@@ -18,7 +18,7 @@ pub(super) use grant::{GrantBody, PrincipalBody, read_grant};
 
 use super::error::StoreError;
 use crate::domain::access::Principal;
-use crate::domain::effect::Call;
+use crate::domain::effect::{Call, PerCall};
 use crate::domain::grant::{Ending, GrantState};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget, WaitingJob};
@@ -331,6 +331,24 @@ pub(super) fn earlier_uids(hash: &Hash) -> BTreeSet<String> {
 
 pub(super) fn attempts(hash: &Hash) -> Result<u32, StoreError> {
     hash.number("attempts")
+}
+
+/// How many passes in a row have failed at calls of each kind.
+pub(super) fn failures(hash: &Hash) -> Result<PerCall<u32>, StoreError> {
+    Ok(PerCall {
+        writes: hash.number("f:writes")?,
+        deletes: hash.number("f:deletes")?,
+    })
+}
+
+/// How often in a row the end of each grant was put off.
+pub(super) fn put_off(hash: &Hash) -> Result<BTreeMap<GrantId, u32>, StoreError> {
+    let read = |(id, times): (&str, &str)| {
+        let id = id.parse().map_err(|error| hash.unreadable(error))?;
+        let times = times.parse().map_err(|error| hash.unreadable(error))?;
+        Ok((id, times))
+    };
+    hash.numbered('o').map(read).collect()
 }
 
 pub(super) fn parse_target(text: &str) -> Result<TargetId, StoreError> {

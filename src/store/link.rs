@@ -20,6 +20,10 @@ use crate::config;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a script has done under a token is remembered for so long: [`Link::with`] sends it again over a new connection, and
+/// neither attempt outlasts its time-outs by this much.
+pub(super) const SENT_AGAIN_WITHIN: Duration = Duration::from_mins(2);
+
 pub(super) struct Link {
     redis: Arc<config::Redis>,
     /// A std mutex: held for moments, never across an await.

@@ -9,6 +9,7 @@ mod accept;
 mod audit;
 mod clock;
 mod codec;
+mod damage;
 mod durability;
 mod error;
 mod events;
@@ -20,11 +21,13 @@ mod script;
 
 pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
 pub use audit::{Keep, Seal, SealHead, StoredEvent, TrailState};
-pub use clock::{DueExpiry, Expired};
+pub use clock::{DueExpiry, Expired, Woken};
 pub use error::StoreError;
 pub use events::{Change, Changes, Event, Heard};
 pub use lists::{Found, JobSelector, Lives};
-pub use pass::{Begun, ClaimTerms, Claimed, Closing, PassRecord, Recorded, TouchedEffect};
+pub use pass::{
+    Begun, ClaimTerms, Claimed, Closing, LeaseCheck, NextLook, PassRecord, Recorded, TouchedEffect,
+};
 pub use read::TargetRecord;
 
 use std::sync::{Arc, OnceLock};
@@ -33,6 +36,7 @@ use std::time::Duration;
 use crate::config;
 use crate::domain::ids::InstanceId;
 
+use damage::Damage;
 use link::Link;
 use script::Scripts;
 
@@ -47,6 +51,7 @@ pub struct Store {
     prefix: Arc<str>,
     retention: Duration,
     instance: Arc<OnceLock<InstanceId>>,
+    damage: Arc<Damage>,
 }
 
 impl Store {
@@ -61,6 +66,7 @@ impl Store {
             prefix: format!("{{aab:{}}}:", redis.name).into(),
             retention,
             instance: Arc::default(),
+            damage: Arc::default(),
         })
     }
 

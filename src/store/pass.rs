@@ -8,19 +8,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use wire::{
-    BackoffArgument, BeginArgument, Budgets, ClaimArgument, ClosedRow, IntentRow, RecordArgument,
-    RemainingRow, RenewArgument, bucket, effect_row, grant_rows, job_rows,
+    BackoffArgument, BeginArgument, Budgets, CheckLeaseArgument, ClaimArgument, ClosedRow,
+    IntentRow, RecordArgument, RemainingRow, RenewArgument, bucket, effect_row, grant_rows,
+    job_rows,
 };
 
 use super::Store;
 use super::codec::{self, Hash, call_word, time_millis, write_effect};
 use super::error::StoreError;
+use super::link::SENT_AGAIN_WITHIN;
 use super::script::millis;
 use crate::config::LaneBudget;
 use crate::domain::backoff::Backoff;
 use crate::domain::conclude::Conclusion;
-use crate::domain::effect::{Call, Effect};
-use crate::domain::ids::{GrantId, LeaseToken, TargetId};
+use crate::domain::effect::{Call, Effect, PerCall};
+use crate::domain::ids::{AssignmentName, GrantId, LeaseToken, TargetId};
 use crate::domain::target::Target;
 
 /// On what terms a worker claims.
@@ -49,6 +51,24 @@ pub struct Claimed {
     pub now: Timestamp,
     /// When the lease ends, by Redis's clock.
     pub lease_end: Timestamp,
+    /// How long calls of a kind wait still: a pass makes none of them. Zero: they do not.
+    pub waits: PerCall<Duration>,
+}
+
+/// What a look at the target in mid-pass showed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseCheck {
+    /// The lease is ours.
+    Held {
+        /// The target's generation by now.
+        generation: u64,
+        /// Redis's time.
+        now: Timestamp,
+        /// What is left of the lease, by Redis's clock.
+        left: Duration,
+    },
+    /// The lease is somebody else's, or over.
+    Lost,
 }
 
 /// What became of writing down intents.
@@ -89,8 +109,10 @@ pub struct TouchedEffect {
     pub call: Call,
     /// Whether the call was sent at all: an intent whose call never started is withdrawn.
     pub sent: bool,
-    /// Whether a definite answer said what stands.
-    pub answered: bool,
+    /// Whether it was sent and got no answer, so that it may be under way still.
+    pub unanswered: bool,
+    /// The settle deadline that the claim returned.
+    pub loaded_deadline: Option<Timestamp>,
     /// Whether a PUT of this pass took effect.
     pub landed: bool,
 }
@@ -102,6 +124,18 @@ pub struct Closing {
     pub call: Call,
     /// For how long.
     pub for_: Duration,
+}
+
+/// What a pass leaves to do by calls of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NextLook {
+    /// Whether something is left to do by now.
+    pub needed: bool,
+    /// How long that waits, unless access ends meanwhile; `None`: not at all. No wait is longer than the target's next
+    /// settle deadline.
+    pub wait: Option<Duration>,
+    /// How many passes in a row have failed at such calls.
+    pub failures: u32,
 }
 
 /// Everything that a pass leaves behind.
@@ -119,18 +153,18 @@ pub struct PassRecord<'a> {
     pub effects: &'a [TouchedEffect],
     /// What it means for grants and jobs.
     pub conclusion: &'a Conclusion,
-    /// How long the target waits before it is looked at again, unless a wish wants it; `None`: no failure.
-    pub wait: Option<Duration>,
+    /// Effects that it leaves open, or found open and left so.
+    pub open: &'a [AssignmentName],
+    /// What is left to do, by kind of call.
+    pub looks: PerCall<NextLook>,
     /// Whether the target is to be looked at again at once: steps are left that nothing stood in the way of.
     pub again: bool,
-    /// Whether the backoff begins anew: the pass ended well, or never began.
-    pub reset_backoff: bool,
-    /// What is needed next, if the record does not know better.
-    pub next_call: Call,
     /// Queues to close.
     pub closings: &'a [Closing],
     /// How many more calls of a kind ARM allows the subscription at once, by its latest answers.
     pub remaining: &'a [(Call, u32)],
+    /// The length of a lease.
+    pub lease: Duration,
     /// The settle time.
     pub settle: Duration,
     /// The longest that reads may trail writes.
@@ -143,17 +177,22 @@ pub struct PassRecord<'a> {
     pub lost_event: String,
 }
 
+/// Target, now, end of the lease, record, grants, and how long deletes and writes wait still.
 type ClaimAnswer = (
     String,
     i64,
     i64,
     HashMap<String, String>,
     Vec<HashMap<String, String>>,
+    (u64, u64),
 );
 
+/// What `check_lease` answers.
+type LeaseCheckAnswer = (String, Option<u64>, Option<i64>, Option<u64>);
+
 impl Store {
-    /// Claims the target that is to be looked at next; `None` where none is ready in an open lane.
-    /// O(lanes + effects and grants of the target), one script.
+    /// Claims the target that is to be looked at next; `None` where none is ready in an open lane. What cannot be read
+    /// is passed over, and told. O(lanes + effects and grants of the target), one script.
     ///
     /// # Errors
     /// [`StoreError`]; after [`StoreError::Unavailable`] a target may be claimed under the token: its
@@ -174,14 +213,17 @@ impl Store {
             },
             jitter: terms.jitter.clamp(0.1, 1.0),
             budget: Budgets::new(lane),
+            remembered: millis(SENT_AGAIN_WITHIN),
         };
-        let answer: Option<ClaimAnswer> = self.run(&self.scripts.claim, &argument).await?;
-        answer.map(|answer| self.read_claim(answer)).transpose()
+        let (claimed, damaged): (Option<ClaimAnswer>, Vec<String>) =
+            self.run(&self.scripts.claim, &argument).await?;
+        self.damage.tell(&damaged);
+        claimed.map(|claimed| self.read_claim(claimed)).transpose()
     }
 
     fn read_claim(
         &self,
-        (id, now, lease_end, record, grants): ClaimAnswer,
+        (id, now, lease_end, record, grants, (deletes, writes)): ClaimAnswer,
     ) -> Result<Claimed, StoreError> {
         let record = Hash::new(self.key(&format!("target:{id}")), record)?;
         let time = |millis| {
@@ -211,9 +253,15 @@ impl Store {
                 grants: grants?,
                 jobs: codec::read_waiting_jobs(&record)?,
                 attempts: codec::attempts(&record)?,
+                failures: codec::failures(&record)?,
+                put_off: codec::put_off(&record)?,
             },
             now: time(now)?,
             lease_end: time(lease_end)?,
+            waits: PerCall {
+                writes: Duration::from_millis(writes),
+                deletes: Duration::from_millis(deletes),
+            },
         })
     }
 
@@ -260,6 +308,39 @@ impl Store {
         }
     }
 
+    /// Looks whether the lease is ours still, and at which generation the target is: before each call that gives
+    /// access. O(1), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then the call must not be made.
+    pub async fn check_lease(
+        &self,
+        target: &TargetId,
+        token: LeaseToken,
+    ) -> Result<LeaseCheck, StoreError> {
+        let argument = CheckLeaseArgument {
+            target: target.to_string(),
+            token: token.to_string(),
+        };
+        let answer: LeaseCheckAnswer = self.run(&self.scripts.check_lease, &argument).await?;
+        let odd = |problem: String| StoreError::Unreadable {
+            key: self.key(&format!("target:{target}")),
+            problem,
+        };
+        match answer {
+            (word, None, None, None) if word == "lost" => Ok(LeaseCheck::Lost),
+            (word, Some(generation), Some(now), Some(left)) if word == "held" => {
+                Ok(LeaseCheck::Held {
+                    generation,
+                    now: Timestamp::from_millisecond(now)
+                        .map_err(|error| odd(error.to_string()))?,
+                    left: Duration::from_millis(left),
+                })
+            }
+            answer => Err(odd(format!("the script check_lease answered {answer:?}"))),
+        }
+    }
+
     /// Lengthens the lease; `false` where it is somebody else's. O(1), one script.
     ///
     /// # Errors
@@ -302,12 +383,10 @@ impl Store {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            open: pass.open.iter().map(ToString::to_string).collect(),
             moved: pass.conclusion.wishes_changed,
-            waits: pass.wait.is_some(),
-            delay: pass.wait.map_or(0, millis),
             again: pass.again,
-            reset: pass.reset_backoff,
-            bucket: bucket(pass.next_call),
+            looks: pass.looks.into(),
             closed: pass
                 .closings
                 .iter()
@@ -324,15 +403,20 @@ impl Store {
                     calls: *calls,
                 })
                 .collect(),
+            lease: millis(pass.lease),
             settle: millis(pass.settle),
             lag: millis(pass.lag),
             audit_events: &pass.audit_events,
             lost_event: &pass.lost_event,
+            remembered: millis(SENT_AGAIN_WITHIN),
         };
         let answer: Vec<String> = self.run(&self.scripts.record, &argument).await?;
-        match answer.first().map(String::as_str) {
-            Some("recorded") => Ok(Recorded::Recorded),
-            Some("lost") => Ok(Recorded::Lost),
+        match answer.split_first() {
+            Some((word, damaged)) if word == "recorded" => {
+                self.damage.tell(damaged);
+                Ok(Recorded::Recorded)
+            }
+            Some((word, _)) if word == "lost" => Ok(Recorded::Lost),
             _ => Err(self.odd_answer("record", &answer)),
         }
     }

@@ -6,19 +6,19 @@ use std::time::Duration;
 use aks_access_broker::config::{LaneBudget, Redis};
 use aks_access_broker::domain::access::{Access, Principal, PrincipalType};
 use aks_access_broker::domain::backoff::Backoff;
-use aks_access_broker::domain::conclude::{Conclusion, Terms, conclude};
-use aks_access_broker::domain::effect::{Answer, Call, Effect, PassTime};
+use aks_access_broker::domain::conclude::{Conclusion, Steps, Terms, conclude, concluded};
+use aks_access_broker::domain::effect::{Answer, Call, Effect, PassTime, PerCall};
 use aks_access_broker::domain::grant::{Expiry, Grant};
 use aks_access_broker::domain::ids::{
     AssignmentName, ClusterId, GrantId, InstanceId, JobId, LeaseToken, PrincipalId, RequestId,
     TargetId,
 };
 use aks_access_broker::domain::job::Job;
-use aks_access_broker::domain::plan::{Step, plan};
+use aks_access_broker::domain::plan::{Step, needed_calls, plan};
 use aks_access_broker::domain::role::{BuiltInRole, Role};
 use aks_access_broker::store::{
-    Accepted, Begun, ClaimTerms, Claimed, Closing, End, NewGrant, NewRevocation, PassRecord,
-    Recorded, RequestKey, Revoked, Store, TouchedEffect,
+    Accepted, Begun, ClaimTerms, Claimed, Closing, End, NewGrant, NewRevocation, NextLook,
+    PassRecord, Recorded, RequestKey, Revoked, Store, TouchedEffect,
 };
 use jiff::{SignedDuration, Timestamp};
 use redis::aio::MultiplexedConnection;
@@ -179,7 +179,7 @@ impl Bench {
     /// Waits until a pass's lease is over, and its target is ready for somebody else.
     pub async fn is_given_up(&mut self, pass: &Pass) {
         self.until(pass.claimed.lease_end).await;
-        assert_eq!(self.store.wake(10).await.unwrap(), 1);
+        assert_eq!(self.store.wake(10).await.unwrap().looked_at, 1);
     }
 
     pub async fn pass_on(&self, terms: &ClaimTerms) -> Option<Pass> {
@@ -208,8 +208,24 @@ impl Bench {
 
     /// When the target is looked at again by itself.
     pub async fn due(&mut self, principal: u128) -> Option<f64> {
-        let target = target_of(principal).to_string();
-        self.ask("ZSCORE", &["{aab:main}:due", &target]).await
+        let mut soonest: Option<f64> = None;
+        for kind in ["lease", "deletes", "writes"] {
+            let when = self.due_for(kind, principal).await;
+            soonest = soonest.into_iter().chain(when).reduce(f64::min);
+        }
+        soonest
+    }
+
+    /// When the end of its lease, or one of its buckets, is looked at.
+    pub async fn due_for(&mut self, kind: &str, principal: u128) -> Option<f64> {
+        let member = format!("{kind}:{}", target_of(principal));
+        self.ask("ZSCORE", &["{aab:main}:due", &member]).await
+    }
+
+    /// Redis's time, in milliseconds.
+    pub async fn now(&mut self) -> f64 {
+        let (seconds, micros): (f64, f64) = self.ask("TIME", &[]).await;
+        (seconds * 1_000.0 + micros / 1_000.0).floor()
     }
 
     pub async fn ask<T: redis::FromRedisValue>(&mut self, command: &str, words: &[&str]) -> T {
@@ -236,7 +252,8 @@ pub struct Pass {
     pub token: LeaseToken,
     pub steps: Vec<Step>,
     pub touched: BTreeMap<AssignmentName, TouchedEffect>,
-    pub wait: Option<Duration>,
+    /// How long what is left to do waits, by kind of call.
+    pub waits: PerCall<Option<Duration>>,
     pub closings: Vec<Closing>,
 }
 
@@ -247,7 +264,7 @@ impl Pass {
             token,
             steps: Vec::new(),
             touched: BTreeMap::new(),
-            wait: None,
+            waits: PerCall::default(),
             closings: Vec::new(),
         };
         let instance = InstanceId::new(Uuid::from_u128(1));
@@ -301,7 +318,8 @@ impl Pass {
                 let touched = TouchedEffect {
                     call,
                     sent: false,
-                    answered: false,
+                    unanswered: false,
+                    loaded_deadline: effect.deadline,
                     landed: false,
                     effect,
                 };
@@ -330,7 +348,7 @@ impl Pass {
         let touched = self.touched.get_mut(&step.name()).expect("it was begun");
         touched.effect = effect.clone();
         touched.sent = true;
-        touched.answered = effect.open.is_none();
+        touched.unanswered = matches!(answer, Answer::Unknown { .. });
         touched.landed = matches!(answer, Answer::Written(_));
     }
 
@@ -340,7 +358,7 @@ impl Pass {
             grant_give_up: Duration::from_hours(24),
             cluster_gone: false,
         };
-        conclude(&self.claimed.target, &[], &[], terms)
+        conclude(&self.claimed.target, Steps::NONE, terms)
     }
 
     pub async fn record(&self, bench: &Bench) -> Recorded {
@@ -349,6 +367,11 @@ impl Pass {
 
     pub async fn record_as(&self, bench: &Bench, conclusion: &Conclusion) -> Recorded {
         let effects: Vec<TouchedEffect> = self.touched.values().cloned().collect();
+        let target = &self.claimed.target;
+        let after = concluded(target, conclusion);
+        let needed = needed_calls(&after, InstanceId::new(Uuid::from_u128(1)), self.time());
+        let open = target.effects.values().filter(|effect| effect.open.is_some());
+        let open: Vec<AssignmentName> = open.map(|effect| effect.name).collect();
         let record = PassRecord {
             target: &self.claimed.target.id,
             token: self.token,
@@ -356,12 +379,16 @@ impl Pass {
             claimed: self.claimed.now,
             effects: &effects,
             conclusion,
-            wait: self.wait,
+            open: &open,
+            looks: PerCall::from_fn(|call| NextLook {
+                needed: *needed.get(call),
+                wait: *self.waits.get(call),
+                failures: u32::from(self.waits.get(call).is_some()),
+            }),
             again: false,
-            reset_backoff: true,
-            next_call: Call::Delete,
             closings: &self.closings,
             remaining: &[],
+            lease: LEASE,
             settle: SETTLE,
             lag: LAG,
             audit_events: Vec::new(),

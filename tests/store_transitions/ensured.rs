@@ -75,7 +75,7 @@ async fn i2_a_later_end_that_is_asked_for_while_the_grant_is_being_made_is_done_
     for step in unlucky.steps.clone() {
         unlucky.answered(&step, &Answer::Refused);
     }
-    unlucky.wait = Some(Duration::from_millis(1));
+    unlucky.waits.writes = Some(Duration::from_millis(1));
     assert_eq!(unlucky.record(&bench).await, Recorded::Recorded);
     let state = bench.job(later).await.state;
     assert!(!state.is_final(), "{state:?}, and no end is written");
@@ -83,7 +83,7 @@ async fn i2_a_later_end_that_is_asked_for_while_the_grant_is_being_made_is_done_
     let (seconds, micros): (i64, i64) = bench.ask("TIME", &[]).await;
     let now = Timestamp::from_microsecond(seconds * 1_000_000 + micros).unwrap();
     bench.until(now + Duration::from_millis(2)).await;
-    assert_eq!(bench.store.wake(1).await.unwrap(), 1);
+    assert_eq!(bench.store.wake(1).await.unwrap().looked_at, 1);
     let mut lucky = bench.pass().await;
     assert_eq!(lucky.begin(&bench).await, Begun::Begun);
     lucky.all_answered();

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FailedStep, JobChange, Outcome, is_as_wished};
+use super::{JobChange, Outcome, Steps, is_as_wished};
 use crate::domain::access::RoleAtScope;
-use crate::domain::effect::Known;
+use crate::domain::effect::{Call, Known};
 use crate::domain::grant::{Ending, Grant, GrantState, role_name};
 use crate::domain::ids::GrantId;
 use crate::domain::job::{JobEffect, JobKind, JobState, WaitingJob};
+use crate::domain::plan::Step;
 use crate::domain::preview::PlannedEffect;
 use crate::domain::target::{Target, Wish};
 
@@ -38,13 +39,14 @@ pub(super) fn job_change(
     target: &Target,
     after: &BTreeMap<GrantId, Outcome>,
     wishes: &BTreeMap<RoleAtScope, Wish>,
-    failed: &[FailedStep],
+    steps: Steps<'_>,
 ) -> JobChange {
     let change = |to, error| JobChange {
         id: job.id,
         to,
         error,
         grants: job.grants.clone(),
+        waits_for: BTreeSet::new(),
         effects: Vec::new(),
     };
     // A grant that the target no longer has ended in an earlier pass.
@@ -74,7 +76,7 @@ pub(super) fn job_change(
     let is_written = || {
         places
             .iter()
-            .all(|at| is_somebody_elses(target, at) || is_as_wished(target, at, wishes, failed))
+            .all(|at| is_somebody_elses(target, at) || is_as_wished(target, at, wishes, steps))
     };
     if let Some(state) = final_state(job.kind, &outcomes, is_written) {
         let error = (state == JobState::Failed)
@@ -82,9 +84,24 @@ pub(super) fn job_change(
             .flatten();
         return change(state, error);
     }
-    match failed.iter().find(|step| places.contains(&step.at)) {
-        Some(step) => change(JobState::Retrying, Some(step.failure.clone())),
-        None => change(JobState::Running, None),
+    let failed = steps.failed.iter().filter(|step| places.contains(&step.at));
+    let left = steps.left.iter().filter(|step| {
+        let waits = *steps.waiting.get(step.call());
+        waits && places.contains(step.at())
+    });
+    let waits_for: BTreeSet<Call> = failed
+        .clone()
+        .map(|step| step.call)
+        .chain(left.map(Step::call))
+        .collect();
+    if waits_for.is_empty() {
+        return change(JobState::Running, None);
+    }
+    // What is only waited for has told its error before.
+    let error = failed.map(|step| step.failure.clone()).next();
+    JobChange {
+        waits_for,
+        ..change(JobState::Retrying, error)
     }
 }
 

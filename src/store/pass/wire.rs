@@ -6,10 +6,11 @@ use super::super::codec::{
     call_word, grant_state_words, job_state_word, time_millis, write_effect, write_failure,
     write_job_effect,
 };
-use super::{PassRecord, TouchedEffect};
+use super::super::script::millis;
+use super::{NextLook, PassRecord, TouchedEffect};
 use crate::config::LaneBudget;
 use crate::domain::conclude::Conclusion;
-use crate::domain::effect::Call;
+use crate::domain::effect::{Call, PerCall};
 use crate::domain::grant::GrantState;
 use crate::domain::job::JobEffect;
 
@@ -47,6 +48,7 @@ pub(super) struct ClaimArgument {
     pub(super) backoff: BackoffArgument,
     pub(super) jitter: f64,
     pub(super) budget: Budgets,
+    pub(super) remembered: u64,
 }
 
 #[derive(Serialize)]
@@ -79,10 +81,12 @@ pub(super) struct RenewArgument {
 }
 
 #[derive(Serialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the script's arguments, each one a question of its own"
-)]
+pub(super) struct CheckLeaseArgument {
+    pub(super) target: String,
+    pub(super) token: String,
+}
+
+#[derive(Serialize)]
 pub(super) struct RecordArgument<'a> {
     pub(super) target: String,
     pub(super) token: String,
@@ -92,18 +96,45 @@ pub(super) struct RecordArgument<'a> {
     pub(super) grants: Vec<GrantRow<'a>>,
     pub(super) jobs: Vec<JobRow>,
     pub(super) forget: Vec<String>,
+    pub(super) open: Vec<String>,
     pub(super) moved: bool,
-    pub(super) waits: bool,
-    pub(super) delay: u64,
     pub(super) again: bool,
-    pub(super) reset: bool,
-    pub(super) bucket: &'static str,
+    pub(super) looks: LookRows,
     pub(super) closed: Vec<ClosedRow>,
     pub(super) remaining: Vec<RemainingRow>,
+    pub(super) lease: u64,
     pub(super) settle: u64,
     pub(super) lag: u64,
     pub(super) audit_events: &'a [String],
     pub(super) lost_event: &'a str,
+    pub(super) remembered: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct LookRows {
+    pub(super) writes: LookRow,
+    pub(super) deletes: LookRow,
+}
+
+#[derive(Serialize)]
+pub(super) struct LookRow {
+    pub(super) needed: bool,
+    pub(super) wait: u64,
+    pub(super) failures: u32,
+}
+
+impl From<PerCall<NextLook>> for LookRows {
+    fn from(looks: PerCall<NextLook>) -> Self {
+        let row = |look: NextLook| LookRow {
+            needed: look.needed,
+            wait: look.wait.map_or(0, millis),
+            failures: look.failures,
+        };
+        Self {
+            writes: row(looks.writes),
+            deletes: row(looks.deletes),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -117,8 +148,9 @@ pub(super) struct EffectRow {
     pub(super) call: &'static str,
     pub(super) open: &'static str,
     pub(super) may_be_gone: bool,
-    pub(super) answered: bool,
     pub(super) sent: bool,
+    pub(super) unanswered: bool,
+    pub(super) was: i64,
     pub(super) deadline: i64,
     pub(super) put_until: i64,
     pub(super) landed: bool,
@@ -145,6 +177,7 @@ pub(super) struct JobRow {
     pub(super) is_final: bool,
     pub(super) error: String,
     pub(super) grants: Vec<String>,
+    pub(super) waits_for: Vec<&'static str>,
     pub(super) effects: Vec<JobEffectRow>,
 }
 
@@ -181,8 +214,9 @@ pub(super) fn effect_row(touched: &TouchedEffect) -> EffectRow {
         call: call_word(touched.call),
         open: effect.open.map_or("", call_word),
         may_be_gone: effect.may_be_gone,
-        answered: touched.answered,
         sent: touched.sent,
+        unanswered: touched.unanswered,
+        was: touched.loaded_deadline.map_or(0, time_millis),
         deadline: effect.deadline.map_or(0, time_millis),
         put_until: effect.put_until.map_or(0, time_millis),
         landed: touched.landed,
@@ -231,6 +265,7 @@ pub(super) fn job_rows(conclusion: &Conclusion) -> Vec<JobRow> {
             is_final: change.to.is_final(),
             error: write_failure(change.error.as_ref()),
             grants: change.grants.iter().map(ToString::to_string).collect(),
+            waits_for: change.waits_for.iter().map(|call| bucket(*call)).collect(),
             effects: change.effects.iter().map(job_effect_row).collect(),
         })
         .collect()

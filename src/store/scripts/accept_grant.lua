@@ -37,7 +37,7 @@ if of and not (replaced and of.target == a.target) then
     -- active may have loaded the old one.
     make_job(job, a.job_body, 'GRANT', { row }, 'EXTEND', over)
     redis.call('HSET', grant_key(named), 'job', job)
-    if not over then wish_changed(a.target, 'writes') end
+    if not over then wish_changed(a.target, false) end
   end
   remember_request(job, named, over)
   audit_about(a.audit_event, named, a.target, job)
@@ -49,7 +49,7 @@ if replaced then
     message = 'another cluster stands under the same id; the grant ended with the old one' })
   local record = redis.call('HGETALL', key)
   local was = fields(record)
-  local settled = number(was.lease_end) + number(was.settle)
+  local settled = calls_settle(was, number(was.settle))
   local ended = {}
   for i = 1, #record, 2 do
     local grant = string.match(record[i], '^g:(.*)$')
@@ -91,7 +91,10 @@ if replaced then
     end
   end
   -- The old one's backoff went with it, too.
-  redis.call('HSET', key, 'token', '', 'attempts', 0, 'not_before', 0, 'uid', a.uid, 'u:' .. uid, '')
+  redis.call('HSET', key, 'token', '', 'attempts', 0, 'uid', a.uid, 'u:' .. uid, '')
+  redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
+  -- What stands for nobody any more is deleted, whatever the new cluster is asked for.
+  enqueue(a.target, 'deletes')
   effects_changed(a.target)
 end
 
@@ -107,6 +110,6 @@ if a.uid ~= '' and (uid or '') == '' then redis.call('HSET', key, 'uid', a.uid) 
 make_job(a.job, a.job_body, 'GRANT', { { target = a.target, grants = { a.grant }, principal = a.principal } }, 'GRANT',
   false)
 remember_request(a.job, a.grant, false)
-wish_changed(a.target, 'writes')
+wish_changed(a.target, false)
 audit(a.audit_event)
 return { 'accepted', a.job, a.grant }

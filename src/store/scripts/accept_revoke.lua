@@ -31,6 +31,9 @@ for _, grant in ipairs(a.grants) do
   end
 end
 
+-- Read before the first write: what is damaged stops the script here, with nothing half done.
+for _, row in ipairs(rows) do redis.call('HLEN', target_key(row.target)) end
+
 local over = next(live) == nil and next(going) == nil
 make_job(a.job, a.job_body, 'REVOKE', rows, 'REVOKE', over)
 redis.call('HSET', job_key(a.job), 'matched', matched, 'left', a.left)
@@ -39,7 +42,7 @@ for grant in pairs(live) do revoke_grant(grant, 'REVOKED', a.by, a.job) end
 for grant in pairs(going) do redis.call('HSET', grant_key(grant), 'job', a.job) end
 for _, row in ipairs(rows) do
   -- Also where it is going already: whoever asks again does not wait for a backoff.
-  if not over then wish_changed(row.target, 'deletes') end
+  if not over then wish_changed(row.target, true) end
   for _, grant in ipairs(row.grants) do audit_about(a.audit_event, grant, row.target) end
 end
 if #rows == 0 then audit(a.audit_event) end

@@ -8,8 +8,9 @@
 -- long it may, and how many calls would go now.
 
 local key = target_key(a.target)
-local held = redis.call('HMGET', key, 'token', 'lease_end', 'generation')
-if held[1] ~= a.token or number(held[2]) <= now then return { 'lost' } end
+local held = redis.call('HMGET', key, 'token', 'lease_end', 'generation', 'lease')
+local is_ours = held[1] == a.token and is_leased({ token = held[1], lease_end = held[2], lease = held[4] })
+if not is_ours then return { 'lost' } end
 
 -- Sent again, because the answer was lost: they are written, and paid for.
 local written = #a.rows > 0

@@ -2,32 +2,20 @@
 --
 -- Flags: allow-oom.
 -- Argument: token, lease (ms), settle (ms), turn (the claimer's own count), backoff {initial, max} (ms), jitter
--- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}.
--- Returns nil where no target is ready in an open lane, or the token's lease is over; else {target, now, lease_end,
--- record, grants}, the record and each grant as flat lists of fields and values.
+-- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
+-- Returns {claimed, damaged}. `claimed`: false where no target is ready in an open lane, or the token's lease is over;
+-- else {target, now, lease_end, record, grants, waits}, the record and each grant as flat lists of fields and values,
+-- `waits` how many ms deletes and writes wait still. `damaged`: what could not be read, and was passed over.
 
 -- Whether a lane lets a call of this bucket through now: neither told to wait nor out of budget.
 local function is_open(lane, bucket)
   return closed_for(lane, bucket) == 0 and tokens_left(lane, bucket, a.budget[bucket]) >= 1
 end
 
-local function take(lane, bucket)
-  for _, target in ipairs(redis.call('ZRANGE', ready_key(lane, bucket), 0, 7)) do
-    redis.call('ZREM', ready_key(lane, bucket), target)
-    local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'generation')
-    if not held[3] then
-      -- Its record went away while it was queued: there is nothing to do.
-    elseif is_leased({ token = held[1], lease_end = held[2] }) then
-      redis.call('ZADD', P .. 'due', held[2], target)
-    else
-      return target
-    end
-  end
-  return nil
-end
-
-local function loaded(target, record)
-  local grants = {}
+-- Reads all that a pass needs, before the first write: what is damaged shows here.
+local function load(target)
+  local list = redis.call('HGETALL', target_key(target))
+  local record, grants = fields(list), {}
   for field in pairs(record) do
     local grant = string.match(field, '^g:(.*)$')
     if grant then
@@ -37,17 +25,39 @@ local function loaded(target, record)
       table.insert(grants, held)
     end
   end
-  return { target, now, number(redis.call('HGET', target_key(target), 'lease_end')),
-    redis.call('HGETALL', target_key(target)), grants }
+  return { target = target, list = list, record = record, grants = grants }
+end
+
+local function claimed(found)
+  local record = fields(found.list)
+  local function left(bucket) return math.max(0, end_of_wait(record['w:' .. bucket]) - now) end
+  return { { found.target, now, number(record.lease_end), found.list, found.grants, { left('deletes'), left('writes') } },
+    damaged }
+end
+
+local function take(lane, bucket)
+  for _, target in ipairs(redis.call('ZRANGE', ready_key(lane, bucket), 0, 7)) do
+    local is_sound, found = try(target_key(target), load, target)
+    for _, queue in ipairs(BUCKETS) do dequeue(target, queue) end
+    if not is_sound then
+      due_at('lease', target, now + PUT_OFF)
+    elseif not found.record.generation then
+      -- Its record went away while it was queued: there is nothing to do.
+    elseif is_leased(found.record) then
+      due_at('lease', target, found.record.lease_end)
+    else
+      return found
+    end
+  end
+  return nil
 end
 
 -- The same claim sent again, because its answer was lost, is the same claim.
-local claim_key = P .. 'claim:' .. a.token
-local claimed = redis.call('GET', claim_key)
-if claimed then
-  local record = fields(redis.call('HGETALL', target_key(claimed)))
-  if record.token ~= a.token then return nil end
-  return loaded(claimed, record)
+local pass = redis.call('GET', P .. 'pass:' .. a.token)
+if pass then
+  local found = load(pass)
+  if found.record.token ~= a.token then return { false, damaged } end
+  return claimed(found)
 end
 
 local lanes = redis.call('SMEMBERS', P .. 'lanes')
@@ -58,23 +68,31 @@ local eighths = math.floor(a.turn / 8)
 local is_for_grants = a.turn % 8 == 7
 local first = is_for_grants and eighths or a.turn - eighths
 local order = is_for_grants and { 'writes', 'deletes' } or { 'deletes', 'writes' }
-local target = nil
+
+local function take_where_open(lane, bucket)
+  if redis.call('EXISTS', ready_key(lane, bucket)) == 0 or not is_open(lane, bucket) then return nil end
+  return take(lane, bucket)
+end
+
+local found = nil
 for _, bucket in ipairs(order) do
   for i = 1, #lanes do
     local lane = lanes[(first + i) % #lanes + 1]
-    if not target and redis.call('EXISTS', ready_key(lane, bucket)) == 1 and is_open(lane, bucket) then
-      target = take(lane, bucket)
+    if not found then
+      local _, taken = try(lane_key(lane), take_where_open, lane, bucket)
+      if type(taken) == 'table' and taken.target then found = taken end
     end
   end
 end
-if not target then return nil end
+if not found then return { false, damaged } end
 
+local target, record = found.target, found.record
 local key = target_key(target)
-local record = fields(redis.call('HGETALL', key))
 
--- Intents that their worker left without an answer: its calls may take effect until its lease's end + settle time.
+-- Intents that their worker left without an answer.
+local settle = math.max(a.settle, number(record.settle))
 if (record.token or '') ~= '' then
-  local until_ = number(record.lease_end) + a.settle
+  local until_ = calls_settle(record, settle)
   for field, value in pairs(record) do
     local name = string.match(field, '^i:(.*)$')
     local call, token = string.match(value, '^(%a+):(.*)$')
@@ -86,22 +104,42 @@ if (record.token or '') ~= '' then
   end
 end
 
--- The attempt is counted now, and the earliest next one set: a target that kills its worker backs off.
-local attempts = number(record.attempts) + 1
-local bound = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
-local lease_end = now + a.lease
-redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'settle', a.settle, 'attempts', attempts,
-  'not_before', math.floor(now + bound * a.jitter))
-redis.call('ZADD', P .. 'due', lease_end, target)
-redis.call('SET', claim_key, target, 'PX', a.lease)
-
+-- Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease and the settle time: the clock
+-- has gone back, and what ends access would wait for the difference.
+local longest = now + math.max(a.lease, number(record.lease)) + settle
 for field in pairs(record) do
-  local job = string.match(field, '^j:(.*)$')
-  if job then
-    redis.call('HINCRBY', job_key(job), 'attempts', 1)
-    redis.call('HINCRBY', targets_key(job), 'a:' .. target, 1)
-    job_target_is(job, target, 'RUNNING', nil)
-    job_goes_on(job)
+  if string.match(field, '^[dp]:') and number(redis.call('HGET', key, field)) > longest then
+    redis.call('HSET', key, field, longest)
   end
 end
-return loaded(target, record)
+
+-- The attempt is counted now, and the earliest next one set: a target that kills its worker backs off, but never past
+-- its next settle deadline.
+local attempts = number(record.attempts) + 1
+local pause = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
+pause = math.floor(pause * a.jitter)
+for field, value in pairs(record) do
+  local left = string.match(field, '^d:') and number(value) - now or 0
+  if left > 0 and left < pause then pause = left end
+end
+local lease_end = now + a.lease
+redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'lease', a.lease, 'settle', a.settle,
+  'attempts', attempts, 'pause', wait_of(pause))
+redis.call('HDEL', key, 'urgent')
+due_at('lease', target, lease_end)
+redis.call('SET', P .. 'pass:' .. a.token, target, 'PX', math.max(a.lease, a.remembered))
+
+local function begin_job(job)
+  -- Read before it is written.
+  redis.call('HGET', job_key(job), 'state')
+  redis.call('HGET', targets_key(job), 's:' .. target)
+  redis.call('HINCRBY', job_key(job), 'attempts', 1)
+  redis.call('HINCRBY', targets_key(job), 'a:' .. target, 1)
+  job_target_is(job, target, 'RUNNING', nil)
+  job_goes_on(job)
+end
+for field in pairs(record) do
+  local job = string.match(field, '^j:(.*)$')
+  if job then try(job_key(job), begin_job, job) end
+end
+return claimed(load(target))

@@ -19,7 +19,10 @@ local function given(value)
   return value ~= nil and value ~= cjson.null
 end
 
--- The keys of a target's record, of a grant, of a job and of a lane.
+-- The keys of a target's record, of a grant, of a job and of a lane. Of a target's record, besides what claim returns:
+-- `token`, `lease_end` and `lease` (ms) of its last claim, `settle` (ms) then, `attempts` (claims since a pass was
+-- recorded), `pause` (a wait: while its workers die), `urgent` (access ended since the last claim), and of each bucket
+-- `w:` (a wait) and `f:` (how many passes in a row have failed there); `o:GRANT`, how often its end was put off.
 local function target_key(target) return P .. 'target:' .. target end
 local function grant_key(grant) return P .. 'grant:' .. grant end
 local function job_key(job) return P .. 'job:' .. job end
@@ -85,63 +88,121 @@ local function raise(key, field, value)
   if value > number(redis.call('HGET', key, field)) then redis.call('HSET', key, field, value) end
 end
 
--- A lease holds while somebody's token is there and its end has not passed.
-local function is_leased(record)
-  return (record.token or '') ~= '' and number(record.lease_end) > now
+-- Loops over many go on (design §5.17): what fails at one row is kept for the caller, who tells it, and the other rows are
+-- done all the same. Returns whether `action` went through, and its result.
+local damaged = {}
+local function try(key, action, ...)
+  local went_through, result = pcall(action, ...)
+  if not went_through then
+    local problem = type(result) == 'table' and result.err or tostring(result)
+    table.insert(damaged, key .. ': ' .. problem)
+  end
+  return went_through, result
+end
+-- What cannot be read is looked at again after so long (ms).
+local PUT_OFF = 60000
+
+-- No stored time is believed beyond what it can be (design §5.15): after a failover the clock may be behind, and what was
+-- stored before would hold for the whole difference. So a wait is stored with its length, and one that ends later than
+-- its length from now is ignored.
+local function wait_of(length)
+  return string.format('%d %d', now + length, length)
+end
+-- When a wait ends (ms); 0: it is over, or not to be believed.
+local function end_of_wait(stored)
+  local end_, length = string.match(stored or '', '^(%d+) (%d+)$')
+  if not end_ or tonumber(end_) <= now or tonumber(end_) - now > tonumber(length) then return 0 end
+  return tonumber(end_)
 end
 
--- Puts a target into the queue of the bucket that it needs next; not while it is leased: record, or the
--- lease's end, queues it then.
+-- A lease holds while there is a token and its end has not passed, nor lies further ahead than the lease is long.
+local function is_leased(record)
+  local left = number(record.lease_end) - now
+  return (record.token or '') ~= '' and left > 0 and left <= number(record.lease)
+end
+
+-- By when (ms) calls that a worker has left without an answer have taken effect or never will: it may have begun the last
+-- one until its lease's end. Where the clock has gone ahead meanwhile, it may be at it still.
+local function calls_settle(record, settle)
+  local lease_end = math.min(number(record.lease_end), now + number(record.lease))
+  return math.max(now, lease_end) + settle
+end
+
+-- What waits is a target's bucket, never a target (design §5.14): each bucket has a queue of its own, and a time of its own
+-- in `due`, by member `deletes:TARGET` or `writes:TARGET`; `lease:TARGET` is the end of a lease.
+local BUCKETS = { 'deletes', 'writes' }
+
+local function due_at(kind, target, when)
+  redis.call('ZADD', P .. 'due', when, kind .. ':' .. target)
+end
+
+-- Puts a target into the queue of a bucket; not while it is leased: record, or the lease's end, queues it then.
 local function enqueue(target, bucket)
   local lane = lane_of(target)
-  local other = bucket == 'deletes' and 'writes' or 'deletes'
   redis.call('SADD', P .. 'lanes', lane)
-  redis.call('ZREM', ready_key(lane, other), target)
   redis.call('ZADD', ready_key(lane, bucket), 'NX', now, target)
-  redis.call('ZREM', P .. 'due', target)
+  redis.call('ZREM', P .. 'due', bucket .. ':' .. target)
 end
 
-local function is_revoking(record)
+-- Takes a target out of the queue of a bucket.
+local function dequeue(target, bucket)
+  redis.call('ZREM', ready_key(lane_of(target), bucket), target)
+  redis.call('ZREM', P .. 'due', bucket .. ':' .. target)
+end
+
+-- Has a bucket of a target looked at, at once or at a time (ms).
+local function look_at(target, bucket, when)
+  if when > now then due_at(bucket, target, when) else enqueue(target, bucket) end
+end
+
+-- Whether a grant in this state calls for access.
+local function is_live(state)
+  return state == 'PENDING' or state == 'ACTIVE'
+end
+
+-- Whether a target has live grants. One that cannot be read counts: claim tells of it.
+local function has_live_grants(record)
   for field in pairs(record) do
     local grant = string.match(field, '^g:(.*)$')
-    if grant and redis.call('HGET', grant_key(grant), 'state') == 'REVOKING' then return true end
+    local state = grant and redis.pcall('HGET', grant_key(grant), 'state')
+    if grant and (type(state) == 'table' or is_live(state)) then return true end
   end
   return false
 end
 
--- What a lane's bucket holds now. After a failover the clock may be behind: nothing is taken back for that.
+-- What a lane's bucket holds now. A moment that lies ahead says nothing: the clock has gone back.
 local function tokens_left(lane, bucket, budget)
   local held = redis.call('HMGET', lane_key(lane), bucket .. ':tokens', bucket .. ':at')
-  if not held[1] then return budget.capacity end
-  local passed = math.max(0, now - number(held[2]))
+  local passed = now - number(held[2])
+  if not held[1] or passed < 0 then return budget.capacity end
   return math.min(budget.capacity, number(held[1]) + passed / 1000 * budget.per_second)
 end
 
--- How long Azure has told a lane's bucket to wait; 0: it is open.
+-- How long Azure has told a lane's bucket to wait (ms); 0: it is open.
 local function closed_for(lane, bucket)
-  return math.max(0, number(redis.call('HGET', lane_key(lane), bucket .. ':closed')) - now)
+  local end_ = end_of_wait(redis.call('HGET', lane_key(lane), bucket .. ':closed'))
+  return math.max(0, end_ - now)
 end
 
--- A wish of the target has changed: raises its generation and has it looked at. `bucket` is what the change
--- needs; a revocation clears the backoff, a grant waits for it to pass.
-local function wish_changed(target, bucket)
+-- The desired state of the target has changed: raises its generation and has it looked at. What ends access (`ends`)
+-- clears all waits of the target; what gives it waits for the writes.
+local function wish_changed(target, ends)
   local key = target_key(target)
   redis.call('HINCRBY', key, 'generation', 1)
   redis.call('PERSIST', key)
+  if ends then
+    redis.call('HSET', key, 'urgent', 1, 'attempts', 0)
+    redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
+  end
   local record = fields(redis.call('HGETALL', key))
-  if bucket == 'deletes' then
-    redis.call('HSET', key, 'bucket', 'deletes', 'attempts', 0, 'not_before', 0)
-    record.bucket, record.not_before = 'deletes', 0
-  elseif record.bucket ~= 'deletes' or not is_revoking(record) then
-    redis.call('HSET', key, 'bucket', 'writes')
-    record.bucket = 'writes'
-  end
   if is_leased(record) then return end
-  if number(record.not_before) > now then
-    redis.call('ZADD', P .. 'due', number(record.not_before), target)
-  else
-    enqueue(target, record.bucket)
+  if not ends then
+    look_at(target, 'writes', math.max(end_of_wait(record.pause), end_of_wait(record['w:writes'])))
+    return
   end
+  enqueue(target, 'deletes')
+  -- What other grants still call for may have to say another end.
+  if has_live_grants(record) then enqueue(target, 'writes') else dequeue(target, 'writes') end
 end
 
 -- When what is over is forgotten, in `retired` by member `grant:ID` or `job:ID`; never earlier than was said before.
@@ -292,11 +353,6 @@ local function leave_the_living(grant)
   end
 end
 
--- Whether a grant in this state calls for access.
-local function is_live(state)
-  return state == 'PENDING' or state == 'ACTIVE'
-end
-
 -- Ends a grant for good.
 local function finish_grant(grant, ending)
   local key = grant_key(grant)
@@ -304,7 +360,7 @@ local function finish_grant(grant, ending)
   redis.call('HSET', key, 'state', 'ENDED', 'ending', ending, 'updated', now, 'ended', now)
   leave_the_living(grant)
   retire('grant:' .. grant, a.retention)
-  redis.call('HDEL', target_key(target), 'g:' .. grant)
+  redis.call('HDEL', target_key(target), 'g:' .. grant, 'o:' .. grant)
 end
 
 -- Takes a live grant's wish back.

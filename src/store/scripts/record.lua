@@ -2,24 +2,36 @@
 --
 -- Flags: allow-oom.
 -- Argument: target, token, generation and claimed (both as claim returned them),
---   rows [{name, body, call, open ('' | put | delete), may_be_gone, sent, answered, deadline (ms), put_until (ms),
---     landed}]: the effects that the pass intended to touch; `sent`: its call was begun (else the intent is withdrawn),
---     `answered`: a definite answer came, `landed`: a PUT of this pass took effect,
+--   rows [{name, body, call, open ('' | put | delete), may_be_gone, sent, unanswered, was and deadline (ms), put_until
+--     (ms), landed}]: the effects that the pass intended to touch; `sent`: its call was begun (else the intent is
+--     withdrawn), `unanswered`: no answer came, so it may be under way still, `was`: the settle deadline that claim
+--     returned, `landed`: a PUT of this pass took effect,
+--   open [names]: effects that the pass leaves open, or that it found open and left so,
 --   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
---   jobs [{id, to, final, error, grants [ids], effects [{name, body}] (done for it)}], forget [names],
---   moved (wishes change by this record),
---   waits and delay (not to be looked at for so many ms, unless a wish wants it), again (steps are left that nothing
---     stood in the way of), reset (the pass ended well, or never began: the backoff begins anew), bucket,
---   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], settle (ms), lag (ms), audit_events [..],
---   lost_event, retention (ms), request_life (ms).
--- Returns {'recorded'}, also when it is sent again, or {'lost'} where the lease was not ours any more: then nothing is
--- recorded, and what the pass touched is marked unsettled.
+--   jobs [{id, to, final, error, grants [ids], waits_for [buckets], effects [{name, body}] (done for it)}],
+--   forget [names], moved (the desired state changes by this record),
+--   looks {deletes, writes: {needed, wait (ms), failures}}: whether something is left to do in the bucket, how long that
+--     waits (0: not at all) unless access ends meanwhile, and how many passes in a row have failed there,
+--   again (steps are left that nothing stood in the way of),
+--   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], lease (ms), settle (ms), lag (ms),
+--   audit_events [..], lost_event, remembered (ms), retention (ms), request_life (ms).
+-- Returns {'recorded', damaged ..}, also when it is sent again, or {'lost'} where the lease was not ours any more: then
+-- nothing is recorded, and what the pass touched is marked unsettled. `damaged`: jobs that could not be read, and were
+-- passed over.
 
 local key = target_key(a.target)
 
--- Sent again, because the answer was lost: it is done, and told.
-if redis.call('HGET', key, 'recorded') == a.token then return { 'recorded' } end
-if redis.call('HGET', key, 'reported') == a.token then return { 'lost' } end
+-- Sent again, because the answer was lost: it is done, and told, whoever has had the target since (I10).
+local pass_key = P .. 'pass:' .. a.token
+local pass = redis.call('GET', pass_key)
+if pass == '=recorded' then return { 'recorded' } end
+if pass == '=lost' then return { 'lost' } end
+
+-- Read before the first write: what is damaged stops the script here, with nothing half done.
+for _, change in ipairs(a.grants) do redis.call('HGET', grant_key(change.id), 'state') end
+
+-- No call that is under way takes effect later than this.
+local longest = now + a.lease + a.settle
 
 local lane = lane_key(lane_of(a.target))
 
@@ -31,9 +43,9 @@ for _, left in ipairs(a.remaining) do
 end
 
 for _, closing in ipairs(a.closed) do
-  local until_ = now + closing.until_after
-  if until_ > number(redis.call('HGET', lane, closing.bucket .. ':closed')) then
-    redis.call('HSET', lane, closing.bucket .. ':closed', until_)
+  local known = end_of_wait(redis.call('HGET', lane, closing.bucket .. ':closed'))
+  if now + closing.until_after > known then
+    redis.call('HSET', lane, closing.bucket .. ':closed', wait_of(closing.until_after))
   end
 end
 
@@ -47,19 +59,21 @@ if redis.call('HGET', key, 'token') ~= a.token then
       redis.call('HSETNX', key, 'e:' .. row.name, row.body)
       local intent = redis.call('HGET', key, 'i:' .. row.name)
       if not intent or string.match(intent, ':$') then redis.call('HSET', key, 'i:' .. row.name, row.call .. ':') end
-      raise(key, 'd:' .. row.name, math.max(now + a.settle, row.deadline))
-      if row.call == 'put' then raise(key, 'p:' .. row.name, math.max(now + a.settle, row.deadline)) end
+      local deadline = math.min(longest, math.max(now + a.settle, row.deadline))
+      raise(key, 'd:' .. row.name, deadline)
+      if row.call == 'put' then raise(key, 'p:' .. row.name, deadline) end
       redis.call('HSET', key, 'm:' .. row.name, 1)
     end
   end
   if not touched then return { 'lost' } end
+  redis.call('SET', pass_key, '=lost', 'PX', a.remembered)
   effects_changed(a.target)
   redis.call('HSETNX', key, 'v', 1)
   redis.call('HSETNX', key, 'generation', 0)
-  redis.call('HSET', key, 'reported', a.token)
   redis.call('PERSIST', key)
-  local record = fields(redis.call('HGETALL', key))
-  if not is_leased(record) then enqueue(a.target, 'deletes') end
+  if not is_leased(fields(redis.call('HGETALL', key))) then
+    for _, bucket in ipairs(BUCKETS) do enqueue(a.target, bucket) end
+  end
   for _, event in ipairs(a.audit_events) do audit(event) end
   audit(a.lost_event)
   return { 'lost' }
@@ -72,10 +86,16 @@ for _, row in ipairs(a.rows) do
   else
     redis.call('HSET', key, 'i:' .. row.name, row.open .. ':')
   end
-  -- A deadline that an earlier pass left stays until a pass claimed after it was answered; of two the later counts.
-  local deadline = number(redis.call('HGET', key, 'd:' .. row.name))
-  if row.answered and deadline <= a.claimed then deadline = 0 end
-  deadline = math.max(deadline, row.deadline)
+  -- The pass has judged the deadline that it loaded. One that somebody has set since stays; of two the later counts.
+  local stored, deadline = number(redis.call('HGET', key, 'd:' .. row.name)), row.deadline
+  if stored ~= row.was then deadline = math.max(stored, deadline) end
+  local landed = math.max(row.put_until, row.landed and now or 0)
+  if row.sent and row.unanswered then
+    -- The worker's idea of the time may be behind (it was suspended, or Redis's clock has gone ahead).
+    deadline = math.max(deadline, now + a.settle)
+    if row.call == 'put' then landed = math.max(landed, now + a.settle) end
+  end
+  deadline, landed = math.min(deadline, longest), math.min(landed, longest)
   if deadline > 0 then
     redis.call('HSET', key, 'd:' .. row.name, deadline)
   else
@@ -86,7 +106,6 @@ for _, row in ipairs(a.rows) do
   elseif deadline == 0 then
     redis.call('HDEL', key, 'm:' .. row.name)
   end
-  local landed = math.max(row.put_until, row.landed and now or 0)
   if landed > 0 then raise(key, 'p:' .. row.name, landed) end
 end
 if #a.rows > 0 then
@@ -101,7 +120,10 @@ local again = moved or a.again
 local function holds(change)
   local held = redis.call('HMGET', grant_key(change.id), 'state', 'ending')
   if held[1] ~= change.from or (held[2] or '') ~= change.from_ending then return false end
-  if change.shared and moved then return false end
+  if change.shared and moved then
+    redis.call('HINCRBY', key, 'o:' .. change.id, 1)
+    return false
+  end
   for _, name in ipairs(change.settled) do
     local open = redis.call('HMGET', key, 'd:' .. name, 'i:' .. name)
     if open[1] or open[2] then return false end
@@ -126,7 +148,25 @@ for _, change in ipairs(a.grants) do
   end
 end
 
-for _, change in ipairs(a.jobs) do
+-- When a bucket is looked at again, waits as short as the next settle deadline. Only an ending of access that came
+-- meanwhile clears waits, and the taking back of a grant that failed.
+local urgent = a.moved or redis.call('HEXISTS', key, 'urgent') == 1
+local next_deadline, next_look = nil, nil
+for field, value in pairs(fields(redis.call('HGETALL', key))) do
+  local deadline = string.match(field, '^d:') and number(value)
+  if deadline and deadline > now then next_deadline = math.min(next_deadline or deadline, deadline) end
+  -- What was over at the claim the pass has planned for.
+  if deadline and deadline > math.min(now, a.claimed) then next_look = math.min(next_look or deadline, deadline) end
+end
+local function wait_in(bucket)
+  if urgent then return 0 end
+  local wait = a.looks[bucket].wait
+  return next_deadline and math.min(wait, next_deadline - now) or wait
+end
+
+local function change_job(change)
+  -- Read before it is written.
+  redis.call('HGET', job_key(change.id), 'state')
   if redis.call('HEXISTS', key, 'j:' .. change.id) == 1 then
     for _, effect in ipairs(change.effects) do
       local targets, names = targets_key(change.id), 'f:' .. a.target
@@ -144,10 +184,14 @@ for _, change in ipairs(a.jobs) do
       redis.call('HSET', job_key(change.id), 'error', change.error)
       redis.call('HSET', targets_key(change.id), 'x:' .. a.target, change.error)
     end
-    job_target_is(change.id, a.target, change.to, change.to == 'RETRYING' and now + a.delay or nil)
+    local wait = nil
+    for _, bucket in ipairs(change.waits_for) do wait = math.min(wait or wait_in(bucket), wait_in(bucket)) end
+    job_target_is(change.id, a.target, change.to, change.to == 'RETRYING' and now + (wait or 0) or nil)
     job_goes_on(change.id)
   end
 end
+-- One job that cannot be read keeps the target's record from nobody else.
+for _, change in ipairs(a.jobs) do try(job_key(change.id), change_job, change) end
 for _, event in ipairs(a.audit_events) do audit(event) end
 
 -- A worker that came late may have reported on an effect since claim: that is not forgotten.
@@ -158,45 +202,49 @@ for _, name in ipairs(a.forget) do
   end
 end
 
--- The lease goes, and the target is looked at again when it has to be. Only a revocation that came meanwhile has
--- set the attempts back: it does not wait for this pass's backoff, and neither does the taking back of a grant.
-local urgent = a.moved or (moved and number(redis.call('HGET', key, 'attempts')) == 0)
 if a.moved then redis.call('HINCRBY', key, 'generation', 1) end
-local not_before = 0
-if a.waits and not urgent then not_before = now + a.delay end
-redis.call('HSET', key, 'token', '', 'not_before', not_before, 'recorded', a.token)
-if a.reset then redis.call('HSET', key, 'attempts', 0) end
+redis.call('HSET', key, 'token', '', 'attempts', 0)
+redis.call('HDEL', key, 'pause')
+redis.call('ZREM', P .. 'due', 'lease:' .. a.target)
+redis.call('SET', pass_key, '=recorded', 'PX', a.remembered)
 
-local record = redis.call('HGETALL', key)
-local next_look, waits, revoking, pending, open, awaited = nil, false, false, false, false, false
-for i = 1, #record, 2 do
-  local kind = string.match(record[i], '^(%a):')
-  if kind == 'd' and (not next_look or number(record[i + 1]) < next_look) then next_look = number(record[i + 1]) end
-  if kind == 'g' then
-    waits = true
-    local state = redis.call('HGET', grant_key(string.sub(record[i], 3)), 'state')
-    revoking = revoking or state == 'REVOKING'
-    pending = pending or state == 'PENDING'
+-- The lease goes, and each bucket of the target is looked at again when it has to be.
+local known_open, waits, awaited, scheduled = {}, false, false, false
+for _, name in ipairs(a.open) do known_open[name] = true end
+local reported = false
+for field in pairs(fields(redis.call('HGETALL', key))) do
+  local kind, name = string.match(field, '^(%a):(.*)$')
+  -- What is open without this pass's knowledge was reported by a worker that came late.
+  if kind == 'i' and not known_open[name] then reported = true end
+  if kind == 'j' then awaited = true end
+  if kind == 'g' or kind == 'j' or kind == 'i' or kind == 'd' then waits = true end
+end
+for _, bucket in ipairs(BUCKETS) do
+  local look, wait = a.looks[bucket], wait_in(bucket)
+  if wait > 0 then
+    redis.call('HSET', key, 'w:' .. bucket, wait_of(wait))
+  else
+    redis.call('HDEL', key, 'w:' .. bucket)
   end
-  open = open or kind == 'i'
-  awaited = awaited or kind == 'j'
-  if kind == 'j' or kind == 'i' or kind == 'd' then waits = true end
+  if look.failures > 0 and not urgent then
+    redis.call('HSET', key, 'f:' .. bucket, look.failures)
+  else
+    redis.call('HDEL', key, 'f:' .. bucket)
+  end
+  if look.needed or again or urgent or reported then
+    look_at(a.target, bucket, now + wait)
+    scheduled = true
+  elseif next_look then
+    look_at(a.target, bucket, next_look)
+    scheduled = true
+  else
+    dequeue(a.target, bucket)
+  end
 end
-local bucket = revoking and 'deletes' or pending and 'writes' or a.bucket
-redis.call('HSET', key, 'bucket', bucket)
-if not_before > now then
-  redis.call('ZADD', P .. 'due', not_before, a.target)
-elseif again or urgent or open then
-  -- What is open without a failure of this pass was reported by a worker that came late.
-  enqueue(a.target, bucket)
-elseif next_look then
-  redis.call('ZADD', P .. 'due', math.max(next_look, now), a.target)
-elseif awaited then
+if awaited and not scheduled then
   -- Nobody whose job waits is left without another look, whatever this pass made of it.
-  redis.call('ZADD', P .. 'due', now + 1000, a.target)
-else
-  redis.call('ZREM', P .. 'due', a.target)
-  -- Nobody waits and nothing is open: what is known of gone effects is of use until reads have caught up.
-  if not waits then redis.call('PEXPIRE', key, a.lag + 60000) end
+  for _, bucket in ipairs(BUCKETS) do due_at(bucket, a.target, now + 1000) end
 end
-return { 'recorded' }
+-- Nobody waits and nothing is open: what is known of gone effects is of use until reads have caught up.
+if not waits and not scheduled then redis.call('PEXPIRE', key, a.lag + 60000) end
+return { 'recorded', unpack(damaged) }

@@ -7,6 +7,6 @@
 local key = target_key(a.target)
 if redis.call('HGET', key, 'token') ~= a.token then return { 'lost' } end
 local lease_end = now + a.lease
-redis.call('HSET', key, 'lease_end', lease_end)
-redis.call('ZADD', P .. 'due', lease_end, a.target)
+redis.call('HSET', key, 'lease_end', lease_end, 'lease', a.lease)
+due_at('lease', a.target, lease_end)
 return { 'renewed', lease_end }

@@ -2,20 +2,50 @@
 --
 -- Flags: allow-oom.
 -- Argument: limit.
--- Returns how many were queued.
+-- Returns {how many were looked at, by how many ms the clock has gone back since the last look, what could not be read}:
+-- that is passed over, and looked at again in a minute.
 
-local woken = 0
-for _, target in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, a.limit)) do
-  local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'not_before', 'bucket', 'generation')
-  if not held[5] then
-    redis.call('ZREM', P .. 'due', target)
-  elseif is_leased({ token = held[1], lease_end = held[2] }) then
-    redis.call('ZADD', P .. 'due', held[2], target)
-  elseif number(held[3]) > now then
-    redis.call('ZADD', P .. 'due', held[3], target)
+-- Times in `due` are only as good as the clock that they were written by. Where a failover has set it back, they move with
+-- it: else whatever ends access would stand still for the difference.
+local clock_key = P .. 'clock'
+local seen = number(redis.call('GET', clock_key))
+local went_back = seen - now > 1000 and seen - now or 0
+if went_back > 0 then
+  local due = redis.call('ZRANGE', P .. 'due', 0, -1, 'WITHSCORES')
+  for i = 1, #due, 2 do redis.call('ZADD', P .. 'due', 'XX', number(due[i + 1]) - went_back, due[i]) end
+end
+-- Once a second is enough, and spares Redis the rest of the writes.
+if went_back > 0 or now - seen > 1000 then redis.call('SET', clock_key, now) end
+
+local function wake_one(member)
+  local kind, target = string.match(member, '^(%a+):(.*)$')
+  if not kind then error('it is no `lease:`, `deletes:` or `writes:` of a target') end
+  local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'lease', 'generation', 'pause', 'w:deletes',
+    'w:writes')
+  local is_held = is_leased({ token = held[1], lease_end = held[2], lease = held[3] })
+  if not held[4] then
+    redis.call('ZREM', P .. 'due', member)
+  elseif is_held and kind == 'lease' then
+    due_at(kind, target, held[2])
+  elseif is_held then
+    -- record says when the bucket is looked at next.
+    redis.call('ZREM', P .. 'due', member)
+  elseif kind ~= 'lease' then
+    enqueue(target, kind)
+  elseif end_of_wait(held[5]) > 0 then
+    due_at(kind, target, end_of_wait(held[5]))
   else
-    enqueue(target, held[4] or 'deletes')
-    woken = woken + 1
+    -- What its worker still had to do nobody knows: both buckets are looked at.
+    redis.call('ZREM', P .. 'due', member)
+    look_at(target, 'deletes', end_of_wait(held[6]))
+    look_at(target, 'writes', end_of_wait(held[7]))
   end
 end
-return woken
+
+local members = redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, a.limit)
+for _, member in ipairs(members) do
+  if not try(P .. 'due ' .. member, wake_one, member) then
+    redis.call('ZADD', P .. 'due', 'XX', now + PUT_OFF, member)
+  end
+end
+return { #members, went_back, damaged }
