@@ -30,6 +30,7 @@ pub mod preview;
 pub mod reason;
 pub mod role;
 pub mod selector;
+pub mod settle_clock;
 pub mod snapshot;
 pub mod target;
 pub mod user_principal_name;

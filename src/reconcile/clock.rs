@@ -22,6 +22,7 @@ const CLOCKS_AGREE_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_sec
 #[derive(Debug, Default)]
 struct Clocks {
     apart: bool,
+    leapt: bool,
 }
 
 impl Clocks {
@@ -32,6 +33,13 @@ impl Clocks {
         let changed = apart != self.apart;
         self.apart = apart;
         changed.then_some(!apart)
+    }
+
+    /// Takes in whether Redis's clock is ahead of what it should be by now; whether that is news.
+    const fn leaps(&mut self, leapt: bool) -> bool {
+        let is_news = leapt && !self.leapt;
+        self.leapt = leapt;
+        is_news
     }
 }
 
@@ -74,6 +82,14 @@ impl Reconciler {
             ),
             Some(true) => info!("Redis's clock and this host's agree again"),
             None => {}
+        }
+        let settled = self.settled_time(redis_now);
+        if clocks.leaps(!settled.behind.is_zero()) {
+            error!(
+                by = ?settled.behind,
+                "Redis's clock has leapt ahead, as after a failover to a host whose clock is ahead: settle deadlines are \
+                 judged by this host's own until nothing of before can be under way; grants end early by as much"
+            );
         }
         let mut expired = 0;
         for grant in &due {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::ids::LeaseToken;
+use crate::domain::settle_clock::SettledTime;
 use crate::store::Claimed;
 
 /// A moment by a clock that goes on while the machine sleeps. `std::time::Instant` stands still then, and a worker that
@@ -22,6 +23,10 @@ impl Moment {
         Self(Duration::new(seconds, nanos))
     }
 
+    pub(super) const fn since_boot(self) -> Duration {
+        self.0
+    }
+
     pub(super) fn elapsed(self) -> Duration {
         Self::now().0.saturating_sub(self.0)
     }
@@ -30,6 +35,8 @@ impl Moment {
 /// A claim, and since when its lease counts.
 pub(super) struct Lease {
     pub(super) claimed: Claimed,
+    /// The time at the claim, as far as it is believed.
+    pub(super) settled: SettledTime,
     pub(super) token: LeaseToken,
     /// When the lease was last begun or lengthened, counted from before that was sent: what is left of it
     /// is never overrated.
@@ -42,10 +49,16 @@ pub(super) struct Lease {
 
 impl Lease {
     /// A lease that was asked for at `sent`.
-    pub(super) fn new(claimed: Claimed, token: LeaseToken, sent: Moment) -> Self {
+    pub(super) fn new(
+        settled: SettledTime,
+        claimed: Claimed,
+        token: LeaseToken,
+        sent: Moment,
+    ) -> Self {
         let clock = (sent, claimed.now);
         Self {
             claimed,
+            settled,
             token,
             since: sent,
             begun: sent,

@@ -12,10 +12,11 @@ mod pass;
 mod progress;
 mod record;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,7 +27,8 @@ use crate::azure::Azure;
 use crate::config;
 use crate::domain::backoff::Backoff;
 use crate::domain::ids::{InstanceId, LeaseToken};
-use crate::store::{ClaimTerms, Store, StoreError};
+use crate::domain::settle_clock::{SettleClock, SettledTime};
+use crate::store::{ClaimTerms, Claimed, Store, StoreError};
 
 use lease::{Lease, Moment};
 
@@ -38,6 +40,8 @@ pub struct Reconciler {
     call_timeout: Duration,
     instance: InstanceId,
     turn: AtomicU64,
+    /// A std mutex: held for moments, never across an await.
+    settle_clock: Mutex<SettleClock>,
     work: Arc<Notify>,
 }
 
@@ -53,6 +57,7 @@ impl Reconciler {
         instance: InstanceId,
         work: Arc<Notify>,
     ) -> Self {
+        let hold = settings.lease + call_timeout + settings.settle_time;
         Self {
             store,
             azure,
@@ -61,6 +66,7 @@ impl Reconciler {
             instance,
             // Replicas that start together do not all begin with the same lane.
             turn: AtomicU64::new(rand::random_range(0..8)),
+            settle_clock: Mutex::new(SettleClock::new(hold)),
             work,
         }
     }
@@ -121,13 +127,32 @@ impl Reconciler {
             token,
             lease: self.settings.lease,
             settle: self.settings.settle_time,
+            call_timeout: self.call_timeout,
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
             backoff: self.backoff(),
             jitter: rand::random(),
         };
         let sent = Moment::now();
         let claimed = self.store.claim(&terms, &self.settings.lane).await?;
-        Ok(claimed.map(|claimed| Lease::new(claimed, token, sent)))
+        let settled = |claimed: &Claimed| self.settled_time(claimed.now);
+        Ok(claimed.map(|claimed| Lease::new(settled(&claimed), claimed, token, sent)))
+    }
+
+    /// Redis has just told its time: how much of it is believed when something is judged to be over.
+    fn settled_time(&self, redis: Timestamp) -> SettledTime {
+        self.settle_clock().hears(Moment::now().since_boot(), redis)
+    }
+
+    /// What was believed of Redis's time when it told it last.
+    fn last_settled_time(&self) -> Option<SettledTime> {
+        self.settle_clock().last()
+    }
+
+    /// Nothing can panic half-way through a change, so a poisoned lock holds good data.
+    fn settle_clock(&self) -> MutexGuard<'_, SettleClock> {
+        self.settle_clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     const fn backoff(&self) -> Backoff {

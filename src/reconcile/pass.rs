@@ -118,7 +118,7 @@ impl Reconciler {
 
     pub(super) fn pass_time(&self, lease: &Lease) -> PassTime {
         PassTime {
-            claimed: lease.claimed.now,
+            claimed: lease.settled.now,
             now: lease.redis_now(),
             lag: SignedDuration::try_from(self.settings.lag).unwrap_or(SignedDuration::MAX),
         }

@@ -54,6 +54,7 @@ impl Reconciler {
             token: lease.token,
             generation: progress.target.generation,
             claimed: time.claimed,
+            clock: self.last_settled_time().unwrap_or(lease.settled),
             effects: &touched,
             open: &open,
             conclusion: &conclusion,

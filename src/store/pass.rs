@@ -23,6 +23,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::conclude::Conclusion;
 use crate::domain::effect::{Call, Effect, PerCall};
 use crate::domain::ids::{AssignmentName, GrantId, LeaseToken, TargetId};
+use crate::domain::settle_clock::SettledTime;
 use crate::domain::target::Target;
 
 /// On what terms a worker claims.
@@ -34,6 +35,8 @@ pub struct ClaimTerms {
     pub lease: Duration,
     /// The settle time, for intents that an earlier worker left.
     pub settle: Duration,
+    /// How long one call may take.
+    pub call_timeout: Duration,
     /// Counts the claimer's claims: lanes take turns, and one in eight goes to a grant first.
     pub turn: u64,
     /// How long the next attempt waits if this one's worker dies.
@@ -147,8 +150,10 @@ pub struct PassRecord<'a> {
     pub token: LeaseToken,
     /// The generation that claim returned.
     pub generation: u64,
-    /// Redis's time at the claim.
+    /// The time at the claim by which the pass has judged what was over.
     pub claimed: Timestamp,
+    /// How far what is believed of Redis's time is behind it by now.
+    pub clock: SettledTime,
     /// What it touched.
     pub effects: &'a [TouchedEffect],
     /// What it means for grants and jobs.
@@ -206,6 +211,7 @@ impl Store {
             token: terms.token.to_string(),
             lease: millis(terms.lease),
             settle: millis(terms.settle),
+            timeout: millis(terms.call_timeout),
             turn: terms.turn,
             backoff: BackoffArgument {
                 initial: millis(terms.backoff.initial),
@@ -374,6 +380,8 @@ impl Store {
             token: pass.token.to_string(),
             generation: pass.generation,
             claimed: time_millis(pass.claimed),
+            behind: millis(pass.clock.behind),
+            caught_up: time_millis(pass.clock.caught_up),
             rows: pass.effects.iter().map(effect_row).collect(),
             grants: grant_rows(pass),
             jobs: job_rows(pass.conclusion),

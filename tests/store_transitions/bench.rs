@@ -16,6 +16,7 @@ use aks_access_broker::domain::ids::{
 use aks_access_broker::domain::job::Job;
 use aks_access_broker::domain::plan::{Step, needed_calls, plan};
 use aks_access_broker::domain::role::{BuiltInRole, Role};
+use aks_access_broker::domain::settle_clock::SettledTime;
 use aks_access_broker::store::{
     Accepted, Begun, ClaimTerms, Claimed, Closing, End, NewGrant, NewRevocation, NextLook,
     PassRecord, Recorded, RequestKey, Revoked, Store, TouchedEffect,
@@ -30,6 +31,7 @@ use super::redis_server::RedisServer;
 pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 pub const LEASE: Duration = Duration::from_mins(1);
 pub const SETTLE: Duration = Duration::from_mins(5);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 pub const LAG: Duration = Duration::from_mins(10);
 pub const RETENTION: Duration = Duration::from_hours(1);
 
@@ -102,6 +104,7 @@ pub fn terms() -> ClaimTerms {
         token: LeaseToken::new(Uuid::new_v4()),
         lease: LEASE,
         settle: SETTLE,
+        call_timeout: CALL_TIMEOUT,
         turn: 0,
         backoff: Backoff {
             initial: Duration::from_millis(1),
@@ -370,13 +373,21 @@ impl Pass {
         let target = &self.claimed.target;
         let after = concluded(target, conclusion);
         let needed = needed_calls(&after, InstanceId::new(Uuid::from_u128(1)), self.time());
-        let open = target.effects.values().filter(|effect| effect.open.is_some());
+        let open = target
+            .effects
+            .values()
+            .filter(|effect| effect.open.is_some());
         let open: Vec<AssignmentName> = open.map(|effect| effect.name).collect();
         let record = PassRecord {
             target: &self.claimed.target.id,
             token: self.token,
             generation: self.claimed.target.generation,
             claimed: self.claimed.now,
+            clock: SettledTime {
+                now: self.claimed.now,
+                behind: Duration::ZERO,
+                caught_up: self.claimed.now,
+            },
             effects: &effects,
             conclusion,
             open: &open,

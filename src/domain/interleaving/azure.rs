@@ -8,11 +8,6 @@ use crate::domain::ids::AssignmentName;
 use crate::domain::ownership::Description;
 use crate::domain::plan::Step;
 
-/// One refused name in four, for good.
-fn is_refused(name: AssignmentName) -> bool {
-    name.guid().as_u128().is_multiple_of(4)
-}
-
 pub(super) struct Azure {
     /// Which cluster stands under the id, if any does.
     pub(super) cluster: Option<u64>,
@@ -20,6 +15,8 @@ pub(super) struct Azure {
     pub(super) put_at: BTreeMap<AssignmentName, i64>,
     pub(super) strangers: BTreeMap<RoleAtScope, Foreign>,
     pub(super) late: Vec<(i64, Step)>,
+    /// Whether every new name is refused.
+    pub(super) refuses_names: bool,
 }
 
 impl Azure {
@@ -30,7 +27,14 @@ impl Azure {
             put_at: BTreeMap::new(),
             strangers: BTreeMap::new(),
             late: Vec::new(),
+            refuses_names: false,
         }
+    }
+
+    /// One name in four, for good; while all are, all that are new.
+    fn is_refused(&self, name: AssignmentName) -> bool {
+        let is_new = !self.ours.contains_key(&name);
+        name.guid().as_u128().is_multiple_of(4) || (self.refuses_names && is_new)
     }
 
     /// The cluster goes, and everything on it. What is under way still comes, to whatever stands there then.
@@ -52,7 +56,7 @@ impl Azure {
                 description,
                 ..
             } => {
-                if is_refused(*name) {
+                if self.is_refused(*name) {
                     return Answer::NameRefused;
                 }
                 if let Some(foreign) = self.strangers.get(at) {

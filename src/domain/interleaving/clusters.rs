@@ -2,7 +2,7 @@
 
 use super::at;
 use super::world::{Worker, World, lose};
-use crate::domain::effect::Call;
+use crate::domain::effect::{Call, PerCall};
 use crate::domain::grant::{Ending, GrantState};
 use crate::domain::ids::GrantId;
 use crate::domain::job::JobState;
@@ -35,7 +35,7 @@ impl World {
             let ended = self.ended_jobs.insert(job.id, JobState::Superseded);
             assert_eq!(ended, None, "a job ends once");
         }
-        let settled = self.lease.map(|(_, end)| end + super::SETTLE);
+        let settled = self.lease.map(|_| self.calls_settle());
         for (name, effect) in &mut self.stored.effects {
             // What is gone for certain is gone from every cluster.
             if effect.is_gone_and_settled() && !self.open.contains_key(name) {
@@ -51,15 +51,20 @@ impl World {
         }
         // A pass that is under way records nothing.
         self.lease = None;
+        self.queue.waits = PerCall::default();
+        self.queue.pause = None;
+        self.stored.failures = PerCall::default();
+        self.stored.put_off.clear();
+        self.paused_until = 0;
+        self.enqueue(Call::Delete);
     }
 
     /// A pass has read that there is no cluster: a definite answer about everything on it.
     pub(super) fn take_all_for_gone(&self, worker: &mut Worker) {
-        let time = self.pass_time(worker);
+        let time = Self::pass_time(worker);
         for (name, effect) in &mut worker.target.effects {
             effect.went_with_its_cluster(time);
             worker.touched.entry(*name).or_insert(Call::Delete);
-            worker.definite.insert(*name);
         }
     }
 

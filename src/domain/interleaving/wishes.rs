@@ -18,12 +18,16 @@ impl World {
     }
 
     fn end_after(&self, ttl: Option<i64>) -> Expiry {
-        ttl.map_or(Expiry::Never, |ttl| Expiry::At(at(self.now + ttl)))
+        ttl.map_or(Expiry::Never, |ttl| Expiry::At(at(self.redis() + ttl)))
     }
 
     pub(super) fn grant(&mut self, which: u8, ttl: Option<i64>) {
+        if self.is_in_doubt() {
+            return;
+        }
         self.meet_the_cluster();
         let id = GrantId::new(self.id());
+        self.accepted.insert(id);
         let job = self.job(JobKind::Grant, BTreeSet::from([id]));
         let expiry = self.end_after(ttl);
         self.promised.insert(job, expiry);
@@ -33,9 +37,9 @@ impl World {
             principal: Principal::unnamed(target_id().principal, PrincipalType::User),
             access: access(which),
             state: GrantState::Pending,
-            create_time: at(self.now),
+            create_time: at(self.redis()),
             expiry,
-            update_time: at(self.now),
+            update_time: at(self.redis()),
             end_time: None,
             was_active: false,
             requested_by: String::new(),
@@ -47,12 +51,15 @@ impl World {
             job,
             last_error: None,
         });
-        self.stored.generation += 1;
+        self.desired_state_changed(false);
     }
 
     /// The later of two ends holds; nobody extends what is going. A grant that is asked for again by its
     /// external key leaves no job where that moves nothing.
     pub(super) fn extend(&mut self, id: GrantId, ttl: Option<i64>, asked_for_again: bool) {
+        if self.is_in_doubt() {
+            return;
+        }
         let another = self.end_after(ttl);
         let live = |grant: &&mut Grant| grant.id == id && grant.state.is_live();
         let Some(grant) = self.stored.grants.iter_mut().find(live) else {
@@ -63,13 +70,16 @@ impl World {
         }
         grant.expiry = grant.expiry.max(another);
         let promised = grant.expiry;
-        self.stored.generation += 1;
         let job = self.job(JobKind::Extend, BTreeSet::from([id]));
         self.promised.insert(job, promised);
+        self.desired_state_changed(false);
     }
 
     /// One job for all of them, whether they are live or going.
     pub(super) fn end(&mut self, ids: &[GrantId], ending: Ending) {
+        if self.is_in_doubt() {
+            return;
+        }
         let mut of_job = BTreeSet::new();
         for grant in &mut self.stored.grants {
             if ids.contains(&grant.id) {
@@ -80,8 +90,49 @@ impl World {
             }
         }
         if !of_job.is_empty() {
-            self.stored.generation += 1;
-            self.job(JobKind::Revoke, of_job);
+            let job = self.job(JobKind::Revoke, of_job.clone());
+            self.asked_to_end.insert(job, of_job);
+            self.desired_state_changed(true);
+        }
+    }
+
+    /// One job for all that a selector matches, every one or every other: what is going already is not over.
+    pub(super) fn end_selected(&mut self, every: usize) {
+        if self.is_in_doubt() {
+            return;
+        }
+        let matched: Vec<GrantId> = self
+            .stored
+            .grants
+            .iter()
+            .step_by(every)
+            .map(|grant| grant.id)
+            .collect();
+        let live = self
+            .stored
+            .grants
+            .iter()
+            .filter(|grant| grant.state.is_live());
+        let live: BTreeSet<GrantId> = live.map(|grant| grant.id).collect();
+        let targets = matched
+            .iter()
+            .filter(|id| live.contains(id) || self.mended.selects_what_is_going);
+        let targets: Vec<GrantId> = targets.copied().collect();
+        assert!(
+            !targets.is_empty() || matched.is_empty(),
+            "a revocation is over at once, while what it matched is going still"
+        );
+        self.end(&targets, Ending::Revoked);
+        if let Some((_, asked)) = self
+            .asked_to_end
+            .last_key_value()
+            .filter(|_| !targets.is_empty())
+        {
+            let forgotten = matched.iter().any(|id| !asked.contains(id));
+            assert!(
+                !forgotten,
+                "a revocation does not wait for all that it matched"
+            );
         }
     }
 
@@ -100,6 +151,11 @@ impl World {
             let grants = self.stored.grants.iter();
             grants.filter(|grant| job.grants.contains(&grant.id))
         };
+        if let Some(asked) = self.asked_to_end.get(&job.id) {
+            let mut grants = self.stored.grants.iter();
+            let is_left = grants.any(|grant| asked.contains(&grant.id));
+            assert!(!is_left, "a job is over while what it waits for stands");
+        }
         let Some(promised) = self.promised.get(&job.id) else {
             assert_eq!(waiting().count(), 0, "revoked, and not ended");
             return;

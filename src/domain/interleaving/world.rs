@@ -3,80 +3,152 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::azure::Azure;
-use super::{CALL_TIMEOUT, Fate, LAG, LEASE, SETTLE, at, failed, instance, target_id};
+use super::mendings::Mended;
+use super::queue::{Due, Queue};
+use super::{CALL_TIMEOUT, LEASE, PAUSE, SETTLE, at, seconds, target_id};
 use crate::domain::access::RoleAtScope;
-use crate::domain::conclude::{Conclusion, FailedStep, Terms, conclude};
-use crate::domain::effect::{Answer, Call, Effect, Known, PassTime};
-use crate::domain::grant::{Ending, Expiry, Grant, GrantState};
+use crate::domain::conclude::FailedStep;
+use crate::domain::effect::{Answer, Call, Effect, PassTime, PerCall};
+use crate::domain::grant::{Ending, Expiry, Grant};
 use crate::domain::ids::{AssignmentName, GrantId, JobId};
 use crate::domain::job::JobState;
-use crate::domain::plan::{Step, plan, put_with_next_name};
+use crate::domain::plan::Step;
+use crate::domain::settle_clock::{SettleClock, SettledTime};
 use crate::domain::target::Target;
 
+/// A worker and its pass.
+#[derive(Clone)]
 pub(super) struct Worker {
     pub(super) token: u64,
-    pub(super) lease_end: i64,
-    pub(super) claimed: i64,
+    /// What has passed since its claim, or since it last renewed its lease, as far as it knows.
+    pub(super) lease_age: i64,
+    /// Redis's time as it last heard it, and what has passed since, as far as it knows.
+    pub(super) heard: (i64, i64),
+    pub(super) settled: SettledTime,
+    pub(super) waits: PerCall<i64>,
     pub(super) target: Target,
+    /// The settle deadlines as they were loaded.
+    pub(super) loaded_deadlines: BTreeMap<AssignmentName, Timestamp>,
+    /// What is not begun yet: first the DELETEs, then the PUTs.
+    pub(super) rounds: Vec<Vec<Step>>,
     pub(super) steps: Vec<Step>,
+    pub(super) left: Vec<Step>,
     pub(super) begun: bool,
+    /// It waits for an answer until then, by the time.
+    pub(super) busy_until: i64,
     /// It has looked at its lease and is about to send, however long it sleeps in between.
     pub(super) cleared_to_send: bool,
-    /// It has sent a call for which too little of its lease was left: it lives to report it.
+    /// It has sent a call while somebody else had the target: it lives to report it.
     pub(super) sent_late: bool,
+    /// It hands back before it was done.
+    pub(super) unfinished: bool,
     pub(super) touched: BTreeMap<AssignmentName, Call>,
     pub(super) unsent: BTreeSet<AssignmentName>,
-    pub(super) definite: BTreeSet<AssignmentName>,
+    pub(super) unanswered: BTreeSet<AssignmentName>,
     pub(super) failed: Vec<FailedStep>,
+    pub(super) names_tried: BTreeMap<RoleAtScope, u32>,
+    pub(super) refused_at: BTreeSet<RoleAtScope>,
+    pub(super) closings: PerCall<i64>,
     /// When it read the cluster, after a call that was refused, and there was none.
     pub(super) read_as_gone: Option<i64>,
 }
 
+/// What Redis holds.
+#[derive(Clone)]
+pub(super) struct Emptied {
+    stored: Target,
+    open: BTreeMap<AssignmentName, (Call, u64)>,
+    lease: Option<(u64, i64)>,
+    queue: Queue,
+    cluster: u64,
+    remembered: BTreeSet<u64>,
+}
+
 pub(super) struct World {
+    /// The time.
     pub(super) now: i64,
+    /// How far Redis's clock is ahead.
+    pub(super) ahead: i64,
+    pub(super) mended: Mended,
     pub(super) azure: Azure,
     pub(super) stored: Target,
     /// Which cluster the last grant was accepted for.
     pub(super) cluster: u64,
     pub(super) open: BTreeMap<AssignmentName, (Call, u64)>,
+    /// The token of the last claim and its end, by Redis's clock.
     pub(super) lease: Option<(u64, i64)>,
+    pub(super) queue: Queue,
+    pub(super) remembered: BTreeSet<u64>,
+    /// What Redis held before it was emptied.
+    pub(super) before: Option<Box<Emptied>>,
+    pub(super) settle_clock: SettleClock,
     pub(super) all: Vec<Grant>,
+    pub(super) accepted: BTreeSet<GrantId>,
     pub(super) ended_jobs: BTreeMap<JobId, JobState>,
     /// The end that a job is to write on whatever carries its grant out.
     pub(super) promised: BTreeMap<JobId, Expiry>,
+    /// The grants whose end a job was asked for.
+    pub(super) asked_to_end: BTreeMap<JobId, BTreeSet<GrantId>>,
     pub(super) workers: [Option<Worker>; 2],
+    /// What each worker recorded last, as it may be sent again.
+    pub(super) sent: [Option<Worker>; 2],
+    /// How often the events of a pass were written.
+    pub(super) told: BTreeMap<u64, u32>,
+    /// How often the end of a grant was put off, though all was gone that only it called for.
+    pub(super) put_off: BTreeMap<GrantId, u32>,
     pub(super) next: u64,
     /// Where a worker has slept so long before it sent a call that nobody waits for the call any more (I2):
     /// what is said there holds again when the worker has reported.
     pub(super) overslept: BTreeSet<RoleAtScope>,
+    /// How long calls may wait, by the time: because of what was answered to calls of their own kind,
+    pub(super) told_to_wait: PerCall<i64>,
+    /// because a worker has died,
+    pub(super) paused_until: i64,
+    /// and because Redis's clock has gone back.
+    pub(super) grace_until: i64,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(mended: Mended) -> Self {
+        let mut world = Self::made(mended);
+        world.wake();
+        world
+    }
+
+    fn made(mended: Mended) -> Self {
+        let hold = Duration::from_secs(u64::try_from(LEASE + CALL_TIMEOUT + SETTLE).unwrap());
         Self {
-            now: 0,
+            // Whatever befalls Redis's clock, its times are positive.
+            now: 1_000_000,
+            ahead: 0,
+            mended,
             azure: Azure::new(),
-            stored: Target {
-                id: target_id(),
-                generation: 0,
-                effects: BTreeMap::new(),
-                grants: Vec::new(),
-                jobs: Vec::new(),
-                attempts: 0,
-            },
+            stored: empty(),
             cluster: 0,
             open: BTreeMap::new(),
             lease: None,
+            queue: Queue::default(),
+            remembered: BTreeSet::new(),
+            before: None,
+            settle_clock: SettleClock::new(hold),
             all: Vec::new(),
+            accepted: BTreeSet::new(),
             ended_jobs: BTreeMap::new(),
             promised: BTreeMap::new(),
+            asked_to_end: BTreeMap::new(),
             workers: [None, None],
+            sent: [None, None],
+            told: BTreeMap::new(),
+            put_off: BTreeMap::new(),
             next: 1,
             overslept: BTreeSet::new(),
+            told_to_wait: PerCall::default(),
+            paused_until: 0,
+            grace_until: 0,
         }
     }
 
@@ -85,16 +157,26 @@ impl World {
         Uuid::from_u128(u128::from(self.next))
     }
 
-    pub(super) fn advance(&mut self, seconds: i64) {
-        for _ in 0..seconds {
+    pub(super) fn advance(&mut self, length: i64) {
+        for _ in 0..length {
             self.now += 1;
+            for worker in self.workers.iter_mut().flatten() {
+                worker.lease_age += 1;
+                worker.heard.1 += 1;
+            }
             self.azure.arrive(self.now);
+            self.wake();
+            self.expire();
+            self.everything_is_looked_after();
         }
-        let over: Vec<GrantId> = self
-            .stored
-            .grants
-            .iter()
-            .filter(|grant| grant.state.is_live() && grant.expiry <= Expiry::At(at(self.now)))
+    }
+
+    /// The clock ends what has reached its end.
+    fn expire(&mut self) {
+        let now = Expiry::At(at(self.redis()));
+        let grants = self.stored.grants.iter();
+        let over: Vec<GrantId> = grants
+            .filter(|grant| grant.state.is_live() && grant.expiry <= now)
             .map(|grant| grant.id)
             .collect();
         for id in over {
@@ -102,43 +184,133 @@ impl World {
         }
     }
 
-    pub(super) fn claim(&mut self, worker: usize) {
-        if self.workers[worker].is_some() || self.lease.is_some_and(|(_, end)| self.now < end) {
+    /// A machine sleeps, and one worker with it: it goes on as if nothing had been.
+    pub(super) fn suspend(&mut self, worker: usize, length: i64) {
+        self.advance(length);
+        if let Some(worker) = &mut self.workers[worker] {
+            worker.heard.1 -= length;
+        }
+    }
+
+    /// Redis is emptied under the brokers, or another one stands in its place.
+    pub(super) fn empty_redis(&mut self) {
+        if self.before.is_some() {
             return;
         }
-        let lost_deadline = self.lease.map(|(_, end)| end + SETTLE);
-        if let Some(deadline) = lost_deadline {
-            for (name, (call, token)) in &mut self.open {
-                if *token != 0 {
-                    *token = 0;
-                    let effect = self.stored.effects.get_mut(name).unwrap();
-                    lose(effect, *call, at(deadline));
-                }
+        self.before = Some(Box::new(Emptied {
+            stored: std::mem::replace(&mut self.stored, empty()),
+            open: std::mem::take(&mut self.open),
+            lease: self.lease.take(),
+            queue: std::mem::take(&mut self.queue),
+            cluster: self.cluster,
+            remembered: std::mem::take(&mut self.remembered),
+        }));
+    }
+
+    /// What Redis held is there again.
+    pub(super) fn restore_redis(&mut self) {
+        let Some(before) = self.before.take() else {
+            return;
+        };
+        let Emptied {
+            stored,
+            open,
+            lease,
+            queue,
+            cluster,
+            remembered,
+        } = *before;
+        self.stored = stored;
+        self.open = open;
+        self.lease = lease;
+        self.queue = queue;
+        self.cluster = cluster;
+        self.remembered = remembered;
+    }
+
+    /// Whether scripts refuse to run.
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        self.before.is_some() && self.mended.compares_meta
+    }
+
+    pub(super) fn claim(&mut self, index: usize) {
+        if self.workers[index].is_some() || self.is_in_doubt() || !self.take_from_the_queues() {
+            return;
+        }
+        let redis = self.redis();
+        let until = self.calls_settle();
+        for (name, (call, token)) in &mut self.open {
+            if *token != 0 {
+                *token = 0;
+                lose(self.stored.effects.get_mut(name).unwrap(), *call, at(until));
             }
+        }
+        if self.mended.bounds_deadlines {
+            self.bound_deadlines();
         }
         self.next += 1;
         let token = self.next;
-        self.lease = Some((token, self.now + LEASE));
-        self.workers[worker] = Some(Worker {
+        self.lease = Some((token, redis + LEASE));
+        let deadlines = self
+            .stored
+            .effects
+            .values()
+            .filter_map(|effect| effect.deadline);
+        let lefts = deadlines.map(|deadline| seconds(deadline) - redis);
+        let pause = lefts.filter(|left| *left > 0).fold(PAUSE, i64::min);
+        self.stored.attempts += 1;
+        self.queue.pause = Some(self.wait(pause));
+        self.queue.urgent = false;
+        self.queue.due.insert(Due::Lease, redis + LEASE);
+        self.paused_until = self.now + LEASE.max(pause);
+        let waits = PerCall::from_fn(|call| self.left_of(*self.queue.waits.get(call)));
+        let effects = self.stored.effects.values();
+        let loaded_deadlines = effects
+            .filter_map(|effect| Some((effect.name, effect.deadline?)))
+            .collect();
+        self.workers[index] = Some(Worker {
             token,
-            lease_end: self.now + LEASE,
-            claimed: self.now,
-
-            target: self.stored.clone(),
+            lease_age: 0,
+            heard: (redis, 0),
+            settled: self.settled_time(),
+            waits,
+            target: self.loaded(),
+            loaded_deadlines,
+            rounds: Vec::new(),
             steps: Vec::new(),
+            left: Vec::new(),
             begun: false,
+            busy_until: 0,
             cleared_to_send: false,
             sent_late: false,
+            unfinished: false,
             touched: BTreeMap::new(),
             unsent: BTreeSet::new(),
-            definite: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             failed: Vec::new(),
+            names_tried: BTreeMap::new(),
+            refused_at: BTreeSet::new(),
+            closings: PerCall::default(),
             read_as_gone: None,
         });
     }
 
-    pub(super) fn may_call(&self, worker: &Worker) -> bool {
-        self.now + CALL_TIMEOUT < worker.lease_end
+    /// Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle time.
+    pub(super) fn bound_deadlines(&mut self) {
+        let longest = at(self.redis() + LEASE + CALL_TIMEOUT + SETTLE);
+        for effect in self.stored.effects.values_mut() {
+            effect.deadline = effect.deadline.map(|deadline| deadline.min(longest));
+            effect.put_until = effect.put_until.map(|until| until.min(longest));
+        }
+    }
+
+    /// What a worker takes for Redis's time.
+    pub(super) const fn redis_of(worker: &Worker) -> i64 {
+        worker.heard.0 + worker.heard.1
+    }
+
+    pub(super) const fn may_call(worker: &Worker) -> bool {
+        worker.lease_age + CALL_TIMEOUT < LEASE
     }
 
     pub(super) fn die(&mut self, index: usize) {
@@ -151,24 +323,34 @@ impl World {
         self.workers[index] = None;
     }
 
+    /// Lets time pass until a worker has given up the call that it waits for.
+    pub(super) fn gives_up_waiting(&mut self, index: usize) {
+        let busy = self.workers[index]
+            .as_ref()
+            .map_or(0, |worker| worker.busy_until);
+        self.advance((busy - self.now).max(0));
+    }
+
     pub(super) fn holds(&self, worker: &Worker) -> bool {
         self.lease.is_some_and(|(token, _)| token == worker.token)
     }
 
     /// Writes down the intents of `steps`; refused if the lease is lost or the wishes have moved.
     pub(super) fn write_intents(&mut self, worker: &mut Worker, steps: &[Step]) -> bool {
-        if !self.holds(worker)
-            || self.now >= worker.lease_end
+        if self.is_in_doubt()
+            || !self.holds(worker)
+            || !self.is_leased()
             || self.stored.generation != worker.target.generation
         {
             return false;
         }
+        let redis = at(self.redis());
         for step in steps {
             let n = match step {
                 Step::Put { n, .. } => *n,
                 Step::Delete { name, .. } => self.stored.effects[name].n,
             };
-            let fresh = || Effect::untouched(step.name(), step.at().clone(), n, at(self.now));
+            let fresh = || Effect::untouched(step.name(), step.at().clone(), n, redis);
             let stored = self.stored.effects.entry(step.name()).or_insert_with(fresh);
             let before = self.open.get(&step.name()).map(|(call, _)| *call);
             stored.may_be_gone |= before == Some(Call::Delete);
@@ -184,287 +366,53 @@ impl World {
         true
     }
 
-    pub(super) fn begin(&mut self, index: usize) {
-        let Some(mut worker) = self.workers[index].take() else {
-            return;
-        };
-        if worker.begun {
-            self.workers[index] = Some(worker);
-            return;
-        }
-        worker.steps = plan(&worker.target, instance(), self.pass_time(&worker));
-        let steps = worker.steps.clone();
-        worker.begun = true;
-        if !self.write_intents(&mut worker, &steps) {
-            worker.steps.clear();
-        }
-        self.workers[index] = Some(worker);
-    }
-
-    pub(super) fn pass_time(&self, worker: &Worker) -> PassTime {
-        PassTime {
-            claimed: at(worker.claimed),
-            now: at(self.now),
-            lag: SignedDuration::from_secs(LAG),
-        }
-    }
-
-    pub(super) fn call(&mut self, index: usize, fate: Fate) {
-        let Some(mut worker) = self.workers[index].take() else {
-            return;
-        };
-        if worker.steps.is_empty() || !(worker.cleared_to_send || self.may_call(&worker)) {
-            self.workers[index] = Some(worker);
-            return;
-        }
-        worker.cleared_to_send = false;
-        worker.sent_late |= !self.may_call(&worker);
-        let step = worker.steps.remove(0);
-        worker.unsent.remove(&step.name());
-        let arrives = match fate {
-            Fate::Late(after) => self.now + CALL_TIMEOUT + after,
-            _ => self.now,
-        };
-        if arrives > worker.lease_end + SETTLE {
-            self.overslept.insert(step.at().clone());
-        }
-        let answer = self.answer(&step, fate);
-        let time = self.pass_time(&worker);
-        if answer == Answer::Refused {
-            worker.failed.push(failed(&step));
-            if self.azure.cluster.is_none() {
-                worker.read_as_gone = Some(self.now);
-                worker.steps.clear();
-            }
-        }
-        if !matches!(
-            answer,
-            Answer::Unknown { .. } | Answer::Unexplained | Answer::Refused | Answer::NotThere
-        ) {
-            worker.definite.insert(step.name());
-        }
-        let effect = worker.target.effects.get_mut(&step.name()).unwrap();
-        effect.answered(step.call(), &answer, time);
-        if answer == Answer::NotThere && effect.open.is_none() {
-            worker.definite.insert(step.name());
-        }
-        if answer == Answer::Unexplained {
-            self.find_what_stands(&mut worker, &step);
-        }
-        if answer == Answer::NameRefused
-            && let Some(next) = put_with_next_name(&worker.target, instance(), step.at())
-            && self.write_intents(&mut worker, std::slice::from_ref(&next))
-        {
-            worker.steps.insert(0, next);
-        }
-        self.workers[index] = Some(worker);
-    }
-
-    /// After a conflict that nothing explains, a read shows which of our own names stands there.
-    fn find_what_stands(&self, worker: &mut Worker, step: &Step) {
-        let mut standing = self.azure.ours.iter();
-        let standing = standing.find(|(_, (place, _))| place == step.at());
-        if let Some(effect) = standing.and_then(|(name, _)| worker.target.effects.get_mut(name)) {
-            effect.known = Known::Present;
-            effect.stood = true;
-            effect.written = None;
-            effect.changed = at(self.now);
-            worker.touched.entry(effect.name).or_insert(Call::Put);
-        }
-    }
-
-    pub(super) fn answer(&mut self, step: &Step, fate: Fate) -> Answer {
-        let unknown = Answer::Unknown {
-            until: at(self.now + CALL_TIMEOUT + SETTLE),
-        };
-        match fate {
-            Fate::Answered => self.azure.commit(step, self.now),
-            Fate::AnswerLost => {
-                self.azure.commit(step, self.now);
-                unknown
-            }
-            Fate::Late(after) => {
-                self.azure
-                    .late
-                    .push((self.now + CALL_TIMEOUT + after, step.clone()));
-                unknown
-            }
-            Fate::NeverArrives => unknown,
-            Fate::Refused => Answer::Refused,
-            Fate::Lagging => {
-                let fresh = self
-                    .azure
-                    .put_at
-                    .get(&step.name())
-                    .is_some_and(|put| self.now < put + LAG);
-                if step.call() == Call::Delete && fresh {
-                    Answer::NotThere
-                } else {
-                    self.azure.commit(step, self.now)
-                }
-            }
-        }
-    }
-
-    pub(super) fn record(&mut self, index: usize) {
-        let Some(mut worker) = self.workers[index].take() else {
-            return;
-        };
-        for name in &worker.unsent {
-            worker.touched.remove(name);
-            // Withdrawn: what was open before is open again, what was not is not.
-            let loaded = worker.target.effects[name].open;
-            if self.holds(&worker) {
-                match loaded {
-                    Some(call) => self.open.insert(*name, (call, 0)),
-                    None => self.open.remove(name),
-                };
-            }
-        }
-        if !self.holds(&worker) {
-            self.report(&worker);
-            return;
-        }
-        let cluster_gone = worker.read_as_gone.is_some();
-        if cluster_gone {
-            self.take_all_for_gone(&mut worker);
-        }
-        for name in worker.touched.keys() {
-            let mut effect = worker.target.effects[name].clone();
-            let stored = self.stored.effects[name].deadline;
-            let kept =
-                stored.filter(|d| !(worker.definite.contains(name) && *d <= at(worker.claimed)));
-            effect.deadline = effect.deadline.max(kept);
-            effect.may_be_gone |=
-                effect.deadline.is_some() && self.stored.effects[name].may_be_gone;
-            match effect.open {
-                Some(call) => self.open.insert(*name, (call, 0)),
-                None => self.open.remove(name),
-            };
-            self.stored.effects.insert(*name, effect);
-        }
-        let terms = Terms {
-            time: self.pass_time(&worker),
-            grant_give_up: Duration::from_secs(100),
-            cluster_gone,
-        };
-        let conclusion = conclude(&worker.target, &[], &worker.failed, terms);
-        let moved = self.stored.generation != worker.target.generation;
-        self.apply(&conclusion, moved, cluster_gone);
-        self.lease = None;
-    }
-
-    pub(super) fn apply(&mut self, conclusion: &Conclusion, moved: bool, cluster_gone: bool) {
-        let mut skipped = BTreeSet::new();
-        for change in &conclusion.grants {
-            let unsettled = change.settled.iter().any(|name| {
-                self.open.contains_key(name)
-                    || self
-                        .stored
-                        .effects
-                        .get(name)
-                        .is_some_and(Effect::is_unsettled)
-            });
-            let grant = self
-                .stored
-                .grants
-                .iter_mut()
-                .find(|grant| grant.id == change.id);
-            let Some(grant) = grant.filter(|grant| {
-                grant.state == change.from && !unsettled && !(moved && change.shared)
-            }) else {
-                skipped.insert(change.id);
-                continue;
-            };
-            grant.state = change.to;
-            grant.was_active |= change.to == GrantState::Active;
-            grant.last_error.clone_from(&change.error);
-            if matches!(change.to, GrantState::Ended(_)) {
-                let ended = grant.clone();
-                self.stored.grants.retain(|grant| grant.id != ended.id);
-                // What may still come meets no cluster, or another one: there it is looked after, and nobody waits.
-                if !cluster_gone {
-                    self.nothing_is_left_of(&ended);
-                }
-                self.all.push(ended);
-            }
-        }
-        self.stored.generation += u64::from(conclusion.wishes_changed);
-        for change in &conclusion.jobs {
-            if change.to.is_final() && change.grants.is_disjoint(&skipped) {
-                self.finish_job(change.id, change.to);
-            }
-        }
-        for name in &conclusion.forget {
-            if !self.open.contains_key(name)
-                && self
-                    .stored
-                    .effects
-                    .get(name)
-                    .is_some_and(Effect::is_gone_and_settled)
-            {
-                self.stored.effects.remove(name);
-            }
-        }
-    }
-
-    /// I5: whoever is told that a grant has ended finds nothing that only it called for, now or later.
-    pub(super) fn nothing_is_left_of(&self, ended: &Grant) {
-        let wishes = self.stored.wishes();
-        for place in ended
-            .calls_for()
-            .iter()
-            .filter(|place| !wishes.contains_key(place) && !self.overslept.contains(place))
-        {
-            let there = self.azure.ours.values().any(|(at, _)| at == place);
-            assert!(!there, "ended, but {place:?} is still assigned");
-            let coming = self
-                .azure
-                .late
-                .iter()
-                .any(|(_, step)| step.at() == place && step.call() == Call::Put);
-            assert!(
-                !coming,
-                "ended, but a late PUT of {place:?} is still to come"
-            );
-        }
-    }
-
-    /// What is said to stand is there, and what is said to be gone is not, at every moment.
-    pub(super) fn what_is_said_is_so(&self) {
-        if self.azure.cluster != Some(self.cluster) {
-            return;
-        }
-        for effect in self.stored.effects.values() {
-            let effect = Effect {
-                open: self.open.get(&effect.name).map(|(call, _)| *call),
-                ..effect.clone()
-            };
-            if self.overslept.contains(&effect.at) {
-                continue;
-            }
-            let is_there = self.azure.ours.contains_key(&effect.name);
-            if effect.surely_stands() {
-                assert!(is_there, "it is said to stand: {effect:?}");
-            }
-            if effect.is_gone_and_settled() {
-                assert!(!is_there, "it is said to be gone: {effect:?}");
-            }
-        }
-    }
-
     /// A worker whose lease was lost records nothing; its report marks what it touched.
     pub(super) fn report(&mut self, worker: &Worker) {
-        for (name, call) in &worker.touched {
+        let touched = worker.touched.iter();
+        let sent: Vec<(&AssignmentName, &Call)> = touched
+            .filter(|(name, _)| !worker.unsent.contains(name))
+            .collect();
+        if sent.is_empty() {
+            return;
+        }
+        let redis = self.redis();
+        for (name, call) in sent {
             let row = worker.target.effects[name].clone();
-            let until = row.deadline.max(Some(at(self.now + SETTLE))).unwrap();
+            let longest = at(redis + LEASE + CALL_TIMEOUT + SETTLE);
+            let until = row.deadline.max(Some(at(redis + SETTLE))).unwrap();
             let stored = self.stored.effects.entry(*name).or_insert(row);
-            lose(stored, *call, until);
+            lose(stored, *call, until.min(longest));
             stored.may_be_gone = true;
             if self.open.get(name).is_none_or(|(_, token)| *token == 0) {
                 self.open.insert(*name, (*call, 0));
             }
         }
+        if !self.is_leased() {
+            self.enqueue(Call::Delete);
+            self.enqueue(Call::Put);
+        }
+        self.tell(worker.token);
+    }
+
+    /// I10: the events of a pass are written once.
+    pub(super) fn tell(&mut self, token: u64) {
+        let told = self.told.entry(token).or_default();
+        *told += 1;
+        assert_eq!(*told, 1, "the events of a pass are written twice");
+        self.remembered.insert(token);
+    }
+}
+
+fn empty() -> Target {
+    Target {
+        id: target_id(),
+        generation: 0,
+        effects: BTreeMap::new(),
+        grants: Vec::new(),
+        jobs: Vec::new(),
+        attempts: 0,
+        failures: PerCall::default(),
+        put_off: BTreeMap::new(),
     }
 }
 
@@ -473,7 +421,7 @@ pub(super) fn lose(effect: &mut Effect, call: Call, until: Timestamp) {
     let time = PassTime {
         claimed: until,
         now: until,
-        lag: SignedDuration::ZERO,
+        lag: jiff::SignedDuration::ZERO,
     };
     effect.answered(call, &Answer::Unknown { until }, time);
 }

@@ -1,7 +1,7 @@
 -- Claims the target that is to be looked at next, for one worker (I4).
 --
 -- Flags: allow-oom.
--- Argument: token, lease (ms), settle (ms), turn (the claimer's own count), backoff {initial, max} (ms), jitter
+-- Argument: token, lease (ms), settle (ms), timeout (ms; of one call), turn (the claimer's own count), backoff {initial, max} (ms), jitter
 -- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
 -- Returns {claimed, damaged}. `claimed`: false where no target is ready in an open lane, or the token's lease is over;
 -- else {target, now, lease_end, record, grants, waits}, the record and each grant as flat lists of fields and values,
@@ -106,7 +106,7 @@ end
 
 -- Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease and the settle time: the clock
 -- has gone back, and what ends access would wait for the difference.
-local longest = now + math.max(a.lease, number(record.lease)) + settle
+local longest = now + math.max(a.lease, number(record.lease)) + math.max(a.timeout, number(record.timeout)) + settle
 for field in pairs(record) do
   if string.match(field, '^[dp]:') and number(redis.call('HGET', key, field)) > longest then
     redis.call('HSET', key, field, longest)
@@ -124,7 +124,7 @@ for field, value in pairs(record) do
 end
 local lease_end = now + a.lease
 redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'lease', a.lease, 'settle', a.settle,
-  'attempts', attempts, 'pause', wait_of(pause))
+  'timeout', a.timeout, 'attempts', attempts, 'pause', wait_of(pause))
 redis.call('HDEL', key, 'urgent')
 due_at('lease', target, lease_end)
 redis.call('SET', P .. 'pass:' .. a.token, target, 'PX', math.max(a.lease, a.remembered))

@@ -20,7 +20,7 @@ local function given(value)
 end
 
 -- The keys of a target's record, of a grant, of a job and of a lane. Of a target's record, besides what claim returns:
--- `token`, `lease_end` and `lease` (ms) of its last claim, `settle` (ms) then, `attempts` (claims since a pass was
+-- `token`, `lease_end` and `lease` (ms) of its last claim, `settle` and `timeout` (ms) then, `attempts` (claims since a pass was
 -- recorded), `pause` (a wait: while its workers die), `urgent` (access ended since the last claim), and of each bucket
 -- `w:` (a wait) and `f:` (how many passes in a row have failed there); `o:GRANT`, how often its end was put off.
 local function target_key(target) return P .. 'target:' .. target end
@@ -121,11 +121,11 @@ local function is_leased(record)
   return (record.token or '') ~= '' and left > 0 and left <= number(record.lease)
 end
 
--- By when (ms) calls that a worker has left without an answer have taken effect or never will: it may have begun the last
--- one until its lease's end. Where the clock has gone ahead meanwhile, it may be at it still.
+-- By when (ms) calls that a worker has left without an answer have taken effect or never will: it gives the last one up
+-- before its lease's end. Where the clock has gone ahead meanwhile, it may just have sent one.
 local function calls_settle(record, settle)
   local lease_end = math.min(number(record.lease_end), now + number(record.lease))
-  return math.max(now, lease_end) + settle
+  return math.max(now + number(record.timeout), lease_end) + settle
 end
 
 -- What waits is a target's bucket, never a target (design §5.14): each bucket has a queue of its own, and a time of its own

@@ -1,7 +1,8 @@
 -- Records a pass: completes, fails and hands back (I2, I4, I5, I10).
 --
 -- Flags: allow-oom.
--- Argument: target, token, generation and claimed (both as claim returned them),
+-- Argument: target, token, generation (that claim returned), claimed (ms; what was over then the pass has planned for),
+--   behind and caught_up (ms; by how much that time was behind, and when, by this clock, it will be so no more),
 --   rows [{name, body, call, open ('' | put | delete), may_be_gone, sent, unanswered, was and deadline (ms), put_until
 --     (ms), landed}]: the effects that the pass intended to touch; `sent`: its call was begun (else the intent is
 --     withdrawn), `unanswered`: no answer came, so it may be under way still, `was`: the settle deadline that claim
@@ -31,7 +32,7 @@ if pass == '=lost' then return { 'lost' } end
 for _, change in ipairs(a.grants) do redis.call('HGET', grant_key(change.id), 'state') end
 
 -- No call that is under way takes effect later than this.
-local longest = now + a.lease + a.settle
+local longest = now + a.lease + number(redis.call('HGET', key, 'timeout')) + a.settle
 
 local lane = lane_key(lane_of(a.target))
 
@@ -154,9 +155,18 @@ local urgent = a.moved or redis.call('HEXISTS', key, 'urgent') == 1
 local next_deadline, next_look = nil, nil
 for field, value in pairs(fields(redis.call('HGETALL', key))) do
   local deadline = string.match(field, '^d:') and number(value)
+  -- The clock has gone back since the claim, which has looked at all of them.
+  if deadline and deadline > longest then
+    deadline = longest
+    redis.call('HSET', key, field, deadline)
+  end
   if deadline and deadline > now then next_deadline = math.min(next_deadline or deadline, deadline) end
-  -- What was over at the claim the pass has planned for.
-  if deadline and deadline > math.min(now, a.claimed) then next_look = math.min(next_look or deadline, deadline) end
+  -- What was over at the claim the pass has planned for. While the worker believes less of the time than the clock says,
+  -- a look at the deadline itself would come too early.
+  if deadline and deadline > math.min(now, a.claimed) then
+    local over = math.min(deadline + a.behind, math.max(deadline, a.caught_up))
+    next_look = math.min(next_look or over, over)
+  end
 end
 local function wait_in(bucket)
   if urgent then return 0 end

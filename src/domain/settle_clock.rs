@@ -1,0 +1,137 @@
+//! Redis's time, as far as it is believed when something is judged to be over.
+//!
+//! A settle deadline is a time of Redis's clock. Where a failover brings a Redis whose clock is ahead, all deadlines
+//! seem to be over at once, while the calls that they stand for may be under way still (I4). So a process compares
+//! Redis's clock with its own: while they disagree about how much time has passed, nothing is over before it is by both.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Answers travel, and clocks are slewed: so much is no leap.
+const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
+
+/// Redis's clock beside one that never leaps.
+#[derive(Clone, Debug)]
+pub struct SettleClock {
+    /// A moment by the process's own clock, and Redis's time then.
+    anchor: Option<(Duration, Timestamp)>,
+    /// Until when, by the process's own clock, Redis's is not believed.
+    held_until: Option<Duration>,
+    hold: Duration,
+    /// What came of the last time that Redis told.
+    last: Option<SettledTime>,
+}
+
+/// What to believe of Redis's time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SettledTime {
+    /// What is over by this time is over by either clock.
+    pub now: Timestamp,
+    /// How far that is behind Redis's own time.
+    pub behind: Duration,
+    /// When, by Redis's clock, it will be behind no more.
+    pub caught_up: Timestamp,
+}
+
+impl SettleClock {
+    /// Makes a clock. After a leap of Redis's clock `hold` has to pass: as long as any call that was under way before the
+    /// leap can still take effect, a lease and the settle time.
+    #[must_use]
+    pub const fn new(hold: Duration) -> Self {
+        Self {
+            anchor: None,
+            held_until: None,
+            hold,
+            last: None,
+        }
+    }
+
+    /// Takes in that Redis's time is `redis`, at a moment by a clock of the process's own that never leaps.
+    pub fn hears(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
+        let settled = self.settle(own, redis);
+        self.last = Some(settled);
+        settled
+    }
+
+    /// What came of the last time that Redis told; `None` where it has told none.
+    #[must_use]
+    pub const fn last(&self) -> Option<SettledTime> {
+        self.last
+    }
+
+    fn settle(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
+        let (anchored, told) = *self.anchor.get_or_insert((own, redis));
+        let passed = own.saturating_sub(anchored);
+        let estimate = told.saturating_add(passed).unwrap_or(Timestamp::MAX);
+        let ahead = redis.duration_since(estimate);
+        let held_until = match self.held_until {
+            _ if ahead <= TOLERANCE => None,
+            None => Some(own.saturating_add(self.hold)),
+            Some(until) => Some(until).filter(|until| *until > own),
+        };
+        self.held_until = held_until;
+        let Some(until) = held_until else {
+            self.anchor = Some((own, redis));
+            return SettledTime {
+                now: redis,
+                behind: Duration::ZERO,
+                caught_up: redis,
+            };
+        };
+        SettledTime {
+            now: estimate,
+            behind: ahead.unsigned_abs(),
+            caught_up: redis
+                .saturating_add(until.saturating_sub(own))
+                .unwrap_or(Timestamp::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(60);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    const fn own(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    #[test]
+    fn a_clock_that_goes_on_evenly_is_believed() {
+        let mut clock = SettleClock::new(HOLD);
+        for second in 0..1_000_u32 {
+            let redis = at(5_000 + i64::from(second));
+            let settled = clock.hears(own(u64::from(second)), redis);
+            assert_eq!(settled.now, redis);
+            assert_eq!(settled.behind, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_leap_ahead_is_believed_when_nothing_of_before_can_be_under_way() {
+        let mut clock = SettleClock::new(HOLD);
+        clock.hears(own(10), at(1_000));
+        let leapt = clock.hears(own(20), at(1_510));
+        assert_eq!(leapt.now, at(1_010));
+        assert_eq!(leapt.behind, own(500));
+        assert_eq!(leapt.caught_up, at(1_570));
+        assert_eq!(clock.hears(own(79), at(1_569)).now, at(1_069));
+        assert_eq!(clock.hears(own(80), at(1_570)).now, at(1_570));
+        assert_eq!(clock.hears(own(81), at(1_571)).behind, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_is_believed_at_once() {
+        let mut clock = SettleClock::new(HOLD);
+        clock.hears(own(10), at(1_000));
+        assert_eq!(clock.hears(own(20), at(500)).now, at(500));
+        assert_eq!(clock.hears(own(30), at(510)).behind, Duration::ZERO);
+    }
+}
