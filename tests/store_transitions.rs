@@ -13,6 +13,10 @@
 
 #[path = "store_transitions/bench.rs"]
 mod bench;
+#[path = "store_transitions/clocks.rs"]
+mod clocks;
+#[path = "store_transitions/damage.rs"]
+mod damage;
 #[path = "store_transitions/ensured.rs"]
 mod ensured;
 #[path = "store_transitions/kept.rs"]
@@ -25,6 +29,8 @@ mod redis_server;
 mod standing;
 #[path = "store_transitions/twice.rs"]
 mod twice;
+#[path = "store_transitions/waits.rs"]
+mod waits;
 
 use aks_access_broker::domain::effect::Call;
 use aks_access_broker::domain::grant::{Ending, GrantState};

@@ -193,7 +193,7 @@ type ClaimAnswer = (
 );
 
 /// What `check_lease` answers.
-type LeaseCheckAnswer = (String, Option<u64>, Option<i64>, Option<u64>);
+type LeaseCheckAnswer = (String, u64, i64, u64);
 
 impl Store {
     /// Claims the target that is to be looked at next; `None` where none is ready in an open lane. What cannot be read
@@ -334,15 +334,12 @@ impl Store {
             problem,
         };
         match answer {
-            (word, None, None, None) if word == "lost" => Ok(LeaseCheck::Lost),
-            (word, Some(generation), Some(now), Some(left)) if word == "held" => {
-                Ok(LeaseCheck::Held {
-                    generation,
-                    now: Timestamp::from_millisecond(now)
-                        .map_err(|error| odd(error.to_string()))?,
-                    left: Duration::from_millis(left),
-                })
-            }
+            (word, _, _, _) if word == "lost" => Ok(LeaseCheck::Lost),
+            (word, generation, now, left) if word == "held" => Ok(LeaseCheck::Held {
+                generation,
+                now: Timestamp::from_millisecond(now).map_err(|error| odd(error.to_string()))?,
+                left: Duration::from_millis(left),
+            }),
             answer => Err(odd(format!("the script check_lease answered {answer:?}"))),
         }
     }

@@ -188,10 +188,16 @@ impl World {
 
     /// The same for a broker that reaches both as they are, with further lines of the section `server`.
     pub fn config_with(&self, timing: &Timing, server: &[&str]) -> PathBuf {
+        self.config_with_more(timing, "server", server)
+    }
+
+    /// The same with further lines of any section.
+    pub fn config_with_more(&self, timing: &Timing, section: &str, lines: &[&str]) -> PathBuf {
         let path = self.config(timing, &self.redis.url(), &self.emulator.urls().arm);
         let text = fs::read_to_string(&path).expect("the configuration's file");
-        let section = format!("server:\n  {}\n", server.join("\n  "));
-        fs::write(&path, text.replacen("server:\n", &section, 1)).expect("the file");
+        let heading = format!("{section}:\n");
+        let with_more = format!("{heading}  {}\n", lines.join("\n  "));
+        fs::write(&path, text.replacen(&heading, &with_more, 1)).expect("the file");
         path
     }
 

@@ -94,7 +94,7 @@ impl RedisServer {
     }
 
     /// Everything that is kept, by key: two of these are equal where nothing has changed in between. Not the audit trail:
-    /// there refusals leave their trace.
+    /// there refusals leave their trace. Nor the clock's last look.
     pub async fn everything(&self) -> BTreeMap<String, Vec<u8>> {
         let mut connection = self.connection().await;
         let keys: Vec<String> = ::redis::cmd("KEYS")
@@ -103,7 +103,10 @@ impl RedisServer {
             .await
             .expect("the keys");
         let mut everything = BTreeMap::new();
-        for key in keys.into_iter().filter(|key| !key.contains(":audit")) {
+        for key in keys
+            .into_iter()
+            .filter(|key| !(key.contains(":audit") || key.ends_with(":clock")))
+        {
             let value: Option<Vec<u8>> = ::redis::cmd("DUMP")
                 .arg(&key)
                 .query_async(&mut connection)

@@ -92,6 +92,12 @@ impl World {
         self.queue.due.remove(&Due::Bucket(call));
     }
 
+    /// The target is left to whoever has its lease, or to the lease's end.
+    pub(super) fn wait_for_the_lease(&mut self) {
+        let end = self.lease.map_or(0, |(_, end)| end);
+        self.queue.due.insert(Due::Lease, end);
+    }
+
     pub(super) fn dequeue(&mut self, call: Call) {
         *self.queue.ready.get_mut(call) = false;
         self.queue.due.remove(&Due::Bucket(call));
@@ -108,6 +114,7 @@ impl World {
             self.told_to_wait = PerCall::default();
         }
         if self.is_leased() {
+            self.wait_for_the_lease();
             return;
         }
         if ends {
@@ -168,13 +175,9 @@ impl World {
             .collect();
         for kind in due {
             match kind {
-                Due::Lease if self.is_leased() => {
-                    self.queue
-                        .due
-                        .insert(kind, self.lease.map_or(0, |(_, end)| end));
-                }
-                Due::Bucket(_) if self.is_leased() => {
+                _ if self.is_leased() => {
                     self.queue.due.remove(&kind);
+                    self.wait_for_the_lease();
                 }
                 Due::Bucket(call) => self.enqueue(call),
                 Due::Lease if self.left_of(self.queue.pause) > 0 => {
@@ -203,8 +206,7 @@ impl World {
                 self.dequeue(call);
             }
             if self.is_leased() {
-                let end = self.lease.map_or(0, |(_, end)| end);
-                self.queue.due.insert(Due::Lease, end);
+                self.wait_for_the_lease();
                 return false;
             }
         }

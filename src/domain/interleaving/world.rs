@@ -381,13 +381,22 @@ impl World {
             let longest = at(redis + LEASE + CALL_TIMEOUT + SETTLE);
             let until = row.deadline.max(Some(at(redis + SETTLE))).unwrap();
             let stored = self.stored.effects.entry(*name).or_insert(row);
+            let before = stored.deadline;
             lose(stored, *call, until.min(longest));
+            // Another than before in any case: the pass that has the target now sees that it was set since its claim.
+            if stored.deadline == before {
+                stored.deadline = stored
+                    .deadline
+                    .map(|deadline| deadline + Duration::from_secs(1));
+            }
             stored.may_be_gone = true;
             if self.open.get(name).is_none_or(|(_, token)| *token == 0) {
                 self.open.insert(*name, (*call, 0));
             }
         }
-        if !self.is_leased() {
+        if self.is_leased() {
+            self.wait_for_the_lease();
+        } else {
             self.enqueue(Call::Delete);
             self.enqueue(Call::Put);
         }

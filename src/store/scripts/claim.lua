@@ -44,7 +44,7 @@ local function take(lane, bucket)
     elseif not found.record.generation then
       -- Its record went away while it was queued: there is nothing to do.
     elseif is_leased(found.record) then
-      due_at('lease', target, found.record.lease_end)
+      wait_for_lease(target, found.record)
     else
       return found
     end

@@ -155,6 +155,12 @@ local function look_at(target, bucket, when)
   if when > now then due_at(bucket, target, when) else enqueue(target, bucket) end
 end
 
+-- The target is left to whoever has its lease; or to the lease's end. That may not be due any more: a lease that was over
+-- holds again where the clock has gone back.
+local function wait_for_lease(target, record)
+  due_at('lease', target, record.lease_end)
+end
+
 -- Whether a grant in this state calls for access.
 local function is_live(state)
   return state == 'PENDING' or state == 'ACTIVE'
@@ -195,7 +201,7 @@ local function wish_changed(target, ends)
     redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
   end
   local record = fields(redis.call('HGETALL', key))
-  if is_leased(record) then return end
+  if is_leased(record) then return wait_for_lease(target, record) end
   if not ends then
     look_at(target, 'writes', math.max(end_of_wait(record.pause), end_of_wait(record['w:writes'])))
     return

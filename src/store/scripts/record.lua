@@ -61,7 +61,9 @@ if redis.call('HGET', key, 'token') ~= a.token then
       local intent = redis.call('HGET', key, 'i:' .. row.name)
       if not intent or string.match(intent, ':$') then redis.call('HSET', key, 'i:' .. row.name, row.call .. ':') end
       local deadline = math.min(longest, math.max(now + a.settle, row.deadline))
-      raise(key, 'd:' .. row.name, deadline)
+      -- Another than before in any case: the pass that has the target now sees that it was set since its claim.
+      deadline = math.max(deadline, number(redis.call('HGET', key, 'd:' .. row.name)) + 1)
+      redis.call('HSET', key, 'd:' .. row.name, deadline)
       if row.call == 'put' then raise(key, 'p:' .. row.name, deadline) end
       redis.call('HSET', key, 'm:' .. row.name, 1)
     end
@@ -72,7 +74,10 @@ if redis.call('HGET', key, 'token') ~= a.token then
   redis.call('HSETNX', key, 'v', 1)
   redis.call('HSETNX', key, 'generation', 0)
   redis.call('PERSIST', key)
-  if not is_leased(fields(redis.call('HGETALL', key))) then
+  local record = fields(redis.call('HGETALL', key))
+  if is_leased(record) then
+    wait_for_lease(a.target, record)
+  else
     for _, bucket in ipairs(BUCKETS) do enqueue(a.target, bucket) end
   end
   for _, event in ipairs(a.audit_events) do audit(event) end

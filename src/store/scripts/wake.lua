@@ -25,11 +25,10 @@ local function wake_one(member)
   local is_held = is_leased({ token = held[1], lease_end = held[2], lease = held[3] })
   if not held[4] then
     redis.call('ZREM', P .. 'due', member)
-  elseif is_held and kind == 'lease' then
-    due_at(kind, target, held[2])
   elseif is_held then
-    -- record says when the bucket is looked at next.
+    -- record says when each bucket is looked at next, or else the lease's end does.
     redis.call('ZREM', P .. 'due', member)
+    wait_for_lease(target, { lease_end = held[2] })
   elseif kind ~= 'lease' then
     enqueue(target, kind)
   elseif end_of_wait(held[5]) > 0 then

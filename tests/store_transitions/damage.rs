@@ -1,0 +1,173 @@
+//! Loops over many go on (design §5.17): one row that cannot be read keeps nobody else from anything.
+
+use aks_access_broker::domain::grant::GrantState;
+use aks_access_broker::domain::job::JobState;
+use aks_access_broker::store::{Begun, Recorded};
+
+use super::ALICE;
+use super::bench::{Bench, SUBSCRIPTION, target_of, terms};
+
+const BOB: u128 = 2;
+const CAROL: u128 = 3;
+
+impl Bench {
+    /// Something else stands where a record should.
+    async fn damage(&mut self, key: &str) {
+        let key = format!("{{aab:main}}:{key}");
+        let _: () = self.ask("SET", &[&key, "no such thing"]).await;
+    }
+
+    /// Goes through passes until no target is ready; how many there were.
+    async fn carry_out(&self) -> usize {
+        let mut passes = 0;
+        while let Some(mut pass) = self.pass_on(&terms()).await {
+            passes += 1;
+            assert_eq!(pass.begin(self).await, Begun::Begun);
+            pass.all_answered();
+            assert_eq!(pass.record(self).await, Recorded::Recorded);
+        }
+        passes
+    }
+}
+
+#[tokio::test]
+async fn i6_what_is_due_is_looked_at_past_what_cannot_be_read() {
+    let mut bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    let target = target_of(ALICE);
+    // Of another type; no target's; and of no kind that there is.
+    bench.damage(&format!("target:{}", target_of(BOB))).await;
+    for member in [
+        format!("deletes:{}", target_of(BOB)),
+        "deletes:".to_owned(),
+        "gibberish".to_owned(),
+        format!("lease:{target}"),
+    ] {
+        let _: i64 = bench.ask("ZADD", &["{aab:main}:due", "1", &member]).await;
+    }
+    let _: i64 = bench
+        .ask(
+            "ZREM",
+            &[
+                &format!("{{aab:main}}:ready:{SUBSCRIPTION}:writes"),
+                &target.to_string(),
+            ],
+        )
+        .await;
+
+    bench.store.wake(10).await.unwrap();
+    assert_eq!(bench.ready("writes").await, [target.to_string()]);
+    let now = bench.now().await;
+    for member in [
+        format!("deletes:{}", target_of(BOB)),
+        "gibberish".to_owned(),
+    ] {
+        let due: Option<f64> = bench.ask("ZSCORE", &["{aab:main}:due", &member]).await;
+        let due = due.expect("it is kept until it is mended");
+        assert!(due > now + 50_000.0, "and not looked at again at once");
+    }
+}
+
+/// A target, one of its grants, a job that waits, a lane: whichever cannot be read, the others are claimed.
+#[tokio::test]
+async fn i6_what_can_be_read_is_claimed_past_what_cannot() {
+    let mut bench = Bench::start().await;
+    let alices = bench.grant(ALICE).await;
+    let bobs = bench.grant(BOB).await;
+    let carols = bench.grant(CAROL).await;
+    bench.damage(&format!("target:{}", alices.target)).await;
+    bench.damage(&format!("grant:{}", bobs.grant)).await;
+    bench.damage(&format!("job:{}", carols.job)).await;
+    let other_lane = "22222222-2222-4222-8222-222222222222";
+    bench.damage(&format!("ready:{other_lane}:deletes")).await;
+    bench.damage(&format!("lane:{other_lane}")).await;
+    let _: i64 = bench.ask("SADD", &["{aab:main}:lanes", other_lane]).await;
+
+    assert_eq!(bench.carry_out().await, 1);
+    assert_eq!(
+        bench.grant_now(carols.grant).await.state,
+        GrantState::Active,
+        "a job that cannot be read is no reason not to give what was asked for"
+    );
+    for principal in [ALICE, BOB] {
+        let due = bench.due_for("lease", principal).await;
+        assert!(due.is_some_and(|due| due > 0.0), "it is tried again");
+    }
+
+    // Somebody puts it right.
+    let grant = format!("{{aab:main}}:grant:{}", bobs.grant);
+    let _: i64 = bench.ask("DEL", &[&grant]).await;
+    let _: i64 = bench
+        .ask(
+            "ZADD",
+            &[
+                "{aab:main}:due",
+                "XX",
+                "1",
+                &format!("lease:{}", bobs.target),
+            ],
+        )
+        .await;
+    bench.store.wake(10).await.unwrap();
+    assert_eq!(bench.ready("writes").await, [bobs.target.to_string()]);
+}
+
+/// A job that is damaged while the pass is under way: the grant is given all the same, and other jobs end.
+#[tokio::test]
+async fn a_pass_is_recorded_past_a_job_that_cannot_be_read() {
+    let mut bench = Bench::start().await;
+    let first = bench.grant(ALICE).await;
+    let second = bench.grant(ALICE).await;
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    pass.all_answered();
+    bench.damage(&format!("job:{}", first.job)).await;
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    for grant in [first.grant, second.grant] {
+        assert_eq!(bench.grant_now(grant).await.state, GrantState::Active);
+    }
+    assert_eq!(bench.job(second.job).await.state, JobState::Succeeded);
+}
+
+/// Ending access is all or nothing: what is damaged shows before the first write.
+#[tokio::test]
+async fn i5_a_revocation_whose_target_cannot_be_read_leaves_nothing_half_done() {
+    let mut bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    bench.damage(&format!("target:{}", granted.target)).await;
+    let refused = bench
+        .store
+        .accept_revocation(&super::bench::revocation(granted.grant))
+        .await;
+    assert!(refused.is_err(), "{refused:?}");
+    let grant = bench.grant_now(granted.grant).await;
+    assert_eq!(grant.state, GrantState::Active);
+    assert_eq!(grant.job, granted.job);
+}
+
+#[tokio::test]
+async fn what_was_over_is_forgotten_past_what_cannot_be_read() {
+    let mut bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    bench.revoke(granted.grant).await;
+    bench.carry_out().await;
+    bench
+        .damage("grant:0190a7a0-0000-7000-8000-000000000000")
+        .await;
+    for member in ["grant:0190a7a0-0000-7000-8000-000000000000", "gibberish"] {
+        let _: i64 = bench
+            .ask("ZADD", &["{aab:main}:retired", "1", member])
+            .await;
+    }
+    for member in [
+        format!("grant:{}", granted.grant),
+        format!("job:{}", granted.job),
+    ] {
+        let _: i64 = bench
+            .ask("ZADD", &["{aab:main}:retired", "2", &member])
+            .await;
+    }
+    bench.store.forget(10).await.unwrap();
+    assert!(bench.store.grant(granted.grant).await.unwrap().is_none());
+    assert!(bench.store.job(granted.job).await.unwrap().is_none());
+}
