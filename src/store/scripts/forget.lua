@@ -15,7 +15,12 @@ for _, member in ipairs(due) do
   local is_json, names = pcall(cjson.decode, lists or '[]')
   if is_json and type(names) == 'table' then
     for _, name in ipairs(names) do
-      redis.call('ZREM', is_grant and grant_list('past', name) or job_list(name), id)
+      if is_grant then
+        -- Lists that could not be read when the grant ended still have it in the other families.
+        for _, family in ipairs({ 'live', 'going', 'past' }) do redis.call('ZREM', grant_list(family, name), id) end
+      else
+        redis.call('ZREM', job_list(name), id)
+      end
     end
     redis.call('DEL', key)
     if not is_grant then
