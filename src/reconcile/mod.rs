@@ -5,6 +5,7 @@
 
 mod apply;
 mod clock;
+mod contained;
 mod events;
 mod pass;
 mod progress;
@@ -24,6 +25,7 @@ use crate::config;
 use crate::domain::backoff::Backoff;
 use crate::domain::ids::{InstanceId, LeaseToken};
 use crate::store::{ClaimTerms, Claimed, Store, StoreError};
+use contained::contained;
 
 /// What every pass goes by.
 pub struct Reconciler {
@@ -98,9 +100,8 @@ impl Reconciler {
                     let reconciler = Arc::clone(&self);
                     let stop = stop.clone();
                     passes.spawn(async move {
-                        if let Err(error) = reconciler.pass(lease, &stop).await {
-                            warn!(%error, "a pass could not be recorded; its lease ends by itself");
-                        }
+                        let target = lease.claimed.target.id.clone();
+                        contained(&target, reconciler.pass(lease, &stop)).await;
                         drop(worker);
                         reconciler.work.notify_one();
                     });
