@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 mod reading;
 #[path = "architecture/refusals.rs"]
 mod refusals;
+#[path = "architecture/spawns.rs"]
+mod spawns;
 
 use reading::{Named, read};
 
@@ -119,6 +121,7 @@ fn violations(file: &Path, source: &str) -> Vec<String> {
             "the module {top} is not in the table of docs/architecture.md"
         ));
     }
+    found.extend(spawns::problem(file, &reading.paths));
     for path in &reading.paths {
         if let Some(problem) = problem_of(top, path, &reading.declared) {
             found.push(format!("line {}: {problem}", path.line));
@@ -221,6 +224,14 @@ fn every_module_keeps_to_the_table() {
         })
         .collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn every_file_that_may_start_tasks_is_there() {
+    for (file, count, reason) in spawns::SPAWNS {
+        assert!(root().join("src").join(file).is_file(), "src/{file}");
+        assert!(*count > 0 && !reason.is_empty(), "{file}");
+    }
 }
 
 #[test]

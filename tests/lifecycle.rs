@@ -115,6 +115,18 @@ async fn the_next_one_finishes(world: &World, grant_id: &str, job_id: &str) {
     assert_eq!(world.truth(), BTreeSet::new());
 }
 
+/// A broker that is ending takes no new connections.
+async fn until_it_takes_no_calls(broker: &BrokerProcess) {
+    let address = broker.address().trim_start_matches("http://");
+    let ends = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_mins(1), ends).await;
+    ended.expect("it goes on, where it was to end");
+}
+
 async fn health(broker: &BrokerProcess) -> HealthClient<Channel> {
     let endpoint = Endpoint::from_shared(broker.address().to_owned());
     let endpoint = endpoint.expect("an address");
@@ -290,13 +302,7 @@ async fn a_call_of_a_callers_that_is_under_way_is_still_answered() {
     let answer = tokio::spawn(async move { client.get_cluster(asked).await });
     world.emulator.until_held("call", 1).await;
     broker.signal("TERM").await;
-    // It has heard when it takes no new connections.
-    while tokio::net::TcpStream::connect(broker.address().trim_start_matches("http://"))
-        .await
-        .is_ok()
-    {
-        tokio::task::yield_now().await;
-    }
+    until_it_takes_no_calls(&broker).await;
     assert_eq!(world.emulator.release("call"), 1);
     let answer = answer.await.expect("no panic").expect("an answer");
     assert!(answer.into_inner().cluster.is_some());
@@ -325,4 +331,48 @@ async fn a_broker_that_is_told_twice_ends_at_once_and_loses_nothing() {
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
     world.at_rest().await;
     assert_eq!(world.truth(), BTreeSet::new());
+}
+
+/// The sealer adds one to the chain's last number: of the largest there is, in a build that checks its arithmetic, as
+/// tests do, that is a panic. What made it panic would make every other replica's sealer panic as well; before, each went
+/// on without one, and nothing was ever sealed again.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_background_task_that_panics_ends_the_process_loudly_with_a_code_of_its_own() {
+    let world = World::start().await;
+    let log = world.dir.path().join("broker.log");
+    let broker = BrokerProcess::start_with_log(&config(&world, &long_lease()), &log).await;
+    // A call of a caller's is under way: it is finished first.
+    held(before_commit, Operation::ManagedClusterRead, &world);
+    let asked = GetClusterRequest {
+        cluster: world.cluster("aks-production"),
+    };
+    let mut client = broker.client();
+    let answer = tokio::spawn(async move { client.get_cluster(asked).await });
+    world.emulator.until_held("call", 1).await;
+    let damage = format!("HSET {{aab:main}}:audit:seal sequence {}", u64::MAX);
+    world.redis.tell(&damage).await;
+    until_it_takes_no_calls(&broker).await;
+    assert_eq!(world.emulator.release("call"), 1);
+    let answer = answer.await.expect("no panic").expect("an answer");
+    assert!(answer.into_inner().cluster.is_some());
+
+    assert_eq!(broker.ended().await.code(), Some(70));
+    let told = fs::read_to_string(&log).expect("the log");
+    for words in ["ERROR", "audit sealer", "attempt to add with overflow"] {
+        assert!(told.contains(words), "{words:?} is not in {told}");
+    }
+}
+
+/// A task that is told to end is not missed: nothing is told as an error.
+#[tokio::test]
+async fn a_broker_that_is_told_to_end_ends_without_a_word_of_trouble() {
+    let world = World::start().await;
+    let log = world.dir.path().join("broker.log");
+    let broker = BrokerProcess::start_with_log(&config(&world, &Timing::default()), &log).await;
+    let mut client = broker.client();
+    ask::grant(&mut client, reader(&world)).await;
+    broker.signal("TERM").await;
+    assert_eq!(broker.ended().await.code(), Some(0));
+    assert_eq!(fs::read_to_string(&log).expect("the log"), "");
 }

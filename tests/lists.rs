@@ -14,7 +14,8 @@ use aks_access_broker::grpc::proto::{
     AzureRole, GetJobRequest, GrantSelector, Job, ListClustersRequest, ListGrantsRequest,
     ListJobTargetsRequest, ListJobsRequest, grant, job,
 };
-use support::ask::{access, active, permanent, revocation_of, user};
+use azure_emulator::{Fault, FaultEffect, Operation};
+use support::ask::{access, active, permanent, revocation, revocation_of, user};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World, ask};
@@ -153,6 +154,53 @@ async fn grants_are_told_by_their_states_with_what_is_in_place_for_them() {
             assert_eq!(grant.effects.len(), in_place, "{grant:?}");
         }
     }
+}
+
+/// A grant that is REVOKING is in lists of its own: whatever else is asked for, it comes where its id belongs.
+#[tokio::test]
+async fn grants_that_are_revoking_are_listed_among_all_others_by_state_and_by_page() {
+    use grant::State::{Active, Expired, Failed, Revoked, Revoking};
+    let (world, _broker, mut client) = world().await;
+    let ids = granted(&mut client, &world, 6).await;
+    ask::revoke(&mut client, &ids[1]).await;
+    let locked = FaultEffect::Status {
+        status: 409,
+        code: "ScopeLocked".to_owned(),
+        message: "locked".to_owned(),
+        retry_after: None,
+    };
+    let fault = Fault::always(Operation::RoleAssignmentDelete, locked);
+    world.emulator.add_fault(fault);
+    let mut jobs = Vec::new();
+    for id in [&ids[3], &ids[4]] {
+        let accepted = client.revoke(revocation(id)).await.unwrap().into_inner();
+        jobs.push(accepted.job.unwrap().job_id);
+    }
+    let all_by_two = |states: &[grant::State]| ListGrantsRequest {
+        page_size: 2,
+        states: states.iter().map(|state| i32::from(*state)).collect(),
+        ..ListGrantsRequest::default()
+    };
+    for (states, expected) in [
+        (&[Revoking][..], &[4, 3][..]),
+        (&[Active], &[5, 2, 0]),
+        (&[Active, Revoking], &[5, 4, 3, 2, 0]),
+        (&[Revoking, Revoked], &[4, 3, 1]),
+        (&[Active, Revoking, Revoked], &[5, 4, 3, 2, 1, 0]),
+        (&[Expired, Failed], &[]),
+    ] {
+        let pages = all_pages(&mut client, all_by_two(states)).await;
+        let expected: Vec<String> = expected.iter().map(|n: &usize| ids[*n].clone()).collect();
+        assert_eq!(pages.concat(), expected, "{states:?}");
+    }
+    world.emulator.clear_faults();
+    for job in jobs {
+        ask::over(&mut client, &job).await;
+    }
+    let pages = all_pages(&mut client, all_by_two(&[Revoking])).await;
+    assert_eq!(pages.concat(), Vec::<String>::new());
+    let pages = all_pages(&mut client, all_by_two(&[Revoked])).await;
+    assert_eq!(pages.concat().len(), 3);
 }
 
 async fn jobs(client: &mut Client, request: ListJobsRequest) -> Vec<Job> {

@@ -37,7 +37,7 @@ use aks_access_broker::domain::grant::{Ending, GrantState};
 use aks_access_broker::domain::job::JobState;
 use aks_access_broker::domain::plan::Step;
 use aks_access_broker::domain::role::{BuiltInRole, Role};
-use aks_access_broker::store::{Begun, Recorded};
+use aks_access_broker::store::{Begun, NewRevocation, Recorded, Revoked};
 
 use bench::{Bench, CALL_TIMEOUT, LEASE, SETTLE};
 
@@ -140,6 +140,38 @@ async fn i5_a_revocation_that_comes_during_a_pass_is_carried_out_after_it() {
     assert_eq!(bench.job(revoked.job).await.state, JobState::Succeeded);
     assert_eq!(bench.job(granted.job).await.state, JobState::Superseded);
     assert_eq!(bench.due(ALICE).await, None);
+}
+
+/// Between the look at the lists and the script another caller has revoked it, or its time was up.
+#[tokio::test]
+async fn i5_a_selectors_revocation_waits_for_a_grant_that_somebody_else_began_to_revoke_meanwhile()
+{
+    let bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    let first = bench.revoke(granted.grant).await;
+    let second = NewRevocation {
+        grants: Revoked::Selected(vec![granted.grant]),
+        ..bench::revocation(granted.grant)
+    };
+    bench.store.accept_revocation(&second).await.unwrap();
+    let job = bench.job(second.job).await;
+    assert_eq!((job.state, job.matched_grants), (JobState::Queued, 0));
+
+    let mut pass = bench.pass().await;
+    assert_eq!(pass.begin(&bench).await, Begun::Begun);
+    pass.all_answered();
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    for job in [first.job, second.job] {
+        assert_eq!(bench.job(job).await.state, JobState::Succeeded);
+    }
+    // Once it has ended there is nothing to wait for.
+    let third = NewRevocation {
+        grants: Revoked::Selected(vec![granted.grant]),
+        ..bench::revocation(granted.grant)
+    };
+    bench.store.accept_revocation(&third).await.unwrap();
+    let job = bench.job(third.job).await;
+    assert_eq!((job.state, job.total_targets), (JobState::Succeeded, 0));
 }
 
 /// Another cluster under the same id: what waited for the old one is over, and its backoff with it.

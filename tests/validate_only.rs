@@ -273,6 +273,45 @@ async fn a_revocation_that_is_only_looked_at_says_what_would_go_and_what_other_g
     assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
 }
 
+/// I5: what is REVOKING already still lets somebody in. To say "nothing to do" of it would be a lie.
+#[tokio::test]
+async fn i5_a_revocation_that_is_only_looked_at_says_what_still_stands_of_grants_that_are_revoking()
+{
+    let (world, _broker, mut client) = world().await;
+    let cluster = world.cluster("aks-production");
+    let going = active(&mut client, permanent(ALICE, &cluster, reader())).await;
+    let busy = FaultEffect::Status {
+        status: 503,
+        code: "ServerTimeout".to_owned(),
+        message: "busy".to_owned(),
+        retry_after: None,
+    };
+    let fault = Fault::always(Operation::RoleAssignmentDelete, busy);
+    world.emulator.add_fault(fault);
+    let named = revocation(&going.grant_id);
+    let accepted = client.revoke(named).await.unwrap().into_inner();
+    let alices = || {
+        revocation_of(GrantSelector {
+            principal: Some(user(ALICE)),
+            ..GrantSelector::default()
+        })
+    };
+    let both = plan(&[
+        (USER_ROLE, "", Change::Delete, true),
+        (READER_ROLE, "", Change::Delete, true),
+    ]);
+    for request in [revocation(&going.grant_id), alices()] {
+        let told = would_revoke(&mut client, request).await;
+        assert_eq!(told, (0, both.clone()));
+    }
+    world.emulator.clear_faults();
+    ask::over(&mut client, &accepted.job.unwrap().job_id).await;
+    for request in [revocation(&going.grant_id), alices()] {
+        let told = would_revoke(&mut client, request).await;
+        assert_eq!(told, (0, BTreeSet::new()), "it is gone");
+    }
+}
+
 #[tokio::test]
 async fn what_would_be_refused_is_refused() {
     let (world, _broker, mut client) = world().await;

@@ -107,7 +107,7 @@ impl Drop for Service {
 async fn served(parts: grpc::Parts) -> Result<SocketAddr, AnyError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move { grpc::serve(&config::Server::default(), listener, parts).await });
+    tokio::spawn(grpc::serve(&config::Server::default(), listener, parts)?);
     Ok(address)
 }
 
@@ -178,7 +178,8 @@ fn broker(
             },
         },
     );
-    let changes = Changes::follow(store.clone(), stop.clone());
+    let (changes, reader) = Changes::new(store.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(reader));
     let followed = view.clone().follow(changes.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(followed));
     let settings = BrokerSettings {

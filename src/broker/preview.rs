@@ -43,12 +43,21 @@ pub struct PlannedGrant {
 /// What a `Revoke` would come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlannedRevocation {
-    /// The live grants that it would end.
+    /// The grants that its job would wait for: the live ones that it would end, and those that are REVOKING already.
     pub grants: Vec<Grant>,
-    /// How many more match that the caller sees, and may not revoke.
+    /// How many more match and would stay as they are, as far as the caller may know.
     pub left: u32,
-    /// What would be done; at most the first 1,000.
+    /// What would be done for all of them; at most the first 1,000.
     pub effects: Vec<(TargetId, PlannedEffect)>,
+}
+
+impl PlannedRevocation {
+    /// How many live grants it would end.
+    #[must_use]
+    pub fn matched(&self) -> usize {
+        let live = |grant: &&Grant| grant.state.is_live();
+        self.grants.iter().filter(live).count()
+    }
 }
 
 impl Broker {
@@ -197,7 +206,8 @@ impl Broker {
     ) -> Result<PlannedRevocation, BrokerError> {
         let may = self.may_revoke(caller, request).await?;
         let mut grants = may.grants;
-        grants.retain(|grant| grant.state.is_live());
+        // What is REVOKING may stand still, and the job would wait for it: then there is something to do.
+        grants.retain(|grant| !matches!(grant.state, GrantState::Ended(_)));
         let mut by_target: BTreeMap<TargetId, Vec<&Grant>> = BTreeMap::new();
         for grant in &grants {
             by_target

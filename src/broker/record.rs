@@ -65,8 +65,14 @@ impl Broker {
         let (store, event) = (self.store.clone(), event.to_json());
         // Whether or not the caller still waits: nobody tries things and goes before they are written down.
         let written = tokio::spawn(async move { store.write_event(&event).await });
-        if let Ok(written) = written.await {
-            written?;
+        match written.await {
+            Ok(written) => written?,
+            // It was not written down, so it is no answer either. Otherwise the process is ending.
+            Err(failed) => {
+                if let Ok(panic) = failed.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
         Err(error)
     }

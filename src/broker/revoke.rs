@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tracing::error;
 use uuid::Uuid;
 
 use super::permission::{Wanted, as_it_is, denied};
@@ -17,13 +18,18 @@ use crate::caller::Caller;
 use crate::caller::policy::{Action, Decision, Rules};
 use crate::domain::cluster::Cluster;
 use crate::domain::grant::Grant;
-use crate::domain::ids::{ClusterId, JobId, PrincipalId, TargetId};
+use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::selector::GrantSelector;
-use crate::store::{Lives, NewRevocation, Revoked};
+use crate::store::{Found, Lives, NewRevocation, Revoked, StoreError};
 
 /// The most grants that one revocation ends: one script does it, and Redis waits for it.
 pub const MOST_REVOKED: usize = 1_000;
+
+/// How many grants that are REVOKING already the job of one revocation waits for. They are part of the same script, so
+/// there is a bound. Beyond it they count as left, and the request is not refused: live grants must not keep their
+/// access because of those that are losing it anyway.
+const MOST_WAITED_FOR: usize = 1_000;
 
 /// How many grants are looked at in one go.
 const LOOK: usize = 500;
@@ -81,10 +87,13 @@ impl Broker {
         self.accepted_job(&new.request, &accepted).await
     }
 
-    /// The one grant that is meant, if the caller may revoke it; or, of all live ones that match, those that it may.
+    /// The one grant that is meant, if the caller may revoke it; or, of all that match and have not ended, those that it
+    /// may.
     ///
     /// # Errors
-    /// [`BrokerError::TooManyMatches`] where there are more than the caller was ready to end.
+    /// [`BrokerError::TooManyMatches`] where more of them are live than the caller was ready to end;
+    /// [`BrokerError::ClustersNotListed`] or [`BrokerError::Store`] where nothing else matches than what nobody can
+    /// decide about at the moment, or what cannot be read: the caller must not take that for done.
     pub(super) async fn may_revoke(
         &self,
         caller: &Arc<Caller>,
@@ -108,10 +117,8 @@ impl Broker {
                 match revoker.may(&grant).await {
                     Ok(decision) => Ok(Revocable {
                         grants: vec![grant],
-                        left: 0,
-                        unseen: 0,
-                        is_undecided: false,
                         decision: (*decision).clone(),
+                        ..Revocable::default()
                     }),
                     // It hears that it has to ask again: what is not taken away must not look as if it were gone.
                     Err(_) if revoker.unknown.contains(&grant.target.cluster) => {
@@ -144,6 +151,9 @@ impl Broker {
                         return Err(BrokerError::ClustersNotListed);
                     }
                     may_end_others()?;
+                    if let Some(error) = may.damaged {
+                        return Err(error.into());
+                    }
                 }
                 Ok(may)
             }
@@ -182,14 +192,19 @@ impl Broker {
 }
 
 /// What a caller may revoke, of what it asked for.
+#[derive(Default)]
 pub(super) struct Revocable {
+    /// Those that are live, and those that are REVOKING and may still let somebody in; the one that was named, in
+    /// whatever state.
     pub(super) grants: Vec<Grant>,
-    /// How many more match that it sees, and may not revoke.
+    /// How many more match and stay as they are, as far as the caller may know.
     pub(super) left: u32,
     /// How many more match that it does not even see: for the audit trail.
     unseen: u32,
     /// Of some of them nobody can say at the moment whether it may.
     is_undecided: bool,
+    /// One of those that match, as far as lists tell, and cannot be read.
+    damaged: Option<StoreError>,
     /// The policies that allow it, of all of them.
     decision: Decision,
 }
@@ -249,26 +264,30 @@ impl Revoker<'_> {
         Broker::may_change(&self.rules, self.caller, Action::Revoke, &wanted)
     }
 
+    /// Live grants are looked for before those that are REVOKING: one that moves on meanwhile is found at least once,
+    /// because none moves the other way.
     async fn matching(
         &mut self,
         selector: &GrantSelector,
         most: usize,
         sight: Option<&Sight>,
     ) -> Result<Revocable, BrokerError> {
-        let mut may = Revocable {
-            grants: Vec::new(),
-            left: 0,
-            unseen: 0,
-            is_undecided: false,
-            decision: Decision::default(),
-        };
+        let mut may = Revocable::default();
+        self.add_live(selector, most, sight, &mut may).await?;
+        self.add_going(selector, &mut may).await?;
+        Ok(may)
+    }
+
+    async fn add_live(
+        &mut self,
+        selector: &GrantSelector,
+        most: usize,
+        sight: Option<&Sight>,
+        may: &mut Revocable,
+    ) -> Result<(), BrokerError> {
         let mut before = None;
         loop {
-            let find = self
-                .broker
-                .store
-                .find_grants(selector, Lives::Live, before, LOOK);
-            let found = find.await?;
+            let found = self.find(selector, Lives::Live, before, may).await?;
             for grant in found.rows {
                 if let Ok(decision) = self.may(&grant).await {
                     may.decision.add(&decision);
@@ -291,8 +310,68 @@ impl Revoker<'_> {
             }
             before = found.looked_to;
             if before.is_none() {
-                return Ok(may);
+                return Ok(());
             }
         }
+    }
+
+    /// Grants that are REVOKING already: the job waits for those that the caller may revoke. The others do not stay, so
+    /// they are not left either.
+    async fn add_going(
+        &mut self,
+        selector: &GrantSelector,
+        may: &mut Revocable,
+    ) -> Result<(), BrokerError> {
+        let live: BTreeSet<GrantId> = may.grants.iter().map(|grant| grant.id).collect();
+        let most = may.grants.len() + MOST_WAITED_FOR;
+        let mut before = None;
+        loop {
+            let found = self.find(selector, Lives::Going, before, may).await?;
+            let rows = found.rows.into_iter();
+            for grant in rows.filter(|grant| !live.contains(&grant.id)) {
+                match self.may(&grant).await {
+                    Ok(decision) if may.grants.len() < most => {
+                        may.decision.add(&decision);
+                        may.grants.push(grant);
+                    }
+                    Ok(_) => may.left += 1,
+                    Err(_) if self.unknown.contains(&grant.target.cluster) => {
+                        may.is_undecided = true;
+                        may.left += 1;
+                    }
+                    Err(_) => {}
+                }
+            }
+            before = found.looked_to;
+            if before.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Some of the grants that match. One that cannot be read does not keep the others from ending: it counts as left,
+    /// so that the caller learns that something stays, and the operator learns its key.
+    async fn find(
+        &self,
+        selector: &GrantSelector,
+        of: Lives,
+        before: Option<GrantId>,
+        may: &mut Revocable,
+    ) -> Result<Found<Grant, GrantId>, BrokerError> {
+        let store = &self.broker.store;
+        let found = store.find_each_grant(selector, of, before, LOOK).await?;
+        let mut rows = Vec::with_capacity(found.rows.len());
+        for read in found.rows {
+            match read {
+                Ok(grant) => rows.push(grant),
+                Err(damage) => {
+                    error!(error = %damage, "a revocation by selector passes over a grant that it cannot read");
+                    may.left += 1;
+                    may.damaged.get_or_insert(damage);
+                }
+            }
+        }
+        let looked_to = found.looked_to;
+        Ok(Found { rows, looked_to })
     }
 }

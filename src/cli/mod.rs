@@ -9,11 +9,15 @@ mod emulator;
 mod policy;
 mod serve;
 mod signals;
+mod tasks;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use tasks::TaskEnded;
 
 /// Gives and takes back access to AKS clusters, durably, through Azure RBAC.
 #[derive(Debug, Parser)]
@@ -59,8 +63,17 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(error.as_ref());
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(error.as_ref()))
         }
+    }
+}
+
+/// What a command ends with that has failed: `docs/configuration.md` tells operators.
+fn exit_code(error: &(dyn std::error::Error + 'static)) -> u8 {
+    if error.is::<TaskEnded>() {
+        tasks::EXIT_CODE
+    } else {
+        1
     }
 }
 
@@ -92,10 +105,21 @@ impl Command {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the command's own last word, where logging may not be set up"
-)]
+/// The command's own last word, where logging may not be set up. Nobody may be there to read it.
 fn report(error: &dyn std::error::Error) {
-    eprintln!("aks-access-broker: {error}");
+    let _ = writeln!(io::stderr(), "aks-access-broker: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_background_task_that_ended_too_soon_has_an_exit_code_of_its_own() {
+        let ended = TaskEnded::Returned { task: "sealer" };
+        let by_itself: AnyError = ended.into();
+        assert_eq!(exit_code(by_itself.as_ref()), 70);
+        let other: AnyError = "anything else".into();
+        assert_eq!(exit_code(other.as_ref()), 1);
+    }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::SignedDuration;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -30,6 +31,7 @@ use crate::view::{View, ViewSettings};
 use crate::{grpc, telemetry};
 
 use super::signals::Signals;
+use super::tasks::Tasks;
 use super::{AnyError, ConfigFile, block_on};
 
 /// What the first line on standard output begins with, once the port is open; the address follows.
@@ -84,20 +86,40 @@ async fn serve(config: &Config) -> Result<(), AnyError> {
     }
 }
 
-/// Everything that the broker is, until `shutdown`.
+/// Everything that the broker is, until `shutdown`; or until one of its background tasks ends too soon.
 async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), AnyError> {
+    let tasks = Tasks::new(shutdown.clone());
+    let outcome = {
+        let work = run_broker(config, &tasks);
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            outcome = &mut work => outcome,
+            _ = tasks.first_to_end() => {
+                // The others can still finish what they have in hand, and hand their leases back.
+                shutdown.cancel();
+                work.await
+            }
+        }
+    };
+    match tasks.ended() {
+        Some(ended) => Err(ended.into()),
+        None => outcome,
+    }
+}
+
+async fn run_broker(config: &Config, tasks: &Tasks) -> Result<(), AnyError> {
+    let shutdown = tasks.shutdown();
     let store = Store::new(&config.redis, config.reconciler.retention)?;
     let settings = AzureSettings::from_config(&config.azure)?;
     let azure = Azure::new(settings.clone())?;
     let policies = Policies::load(config.policy.directory.as_deref())?;
-    let followed = policies.clone().follow();
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
+    tasks.spawn("policies", policies.clone().follow());
     let listener = listen(config.server.listen).await?;
     let work = Arc::new(Notify::new());
-    let changes = Changes::follow(store.clone(), shutdown.clone());
+    let (changes, reader) = Changes::new(store.clone());
+    tasks.spawn("stream of changes", reader);
     let view = View::new(store.clone(), &azure, &view_settings(config));
-    let followed = view.clone().follow(changes.clone());
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
+    tasks.spawn("view", view.clone().follow(changes.clone()));
     let broker = Broker::new(
         store.clone(),
         azure.clone(),
@@ -105,35 +127,25 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
         changes,
         policies,
         Arc::clone(&work),
-        BrokerSettings {
-            tenant: config.azure.tenant_id,
-            subscriptions: config.azure.subscriptions.iter().copied().collect(),
-            known_for: config.reconciler.cluster_cache,
-            lag: config.reconciler.lag,
-            patience: config.server.max_deadline,
-            staleness: Staleness {
-                usual: config.view.max_staleness,
-                longest: config.view.longest_staleness,
-            },
-        },
+        broker_settings(config),
     );
-    let tokens = tokens(config, &settings, shutdown)?;
+    let tokens = tokens(config, &settings, tasks)?;
     let (ready, is_ready) = watch::channel(false);
     let parts = grpc::Parts {
         broker,
         authenticator: Authenticator::Proof {
             tokens: tokens.clone(),
         },
-        tls: tls(config, shutdown).await?,
+        tls: tls(config, tasks).await?,
         per_caller: config.limits,
         lag: config.reconciler.lag,
         ready: is_ready,
         shutdown: shutdown.clone(),
     };
-    let server = async {
-        let served = grpc::serve(&config.server, listener, parts).await;
-        served.map_err(AnyError::from)
-    };
+    let server = grpc::serve(&config.server, listener, parts)?;
+    let server = tasks
+        .spawn_to_its_end("gRPC server", server)
+        .map(|_| Ok(()));
     let reconciler = async {
         let there = async {
             if let Some(tokens) = &tokens {
@@ -141,20 +153,33 @@ async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), 
             }
             a_token_is_there(&azure).await;
         };
-        let worked = reconcile(config, store, azure.clone(), work, there, &ready, shutdown).await;
+        let worked = reconcile(config, store, azure.clone(), work, there, &ready, tasks).await;
         worked.map_err(AnyError::from)
     };
     tokio::try_join!(server, reconciler).map(|_| ())
 }
 
+fn broker_settings(config: &Config) -> BrokerSettings {
+    BrokerSettings {
+        tenant: config.azure.tenant_id,
+        subscriptions: config.azure.subscriptions.iter().copied().collect(),
+        known_for: config.reconciler.cluster_cache,
+        lag: config.reconciler.lag,
+        patience: config.server.max_deadline,
+        staleness: Staleness {
+            usual: config.view.max_staleness,
+            longest: config.view.longest_staleness,
+        },
+    }
+}
+
 /// The certificate to serve with, which is read anew when its files change.
-async fn tls(config: &Config, shutdown: &CancellationToken) -> Result<Option<Tls>, AnyError> {
+async fn tls(config: &Config, tasks: &Tasks) -> Result<Option<Tls>, AnyError> {
     let Some(files) = &config.server.tls else {
         return Ok(None);
     };
     let tls = Tls::load(files.clone()).await?;
-    let followed = tls.clone().follow();
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
+    tasks.spawn("files of server.tls", tls.clone().follow());
     Ok(Some(tls))
 }
 
@@ -162,7 +187,7 @@ async fn tls(config: &Config, shutdown: &CancellationToken) -> Result<Option<Tls
 fn tokens(
     config: &Config,
     azure: &AzureSettings,
-    shutdown: &CancellationToken,
+    tasks: &Tasks,
 ) -> Result<Option<Tokens>, AnyError> {
     let authentication = &config.authentication;
     if authentication.audiences.is_empty() {
@@ -180,8 +205,7 @@ fn tokens(
         clock_skew: authentication.clock_skew,
     };
     let tokens = Tokens::new(settings, &http_client(azure)?);
-    let followed = tokens.clone().follow();
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
+    tasks.spawn("keys of callers' tokens", tokens.clone().follow());
     Ok(Some(tokens))
 }
 
@@ -210,14 +234,15 @@ async fn reconcile(
     work: Arc<Notify>,
     there: impl Future<Output = ()>,
     ready: &watch::Sender<bool>,
-    shutdown: &CancellationToken,
+    tasks: &Tasks,
 ) -> Result<(), StoreError> {
+    let shutdown = tasks.shutdown();
     let Some(instance) = shutdown.run_until_cancelled(redis_is_there(&store)).await else {
         return Ok(());
     };
     let instance = instance?;
     let sealed = sealer(config, &store, instance).run(shutdown.clone());
-    tokio::spawn(sealed);
+    tasks.spawn_to_its_end("audit sealer", sealed);
     let reconciler = Reconciler::new(
         store,
         azure,
@@ -232,7 +257,8 @@ async fn reconcile(
         ready.send_replace(!shutdown.is_cancelled());
     };
     let drain = config.server.drain;
-    let passes = grpc::within_drain(reconciler.run(shutdown.clone()), shutdown, drain);
+    let passes = tasks.spawn_to_its_end("reconciler", reconciler.run(shutdown.clone()));
+    let passes = grpc::within_drain(passes, shutdown, drain);
     let ((), ended) = tokio::join!(told, passes);
     if ended.is_none() {
         tracing::warn!(

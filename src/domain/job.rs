@@ -120,7 +120,7 @@ pub struct Job {
     pub cluster: Option<ClusterId>,
     /// How many live grants a revocation found, and so ended.
     pub matched_grants: u32,
-    /// How many more a selector matched that its caller saw and was not to end.
+    /// How many more a selector matched that the job leaves as they are, as far as its caller may know.
     pub left_grants: u32,
     /// How many targets it has.
     pub total_targets: u32,

@@ -53,16 +53,15 @@ pub struct Parts {
     pub shutdown: CancellationToken,
 }
 
-/// Serves until `shutdown` is cancelled, and then for as long as calls under way take, at most
-/// `server.drain`.
+/// What serves until `shutdown` is cancelled, and then for as long as calls under way take, at most `server.drain`.
 ///
 /// # Errors
 /// [`ServeError`]
-pub async fn serve(
+pub fn serve(
     settings: &config::Server,
     listener: TcpListener,
     parts: Parts,
-) -> Result<(), ServeError> {
+) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
     let Parts {
         broker,
         authenticator,
@@ -88,11 +87,6 @@ pub async fn serve(
         message_bytes: settings.max_message_bytes,
     };
     let (reporter, health) = tonic_health::server::health_reporter();
-    // Before the first caller can ask: left alone, health begins with "serving".
-    let is_ready = *ready.borrow();
-    report(&reporter, is_ready).await;
-    let telling = tokio::spawn(tell_health(reporter, ready, shutdown.clone()));
-
     let mut beside = Routes::new(health);
     if settings.reflection {
         beside = beside
@@ -107,17 +101,23 @@ pub async fn serve(
         connections: settings.max_connections,
         streams: streams(settings),
     };
-    let server = connections::serve(listener, tls, service, at_once, shutdown.clone());
-    let ended = within_drain(server, &shutdown, settings.drain).await;
-    telling.abort();
-    if ended.is_none() {
-        let drain = settings.drain;
-        tracing::warn!(
-            ?drain,
-            "calls are still under way after server.drain: they are cut off"
-        );
-    }
-    Ok(())
+    let drain = settings.drain;
+    Ok(async move {
+        // Before the first caller can ask: left alone, health begins with "serving".
+        let is_ready = *ready.borrow();
+        report(&reporter, is_ready).await;
+        let server = connections::serve(listener, tls, service, at_once, shutdown.clone());
+        let server = within_drain(server, &shutdown, drain);
+        // On one task: if telling health ended too soon, the server would end with it, and not go on in silence.
+        let telling = tell_health(reporter, ready, shutdown.clone());
+        let (ended, ()) = tokio::join!(server, telling);
+        if ended.is_none() {
+            tracing::warn!(
+                ?drain,
+                "calls are still under way after server.drain: they are cut off"
+            );
+        }
+    })
 }
 
 /// The broker's service, and what stands beside it: health and reflection.

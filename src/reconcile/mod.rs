@@ -6,6 +6,7 @@
 mod apply;
 mod calls;
 mod clock;
+mod contained;
 mod events;
 mod lease;
 mod pass;
@@ -29,6 +30,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::ids::{InstanceId, LeaseToken};
 use crate::domain::settle_clock::{SettleClock, SettledTime};
 use crate::store::{ClaimTerms, Claimed, Store, StoreError};
+use contained::contained;
 
 use lease::{Lease, Moment};
 
@@ -98,9 +100,8 @@ impl Reconciler {
                     let reconciler = Arc::clone(&self);
                     let stop = stop.clone();
                     passes.spawn(async move {
-                        if let Err(error) = reconciler.pass(lease, &stop).await {
-                            warn!(%error, "a pass could not be recorded; its lease ends by itself");
-                        }
+                        let target = lease.claimed.target.id.clone();
+                        contained(&target, reconciler.pass(lease, &stop)).await;
                         drop(worker);
                         reconciler.work.notify_one();
                     });

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use tokio::sync::{broadcast, watch};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::error::StoreError;
@@ -75,9 +74,8 @@ struct Reader {
 }
 
 impl Changes {
-    /// Begins to follow the stream, until `stop`.
-    #[must_use]
-    pub fn follow(store: Store, stop: CancellationToken) -> Self {
+    /// The changes, and their reader, which follows the stream for good: nothing comes before it runs.
+    pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (events, _) = broadcast::channel(BACKLOG);
         let (heard, is_heard) = watch::channel(Heard {
             position: Position::default(),
@@ -93,8 +91,7 @@ impl Changes {
             events,
             heard,
         };
-        tokio::spawn(async move { stop.run_until_cancelled(reader.follow()).await });
-        changes
+        (changes, async move { reader.follow().await })
     }
 
     /// A follower's own view, from now on.

@@ -4,15 +4,15 @@
 //! from the shortest of the lists that hold all that it asks for; what else it asks for is looked at in
 //! the records.
 
-use std::collections::HashMap;
-
+use redis::Value;
 use serde::Serialize;
 
 use super::accept::parse;
 use super::codec::{self, Hash};
 use super::error::StoreError;
+use super::read::text;
 use super::{NewGrant, Store};
-use crate::domain::grant::Grant;
+use crate::domain::grant::{Grant, GrantState};
 use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, RequestId, TargetId};
 use crate::domain::job::{Job, JobTarget};
 use crate::domain::naming::ExternalKey;
@@ -23,10 +23,35 @@ use crate::domain::selector::GrantSelector;
 pub enum Lives {
     /// Those that call for access.
     Live,
+    /// Those that call for access no more, and are not known to be gone: they may still let somebody in.
+    Going,
     /// Those that are going, or have ended.
     Past,
     /// All.
     Either,
+}
+
+impl Lives {
+    /// The families of lists that they are in; the union of these is listed.
+    const fn families(self) -> &'static [&'static str] {
+        match self {
+            Self::Live => &["grants:live:"],
+            Self::Going => &["grants:going:"],
+            Self::Past => &["grants:going:", "grants:past:"],
+            Self::Either => &["grants:live:", "grants:going:", "grants:past:"],
+        }
+    }
+
+    /// Whether a grant in this state is one of them. Its record decides, not the list: where the names of its lists
+    /// are damaged, it stays in the lists that it was in.
+    const fn includes(self, state: GrantState) -> bool {
+        match self {
+            Self::Live => state.is_live(),
+            Self::Going => matches!(state, GrantState::Revoking(_)),
+            Self::Past => !state.is_live(),
+            Self::Either => true,
+        }
+    }
 }
 
 /// Which jobs are meant: those for which all that is there holds.
@@ -123,8 +148,8 @@ struct ListArgument<'a> {
     count: usize,
 }
 
-/// Ids and records, as the script answers; no record where it is not in all of the lists.
-type Rows = Vec<(String, Option<HashMap<String, String>>)>;
+/// Ids and records, as the script answers: see there.
+type Rows = Vec<(String, Value)>;
 
 /// Some of what a query means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,12 +160,41 @@ pub struct Found<T, Id> {
     pub looked_to: Option<Id>,
 }
 
+impl<T, Id> Found<Result<T, StoreError>, Id> {
+    /// The same, if each record can be read.
+    fn all_readable(self) -> Result<Found<T, Id>, StoreError> {
+        Ok(Found {
+            rows: self.rows.into_iter().collect::<Result<_, _>>()?,
+            looked_to: self.looked_to,
+        })
+    }
+}
+
+/// A record as the script answers it.
+fn hash_of(key: String, record: Value) -> Result<Hash, StoreError> {
+    let unreadable = |problem: String| StoreError::Unreadable {
+        key: key.clone(),
+        problem,
+    };
+    match record {
+        Value::BulkString(problem) => {
+            Err(unreadable(String::from_utf8_lossy(&problem).into_owned()))
+        }
+        record => {
+            let fields = redis::from_redis_value(record);
+            let fields = fields.map_err(|error: redis::ParsingError| unreadable(error.to_string()));
+            let fields = text(&key, fields?)?;
+            Hash::new(key, fields)
+        }
+    }
+}
+
 impl Store {
     /// Looks at `count` grants, the newest whose ids come before `before`, and gives those of them that
     /// `selector` means. O(count), one script.
     ///
     /// # Errors
-    /// [`StoreError`]
+    /// [`StoreError`], also where one of the records cannot be read: a list leaves nothing out in silence.
     pub async fn find_grants(
         &self,
         selector: &GrantSelector,
@@ -148,20 +202,34 @@ impl Store {
         before: Option<GrantId>,
         count: usize,
     ) -> Result<Found<Grant, GrantId>, StoreError> {
-        let families: &[&str] = match of {
-            Lives::Live => &["grants:live:"],
-            Lives::Past => &["grants:past:"],
-            Lives::Either => &["grants:live:", "grants:past:"],
-        };
+        let found = self.find_each_grant(selector, of, before, count).await?;
+        found.all_readable()
+    }
+
+    /// The same, with an error in the place of each record that cannot be read: it may be of a grant that is meant, as
+    /// far as lists tell. The error names its key.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn find_each_grant(
+        &self,
+        selector: &GrantSelector,
+        of: Lives,
+        before: Option<GrantId>,
+        count: usize,
+    ) -> Result<Found<Result<Grant, StoreError>, GrantId>, StoreError> {
         let argument = ListArgument {
             record: "grant",
-            families,
+            families: of.families(),
             names: &lists_for(selector),
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };
         let mut found = self.look(&argument, codec::read_grant).await?;
-        found.rows.retain(|grant| selector.matches(grant));
+        found.rows.retain(|read| match read {
+            Ok(grant) => of.includes(grant.state) && selector.matches(grant),
+            Err(_) => true,
+        });
         Ok(found)
     }
 
@@ -198,8 +266,8 @@ impl Store {
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };
-        self.look(&argument, |id, hash| codec::read_job(id, hash, Vec::new()))
-            .await
+        let read = |id, hash: &Hash| codec::read_job(id, hash, Vec::new());
+        self.look(&argument, read).await?.all_readable()
     }
 
     /// Looks through lists, and reads what is in all of them.
@@ -207,7 +275,7 @@ impl Store {
         &self,
         argument: &ListArgument<'_>,
         read: impl Fn(Id, &Hash) -> Result<T, StoreError>,
-    ) -> Result<Found<T, Id>, StoreError>
+    ) -> Result<Found<Result<T, StoreError>, Id>, StoreError>
     where
         Id: Copy + std::str::FromStr<Err: std::fmt::Display>,
     {
@@ -215,12 +283,13 @@ impl Store {
         let full = answer.len() == argument.count;
         let mut rows = Vec::new();
         let mut looked_to = None;
-        for (id, fields) in answer {
+        for (id, record) in answer {
             let key = self.key(&format!("{}:{id}", argument.record));
             let id = parse(&key, &id)?;
             looked_to = Some(id);
-            if let Some(fields) = fields {
-                rows.push(read(id, &Hash::new(key, fields)?)?);
+            if record != Value::Nil {
+                let hash = hash_of(key, record);
+                rows.push(hash.and_then(|hash| read(id, &hash)));
             }
         }
         Ok(Found {

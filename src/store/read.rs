@@ -105,11 +105,11 @@ struct JobArgument {
 }
 
 /// A hash, as Redis has it.
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The fields of a hash. What is no text was not written by a broker: it is told by its key, where the client would only
 /// know that some answer is odd, and take the connection for broken.
-fn text(key: &str, fields: Fields) -> Result<HashMap<String, String>, StoreError> {
+pub(super) fn text(key: &str, fields: Fields) -> Result<HashMap<String, String>, StoreError> {
     let read = |(name, value)| Ok((String::from_utf8(name)?, String::from_utf8(value)?));
     let fields: Result<_, std::string::FromUtf8Error> = fields.into_iter().map(read).collect();
     fields.map_err(|error| StoreError::Unreadable {

@@ -1,6 +1,10 @@
 //! What the process tells of itself: for now, logs. They go to standard error, so that what a command
 //! prints can be piped on.
 
+#[cfg(test)]
+mod capture;
+mod panics;
+
 use std::io::{self, IsTerminal};
 
 use thiserror::Error;
@@ -10,6 +14,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
+
+#[cfg(test)]
+pub(crate) use capture::Captured;
+pub use panics::panic_message;
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
@@ -27,7 +35,7 @@ pub enum TelemetryError {
     Taken(#[from] TryInitError),
 }
 
-/// Sends every event that `log.filter` lets through to standard error, from now on.
+/// Sends every event that `log.filter` lets through to standard error, from now on; each panic of any thread is one, too.
 ///
 /// # Errors
 /// [`TelemetryError`]
@@ -44,5 +52,6 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
         LogFormat::Text => registry.with(lines).try_init()?,
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
+    panics::log_panics();
     Ok(())
 }

@@ -142,6 +142,37 @@ fn an_unknown_module_a_bare_file_and_a_long_one_are_refused() {
 }
 
 #[test]
+fn a_task_that_nobody_watches_is_refused_however_it_is_started() {
+    let codes = [
+        "fn f() { tokio::spawn(g()); }",
+        "use tokio::spawn; fn f() { spawn(g()); }",
+        "use tokio::{spawn as go}; fn f() { go(g()); }",
+        "use tokio::task; fn f() { task::spawn(g()); }",
+        "use tokio as t; fn f() { t::spawn(g()); }",
+        "fn f() { tokio::task::spawn_blocking(g); }",
+        "fn f() { std::thread::spawn(g); }",
+        "use std::thread::Builder;",
+        "fn f() { std::thread::scope(g); }",
+        "use tokio::task::JoinSet;",
+        "fn f(tasks: &tokio_util::task::TaskTracker) {}",
+        "use tokio::runtime::Handle;",
+        "fn f() { tokio::runtime::Runtime::new(); }",
+    ];
+    refused("spawned by cli's Tasks", "view/own.rs", &codes);
+    // What is listed is listed as often as it is there.
+    let twice = ["fn f() { tokio::spawn(g()); tokio::spawn(g()); }"];
+    refused("2 times", "store/link.rs", &twice);
+    refused("0 times", "store/link.rs", &["fn f() {}"]);
+    accepted("store/link.rs", &["fn f() { tokio::spawn(g()); }"]);
+    let others = [
+        "fn f(child: Command) { child.spawn(); }",
+        "fn f(scope: &Scope) -> Scope { scope.clone() }",
+    ];
+    accepted("view/own.rs", &others);
+    accepted("view/own/tests.rs", &["fn f() { tokio::spawn(g()); }"]);
+}
+
+#[test]
 fn a_picture_that_lies_is_seen() {
     let drawn = |text: &str| {
         reach(&arrows_of_the_document(&format!(

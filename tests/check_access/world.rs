@@ -74,7 +74,8 @@ pub(super) async fn world() -> World {
     };
     let store = Store::new(&settings, Duration::from_hours(24)).expect("a store");
     let stop = CancellationToken::new();
-    let changes = Changes::follow(store.clone(), stop.clone());
+    let (changes, reader) = Changes::new(store.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(reader));
     let minute = Duration::from_mins(1);
     let subscriptions = BTreeSet::from([PRODUCTION, DEVELOPMENT].map(SubscriptionId::new));
     let view = View::new(

@@ -187,6 +187,8 @@ pub(crate) struct Job {
     pub(crate) justification: String,
     /// Its targets, and the grants that it is about on each.
     pub(crate) targets: BTreeMap<Target, BTreeSet<String>>,
+    /// Grants that it may be about as well, until its targets are told: they were not known to have ended.
+    pub(crate) perhaps: BTreeSet<String>,
     /// It carries out a new grant, rather than a later end of one that was there.
     pub(crate) of_a_new_grant: bool,
     /// The final states that it may reach.
@@ -211,6 +213,7 @@ impl Job {
             request_id: request_id.to_owned(),
             justification: justification.to_owned(),
             targets: BTreeMap::new(),
+            perhaps: BTreeSet::new(),
             of_a_new_grant: false,
             may_end: BTreeSet::from([job::State::Succeeded.into()]),
             state: job::State::Queued,

@@ -290,10 +290,14 @@ impl Model {
             Err(faults) => return at_fault(told, &faults),
         };
         let id = asked.job_id.to_lowercase();
-        let Some(job) = self.jobs.get(&id) else {
+        if !self.jobs.contains_key(&id) {
             return refused(told, &[UNKNOWN_JOB]);
-        };
+        }
         let answer = served(told)?;
+        if !self.jobs[&id].perhaps.is_empty() {
+            self.all_targets_are_told(&id, &answer.targets)?;
+        }
+        let job = &self.jobs[&id];
         let mut may_be = job.may_end.clone();
         if !job.is_over() {
             use job::State::{Queued, Retrying, Running};

@@ -113,8 +113,13 @@ impl Model {
     }
 
     /// What the end of these grants would lead to: what only they call for goes; what others call for as well
-    /// stays, and says its new end.
-    pub(crate) fn revocation_planned(&self, ending: &[&Grant], answer: &RevokeResponse) -> Verdict {
+    /// stays, and says its new end. The same holds for those that are going already, for what still stands of them.
+    pub(crate) fn revocation_planned(
+        &self,
+        ending: &[&Grant],
+        going: &[&Grant],
+        answer: &RevokeResponse,
+    ) -> Verdict {
         agree("job", &answer.job, &None)?;
         let mut told: BTreeMap<Target, Vec<Effect>> = BTreeMap::new();
         for effect in &answer.planned_effects {
@@ -125,8 +130,39 @@ impl Model {
             let target = (effect.cluster.clone(), principal);
             told.entry(target).or_default().push(effect.clone());
         }
-        let mut expected: BTreeMap<Target, Planned> = BTreeMap::new();
-        for grant in ending {
+        let expected = self.without(ending, ending);
+        let mut possible = expected.clone();
+        for (target, places) in self.without(going, ending) {
+            possible.entry(target).or_default().extend(places);
+        }
+        let strangers = told.keys().any(|target| !possible.contains_key(target));
+        holds(!strangers, || {
+            format!("planned_effects: on {:?}", possible.keys())
+        })?;
+        for (target, possible) in possible {
+            let planned = self.planned(&target, told.get(&target).map_or(&[], Vec::as_slice))?;
+            if self.rests(&target) {
+                let expected = expected.get(&target).cloned().unwrap_or_default();
+                agree("planned_effects", &planned, &expected)?;
+                continue;
+            }
+            let is_possible = |(place, change): (&Place, &Change)| {
+                let goes = *change == Change::Delete;
+                possible
+                    .get(place)
+                    .is_some_and(|rests| goes == (*rests == Change::Delete))
+            };
+            holds(planned.iter().all(is_possible), || {
+                format!("planned_effects: among {possible:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of what `grants` call for, once all of `ending` have ended.
+    fn without(&self, grants: &[&Grant], ending: &[&Grant]) -> BTreeMap<Target, Planned> {
+        let mut without: BTreeMap<Target, Planned> = BTreeMap::new();
+        for grant in grants {
             let target = grant.target();
             let stays = |place: &Place| {
                 let others = self.live_on(&target);
@@ -141,31 +177,11 @@ impl Model {
                     end if end < self.wished_until(&target, &place) => Change::Update,
                     Some(_) => Change::None,
                 };
-                let rows = expected.entry(target.clone()).or_default();
+                let rows = without.entry(target.clone()).or_default();
                 rows.insert(place, change);
             }
         }
-        let strangers = told.keys().any(|target| !expected.contains_key(target));
-        holds(!strangers, || {
-            format!("planned_effects: on {:?}", expected.keys())
-        })?;
-        for (target, expected) in expected {
-            let planned = self.planned(&target, told.get(&target).map_or(&[], Vec::as_slice))?;
-            if self.rests(&target) {
-                agree("planned_effects", &planned, &expected)?;
-                continue;
-            }
-            let is_possible = |(place, change): (&Place, &Change)| {
-                let goes = *change == Change::Delete;
-                expected
-                    .get(place)
-                    .is_some_and(|rests| goes == (*rests == Change::Delete))
-            };
-            holds(planned.iter().all(is_possible), || {
-                format!("planned_effects: among {expected:?}")
-            })?;
-        }
-        Ok(())
+        without
     }
 
     fn planned(&self, target: &Target, told: &[Effect]) -> Result<Planned, String> {

@@ -1,10 +1,10 @@
 //! `Revoke`, and which grants a selector means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aks_access_broker::grpc::proto::job::Kind;
 use aks_access_broker::grpc::proto::{
-    GrantSelector, Job as ToldJob, RevokeRequest, RevokeResponse,
+    GrantSelector, Job as ToldJob, JobTarget, RevokeRequest, RevokeResponse,
 };
 use tonic::Code;
 
@@ -12,14 +12,24 @@ use crate::company::Role;
 use crate::faults;
 use crate::grant::{REUSED, Reason, UNKNOWN_GRANT, made_or_sent};
 use crate::model::{
-    Before, Fate, Grant, Job, Model, Payload, Told, Used, Verdict, Window, agree, at_fault, holds,
-    refused, served,
+    Before, Fate, Grant, Job, Model, Payload, Target, Told, Used, Verdict, Window, agree, at_fault,
+    holds, refused, served,
 };
 
 const TOO_MANY: Reason = (Code::FailedPrecondition, "TOO_MANY_MATCHES");
 
 /// Where nothing else is said, a selector ends at most so many grants.
 const MOST: i32 = 100;
+
+/// Which grants a revocation is about, as far as that is known.
+struct About {
+    /// Those that are surely among its job's.
+    surely: Vec<String>,
+    /// Those of them that are live, and so end.
+    ending: Vec<String>,
+    /// Those that were going when that was last told: what still stands of them its job waits for.
+    going: BTreeSet<String>,
+}
 
 fn payload(asked: &RevokeRequest) -> Payload {
     let mut same = RevokeRequest {
@@ -92,7 +102,12 @@ impl Model {
                 Before::Never => {}
             }
         }
-        let Some((about, ending)) = self.named_or_meant(asked) else {
+        let Some(About {
+            surely,
+            ending,
+            going,
+        }) = self.named_or_meant(asked)
+        else {
             return refused(told, &[UNKNOWN_GRANT]);
         };
         let most = if asked.max_grants == 0 {
@@ -108,14 +123,19 @@ impl Model {
         agree("matched_grants", &answer.matched_grants, &matched)?;
         if asked.validate_only {
             let ending: Vec<&Grant> = ending.iter().map(|id| &self.grants[id]).collect();
-            return self.revocation_planned(&ending, answer);
+            let going: Vec<&Grant> = going.iter().map(|id| &self.grants[id]).collect();
+            return self.revocation_planned(&ending, &going, answer);
         }
         let job = revocation_whole(answer)?;
         let request_id = made_or_sent(&asked.request_id, job)?;
-        let grants: Vec<Grant> = about.iter().map(|id| self.grants[id].clone()).collect();
-        let new = Job::new(Kind::Revoke, &request_id, &asked.justification).about(&grants);
+        let grants: Vec<Grant> = surely.iter().map(|id| self.grants[id].clone()).collect();
+        let mut new = Job::new(Kind::Revoke, &request_id, &asked.justification).about(&grants);
+        if asked.selector.is_some() {
+            new.perhaps.clone_from(&going);
+        }
+        let perhaps = !new.perhaps.is_empty();
         self.begin(&job.job_id, new)?;
-        for id in &about {
+        for id in &surely {
             let is_ending = ending.contains(id);
             self.revoked(id, is_ending, job);
         }
@@ -130,7 +150,7 @@ impl Model {
         let nothing_left = grants
             .iter()
             .all(|grant| !grant.is_live() && has_ended(grant));
-        if nothing_left {
+        if nothing_left && !perhaps {
             holds(job.finish_time.is_some(), || {
                 "a job that is over: there was nothing to end".to_owned()
             })?;
@@ -138,20 +158,25 @@ impl Model {
         self.job_is_told(job, when)
     }
 
-    /// Which grants a revocation is about, and which of them are live and so end.
-    fn named_or_meant(&self, asked: &RevokeRequest) -> Option<(Vec<String>, Vec<String>)> {
+    fn named_or_meant(&self, asked: &RevokeRequest) -> Option<About> {
+        let is_going = |grant: &&Grant| !grant.is_live() && !has_ended(grant);
         if let Some(selector) = &asked.selector {
             let meant = self.meant(selector);
-            return Some((meant.clone(), meant));
+            let of_all = self.grants.values().filter(is_going);
+            let going = of_all.filter(|grant| self.means(selector, grant));
+            return Some(About {
+                surely: meant.clone(),
+                ending: meant,
+                going: going.map(|grant| grant.id.clone()).collect(),
+            });
         }
         let grant = self.grants.get(&asked.grant_id.to_lowercase())?;
-        let one = vec![grant.id.clone()];
-        let ending = if grant.is_live() {
-            one.clone()
-        } else {
-            Vec::new()
-        };
-        Some((one, ending))
+        let going = Some(grant).filter(is_going);
+        Some(About {
+            surely: vec![grant.id.clone()],
+            ending: Vec::from_iter(grant.is_live().then(|| grant.id.clone())),
+            going: going.map(|grant| grant.id.clone()).into_iter().collect(),
+        })
     }
 
     /// One grant that a revocation is about. One that was going has it for its latest job; whether it was, or
@@ -168,6 +193,51 @@ impl Model {
         if !has_ended(grant) {
             grant.jobs.insert(job.job_id.clone());
         }
+    }
+
+    /// A job whose targets are to be told before anything else is asked: until then it is not known which of the grants
+    /// that were going it waits for.
+    pub(crate) fn job_of_unknown_targets(&self) -> Option<&String> {
+        let (id, job) = self.jobs.last_key_value()?;
+        (!job.perhaps.is_empty()).then_some(id)
+    }
+
+    /// All targets of such a job. What it does not wait for has ended; and so has everything, if the job is over.
+    pub(crate) fn all_targets_are_told(&mut self, id: &str, told: &[JobTarget]) -> Verdict {
+        let job = &self.jobs[id];
+        let mut targets: BTreeMap<Target, BTreeSet<String>> = BTreeMap::new();
+        for grant in told.iter().flat_map(|target| &target.grant_ids) {
+            let known = self.grants.get(grant);
+            let is_possible = job.perhaps.contains(grant) || job.grants().any(|it| it == grant);
+            let Some(known) = known.filter(|_| is_possible) else {
+                return Err(format!(
+                    "no target of {grant}, which was not meant, or had ended"
+                ));
+            };
+            let row = targets.entry(known.target()).or_default();
+            row.insert(grant.clone());
+        }
+        let told: BTreeSet<&String> = targets.values().flatten().collect();
+        let missed: Vec<&String> = job.grants().filter(|grant| !told.contains(grant)).collect();
+        holds(missed.is_empty(), || format!("targets of {missed:?}"))?;
+        let (is_over, perhaps) = (job.is_over(), job.perhaps.clone());
+        for id_of_grant in perhaps {
+            let waits = told.contains(&id_of_grant);
+            let grant = self.grants.get_mut(&id_of_grant).expect("a grant");
+            if waits {
+                grant.jobs = BTreeSet::from([id.to_owned()]);
+            }
+            if is_over || !waits {
+                grant.state = grant.rests_in();
+            }
+        }
+        if told.len() > job.grants().count() {
+            self.note("Revoke waits for what is going".to_owned());
+        }
+        let job = self.jobs.get_mut(id).expect("a job");
+        job.targets = targets;
+        job.perhaps.clear();
+        Ok(())
     }
 
     fn revoked_again(&mut self, used: &Used, answer: &RevokeResponse, when: Window) -> Verdict {

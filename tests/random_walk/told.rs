@@ -215,22 +215,25 @@ impl Model {
 
     fn its_targets_are_counted(&self, told: &ToldJob, over: bool) -> Verdict {
         let known = &self.jobs[&told.job_id];
-        let count = i32::try_from(known.targets.len()).expect("a count");
-        agree("total_targets", &told.total_targets, &count)?;
-        let done = told.completed_targets;
+        let certain: BTreeSet<Target> = known.targets.keys().cloned().collect();
+        let perhaps = known.perhaps.iter().map(|id| self.grants[id].target());
+        let possible: BTreeSet<Target> = certain.iter().cloned().chain(perhaps).collect();
+        let counts = certain.len()..=possible.len();
+        let total = usize::try_from(told.total_targets).unwrap_or(usize::MAX);
+        holds(counts.contains(&total), || {
+            format!("total_targets: {counts:?}")
+        })?;
+        let (done, count) = (told.completed_targets, told.total_targets);
         holds(if over { done == count } else { done < count }, || {
             "completed_targets: all of them when the job is over, and not before".to_owned()
         })?;
-        let clusters: BTreeSet<&String> =
-            known.targets.keys().map(|(cluster, _)| cluster).collect();
-        let principals: BTreeSet<Uuid> = known.targets.keys().map(|(_, id)| *id).collect();
-        let cluster = Some(clusters).filter(|all| all.len() == 1);
-        let cluster = cluster.and_then(|all| all.first().map(|one| (*one).clone()));
-        agree("cluster", &told.cluster, &cluster.unwrap_or_default())?;
-        let principal = Some(principals).filter(|all| all.len() == 1);
-        let principal = principal.and_then(|all| all.first().map(Uuid::to_string));
+        let [certain, possible] = [&certain, &possible];
+        let cluster = |(cluster, _): &Target| cluster.clone();
+        in_common("cluster", &told.cluster, certain, possible, cluster)?;
         let told_id = told.principal.as_ref().map(|told| told.object_id.clone());
-        agree("principal", &told_id, &principal)
+        let principal = |(_, principal): &Target| principal.to_string();
+        let told_id = told_id.unwrap_or_default();
+        in_common("principal", &told_id, certain, possible, principal)
     }
 
     fn learn_of_job(&mut self, told: &ToldJob, when: Window) -> Verdict {
@@ -339,6 +342,31 @@ impl Model {
         told.sort_unstable();
         agree("findings", &told, &expected)
     }
+}
+
+/// What all targets of a job have in common is told, and nothing where they differ; some of the targets are certain, and
+/// none is another than these.
+fn in_common(
+    what: &str,
+    told: &String,
+    certain: &BTreeSet<Target>,
+    possible: &BTreeSet<Target>,
+    of: impl Fn(&Target) -> String,
+) -> Verdict {
+    let certain: BTreeSet<String> = certain.iter().map(&of).collect();
+    let possible: BTreeSet<String> = possible.iter().map(&of).collect();
+    if certain == possible {
+        let only = certain.first().filter(|_| certain.len() == 1);
+        return agree(what, told, &only.cloned().unwrap_or_default());
+    }
+    let is_so = if told.is_empty() {
+        certain.is_empty() || possible.len() > 1
+    } else {
+        possible.contains(told) && certain.iter().all(|one| one == told)
+    };
+    holds(is_so, || {
+        format!("{what}: what is common to {certain:?}, and perhaps to {possible:?}")
+    })
 }
 
 /// A principal that was named by object id and type: nobody was looked up.

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
 
 use aks_access_broker::grpc::proto::{
-    GetGrantRequest, GetJobRequest, GetJobResponse, WatchJobRequest, WatchJobResponse,
+    GetGrantRequest, GetJobRequest, GetJobResponse, ListJobTargetsRequest, WatchJobRequest,
+    WatchJobResponse,
 };
 use azure_emulator::Settings;
 use tonic::{Response, Status};
@@ -132,6 +133,14 @@ impl Walk {
         if is_accepted && has_request_id(&call) {
             self.draw.accepted.push(call);
         }
+        if let Some(job_id) = self.model.job_of_unknown_targets() {
+            let asked = ListJobTargetsRequest {
+                job_id: job_id.clone(),
+                page_size: 1_000,
+                ..ListJobTargetsRequest::default()
+            };
+            Box::pin(self.make(Call::ListJobTargets(asked))).await;
+        }
         is_accepted
     }
 
@@ -212,6 +221,7 @@ impl Walk {
             "ExtendGrant GRANT_ENDED",
             "ExtendGrant REQUEST_ID_REUSED",
             "Revoke OK",
+            "Revoke waits for what is going",
             "Revoke INVALID_REQUEST",
             "Revoke GRANT_NOT_FOUND",
             "Revoke TOO_MANY_MATCHES",

@@ -1,8 +1,8 @@
 //! Loops over many go on (design §5.17): one row that cannot be read keeps nobody else from anything.
 
-use aks_access_broker::domain::grant::GrantState;
+use aks_access_broker::domain::grant::{Ending, GrantState};
 use aks_access_broker::domain::job::JobState;
-use aks_access_broker::store::{Begun, Recorded};
+use aks_access_broker::store::{Accepted, Begun, NewRevocation, Recorded, Revoked};
 
 use super::ALICE;
 use super::bench::{Bench, SUBSCRIPTION, target_of, terms};
@@ -170,4 +170,34 @@ async fn what_was_over_is_forgotten_past_what_cannot_be_read() {
     bench.store.forget(10).await.unwrap();
     assert!(bench.store.grant(granted.grant).await.unwrap().is_none());
     assert!(bench.store.job(granted.job).await.unwrap().is_none());
+}
+
+/// Of many that a selector matched, one on a target that cannot be read is left, and said to be.
+#[tokio::test]
+async fn i5_a_revocation_of_many_ends_the_others_past_a_target_that_cannot_be_read() {
+    let mut bench = Bench::start().await;
+    let alices = bench.active(ALICE).await;
+    let bobs = bench.active(BOB).await;
+    bench.damage(&format!("target:{}", alices.target)).await;
+    let both = NewRevocation {
+        grants: Revoked::Selected(vec![alices.grant, bobs.grant]),
+        ..super::bench::revocation(bobs.grant)
+    };
+    let accepted = bench.store.accept_revocation(&both).await.unwrap();
+    assert_eq!(accepted, Accepted::New(both.job, None));
+    let job = bench.job(both.job).await;
+    assert_eq!((job.matched_grants, job.left_grants), (1, 1));
+    let state = bench.grant_now(alices.grant).await.state;
+    assert_eq!(state, GrantState::Active);
+    bench.carry_out().await;
+    let state = bench.grant_now(bobs.grant).await.state;
+    assert_eq!(state, GrantState::Ended(Ending::Revoked));
+
+    // With nothing else to end it is no job that is over.
+    let alone = NewRevocation {
+        grants: Revoked::Selected(vec![alices.grant]),
+        ..super::bench::revocation(alices.grant)
+    };
+    let refused = bench.store.accept_revocation(&alone).await;
+    assert!(refused.is_err(), "{refused:?}");
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use aks_access_broker::domain::effect::Answer;
-use aks_access_broker::domain::grant::{Expiry, GrantState};
+use aks_access_broker::domain::grant::{Ending, Expiry, GrantState};
 use aks_access_broker::domain::ids::{GrantId, JobId};
 use aks_access_broker::domain::job::JobState;
 use aks_access_broker::domain::naming::ExternalKey;
-use aks_access_broker::store::{Accepted, Begun, End, NewExtension, NewGrant, Recorded};
+use aks_access_broker::domain::selector::GrantSelector;
+use aks_access_broker::store::{
+    Accepted, Begun, End, Expired, Lives, NewExtension, NewGrant, Recorded,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -137,6 +140,29 @@ async fn i6_a_damaged_grant_whose_time_is_up_is_not_half_ended() {
     }
     let expiries: usize = bench.ask("ZCARD", &["{aab:main}:expiries"]).await;
     assert_eq!(expiries, 1, "it is tried again");
+}
+
+/// The names of its lists are only an index: a grant ends without them.
+#[tokio::test]
+async fn i6_a_grant_whose_lists_cannot_be_read_ends_all_the_same() {
+    let mut bench = Bench::start().await;
+    let mut new = reader(ALICE);
+    new.end = End::At(Expiry::At(Timestamp::UNIX_EPOCH));
+    bench.store.accept_grant(&new).await.unwrap();
+    let key = format!("{{aab:main}}:grant:{}", new.grant);
+    let _: i64 = bench.ask("HSET", &[&key, "lists", "no list"]).await;
+    let job = JobId::new(Uuid::now_v7());
+    let expired = bench.store.expire(new.grant, job, Timestamp::now(), "{}");
+    assert_eq!(expired.await.unwrap(), Expired::Expired);
+    let pass = bench.pass().await;
+    assert_eq!(pass.record(&bench).await, Recorded::Recorded);
+    let ended = bench.grant_now(new.grant).await;
+    assert_eq!(ended.state, GrantState::Ended(Ending::Expired));
+    assert_eq!(bench.job(job).await.state, JobState::Succeeded);
+    // It is in the lists of live ones still, and no answer takes it for one.
+    let all = GrantSelector::default();
+    let live = bench.store.find_grants(&all, Lives::Live, None, 10);
+    assert_eq!(live.await.unwrap().rows, []);
 }
 
 /// What one record says of its lists cannot be read: the others are forgotten all the same.

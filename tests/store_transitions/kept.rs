@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use aks_access_broker::domain::ids::{ClusterId, JobId};
 use aks_access_broker::domain::naming::{ExternalKey, LabelKey, LabelValue};
+use aks_access_broker::domain::selector::GrantSelector;
 use aks_access_broker::store::{
-    Accepted, Begun, JobSelector, NewGrant, NewRevocation, Recorded, Revoked,
+    Accepted, Begun, JobSelector, Lives, NewGrant, NewRevocation, Recorded, Revoked,
 };
 
 use super::ALICE;
@@ -63,7 +64,10 @@ async fn nothing_is_left_of_what_is_forgotten() {
     carry_out(&bench).await;
     let job = bench.job(all.job).await;
     assert_eq!((job.completed_targets, job.matched_grants), (2, 2));
-    assert!(keys(&mut bench, "grants:live:*").await.is_empty());
+    for family in ["live", "going"] {
+        let lists = keys(&mut bench, &format!("grants:{family}:*")).await;
+        assert!(lists.is_empty(), "{lists:?}");
+    }
 
     let retired: Vec<String> = bench
         .ask("ZRANGE", &["{aab:main}:retired", "0", "-1"])
@@ -91,6 +95,44 @@ async fn nothing_is_left_of_what_is_forgotten() {
             assert!(life > 0, "{key} never runs out");
         }
     }
+}
+
+/// Live, REVOKING, ended: what a selector's revocation has to find is found without reading what ended.
+#[tokio::test]
+async fn a_grant_is_found_in_one_family_of_lists_at_a_time() {
+    let mut bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    let selector = GrantSelector {
+        principal: Some(granted.target.principal),
+        ..GrantSelector::default()
+    };
+    let families = async |bench: &mut Bench| {
+        let mut found = Vec::new();
+        for of in [Lives::Live, Lives::Going, Lives::Past, Lives::Either] {
+            let grants = bench.store.find_grants(&selector, of, None, 10).await;
+            found.push(grants.unwrap().rows.len());
+        }
+        let mut names = Vec::new();
+        for name in ["live", "going", "past"] {
+            let lists = keys(bench, &format!("grants:{name}:*")).await;
+            names.push(lists.len());
+        }
+        (found, names)
+    };
+    assert_eq!(
+        families(&mut bench).await,
+        (vec![1, 0, 0, 1], vec![4, 0, 0])
+    );
+    bench.revoke(granted.grant).await;
+    assert_eq!(
+        families(&mut bench).await,
+        (vec![0, 1, 1, 1], vec![0, 4, 0])
+    );
+    carry_out(&bench).await;
+    assert_eq!(
+        families(&mut bench).await,
+        (vec![0, 0, 1, 1], vec![0, 0, 4])
+    );
 }
 
 /// Each caller has a name space of its own.

@@ -159,7 +159,8 @@ impl Policies {
     /// Takes what changes in the directory, for good: a mounted `ConfigMap`'s change too, which swaps a link.
     pub async fn follow(self) {
         let Some(directory) = self.0.directory.clone() else {
-            return;
+            // Those that the broker brings along never change.
+            return std::future::pending().await;
         };
         let mut told = None;
         let mut looked = Looked::default();

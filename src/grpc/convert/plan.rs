@@ -39,7 +39,7 @@ pub(in crate::grpc) fn planned_revocation(plan: &PlannedRevocation) -> proto::Re
         planned_effects: effects
             .map(|(target, effect)| planned(effect, target, &plan.grants))
             .collect(),
-        matched_grants: i32::try_from(plan.grants.len()).unwrap_or(i32::MAX),
+        matched_grants: i32::try_from(plan.matched()).unwrap_or(i32::MAX),
         planned_residual_access: Vec::new(),
         left_grants: super::count(plan.left),
     }

@@ -24,7 +24,7 @@ local replaced = uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid
 -- The caller's grant of this external key, unless it is about to end with its cluster.
 local named = a.external ~= '' and redis.call('ZRANGE', grant_list('live', a.external), 0, 0)[1]
 local of = named and fields(redis.call('HGETALL', grant_key(named))) or nil
-if of and not (replaced and of.target == a.target) then
+if of and is_live(of.state) and not (replaced and of.target == a.target) then
   if of.wish ~= a.wish then return { 'key_in_use', named } end
   local row = { target = a.target, grants = { named }, principal = principal_of(named) }
   local moved = move_end(named, asked_end())

@@ -1,12 +1,14 @@
--- Accepts the revocation of one grant, or of all that a selector matched (I1, I3, I5, I10). All or nothing: whoever
--- read the lists has counted them, and each is looked at again here.
+-- Accepts the revocation of one grant, or of all that a selector matched (I1, I3, I5, I10). All or nothing: the broker
+-- has read the lists and counted, and the script reads the state of each grant again.
 --
 -- Flags: allow-oom; taking access away must not wait for memory.
--- Argument: caller, request_id, hash, grants [ids], selected (by a selector: those that are live no more do not count),
--- left (how many more match that are not the caller's to end),
--- job, job_body, by, audit_event (grant and target are put in here), retention (ms), request_life (ms).
+-- Argument: caller, request_id, hash, grants [ids], selected (a selector matched them: one that has ended meanwhile is
+-- left out), left (how many more match and stay, as far as the caller may know), job, job_body, by, audit_event (grant
+-- and target are put in here), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
 -- grant.
+-- Invariant: the job is over only when none of its grants is live or REVOKING. A grant that another request is revoking
+-- already still has its access, so the job waits for it; `matched` counts only those that this request ends.
 
 local answer = replay()
 if answer then return answer end
@@ -16,7 +18,7 @@ for _, grant in ipairs(a.grants) do
   local held = redis.call('HMGET', grant_key(grant), 'state', 'target')
   local state, target = held[1], held[2]
   if not state and not a.selected then return { 'unknown', grant } end
-  if is_live(state) or (state and not a.selected) then
+  if is_live(state) or state == 'REVOKING' or (state and not a.selected) then
     if is_live(state) then
       live[grant] = target
       matched = matched + 1
@@ -31,8 +33,25 @@ for _, grant in ipairs(a.grants) do
   end
 end
 
--- Read before the first write: what is damaged stops the script here, with nothing half done.
-for _, row in ipairs(rows) do redis.call('HLEN', target_key(row.target)) end
+-- Read before the first write: a target that cannot be read stops the script here, with nothing half done. Of those that a
+-- selector matched, the others are ended all the same, and what is damaged is told as left.
+local sound = {}
+for _, row in ipairs(rows) do
+  if not a.selected then
+    redis.call('HLEN', target_key(row.target))
+    table.insert(sound, row)
+  elseif try(target_key(row.target), redis.call, 'HLEN', target_key(row.target)) then
+    table.insert(sound, row)
+  else
+    a.left = a.left + #row.grants
+    for _, grant in ipairs(row.grants) do
+      if live[grant] then matched = matched - 1 end
+      live[grant], going[grant] = nil, nil
+    end
+  end
+end
+if #sound == 0 and #damaged > 0 then error(damaged[1]) end
+rows = sound
 
 local over = next(live) == nil and next(going) == nil
 make_job(a.job, a.job_body, 'REVOKE', rows, 'REVOKE', over)
@@ -41,7 +60,7 @@ remember_request(a.job, a.selected and '' or a.grants[1], over)
 for grant in pairs(live) do revoke_grant(grant, 'REVOKED', a.by, a.job) end
 for grant in pairs(going) do redis.call('HSET', grant_key(grant), 'job', a.job) end
 for _, row in ipairs(rows) do
-  -- Also where it is going already: whoever asks again does not wait for a backoff.
+  -- Also where all of its grants are REVOKING already: a caller that asks again does not wait for a backoff.
   if not over then wish_changed(row.target, true) end
   for _, grant in ipairs(row.grants) do audit_about(a.audit_event, grant, row.target) end
 end

@@ -11,7 +11,12 @@ local function forget(member)
   local key = is_grant and grant_key(id) or job_key(id)
   local lists = is_grant and redis.call('HGET', key, 'lists') or not is_grant and redis.call('GET', lists_key(id))
   for _, name in ipairs(cjson.decode(lists or '[]')) do
-    redis.call('ZREM', is_grant and grant_list('past', name) or job_list(name), id)
+    if is_grant then
+      -- Lists that could not be read when the grant ended still have it in the other families.
+      for _, family in ipairs({ 'live', 'going', 'past' }) do redis.call('ZREM', grant_list(family, name), id) end
+    else
+      redis.call('ZREM', job_list(name), id)
+    end
   end
   redis.call('DEL', key)
   if not is_grant then

@@ -4,7 +4,8 @@
 -- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:': the union of them is
 -- listed), names (of lists), before (an id; '' for the newest), count.
 -- Returns [[id, record], ..] of the newest `count` of the shortest list, fewer where there are no more: each record as a
--- flat list of fields and values, or nil where it is not in all of the lists.
+-- flat list of fields and values; nil where it is not in all of the lists; or, where its key holds something else than a
+-- hash, what Redis says of that, as text.
 
 local shortest, length = nil, nil
 for _, name in ipairs(a.names) do
@@ -51,7 +52,9 @@ local function record_of(id)
   for _, name in ipairs(a.names) do
     if name ~= shortest and not is_in(name, id) then return false end
   end
-  return redis.call('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id))
+  local record = redis.pcall('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id))
+  -- As text, in its row: an error would hide all the other rows.
+  return record.err or record
 end
 
 local found = {}

@@ -36,7 +36,8 @@ local function ready_key(subscription, bucket) return P .. 'ready:' .. subscript
 local function lane_key(subscription) return P .. 'lane:' .. subscription end
 
 -- Lists by which grants and jobs are found: sorted sets of ids, all of one score, so that they are in the order of the
--- ids. Live grants have lists of their own: what a revocation may end is found whatever has ended before.
+-- ids. A grant is in the lists of one family: `live`, `going` while it is REVOKING, or `past` once it has ended. A
+-- selector's revocation reads the first two, however many grants have ended in the last week.
 local function grant_list(of, name) return P .. 'grants:' .. of .. ':' .. name end
 local function job_list(name) return P .. 'jobs:' .. name end
 
@@ -347,16 +348,28 @@ local function finish_job_target(job, target, state, failure)
   redis.call('DEL', requests_key(job))
 end
 
--- A grant calls for nothing any more: it goes from the lists of live ones to the others.
-local function leave_the_living(grant)
-  local held = redis.call('HGET', grant_key(grant), 'lists')
-  local names = held and cjson.decode(held) or {}
+-- The names of the lists that a grant is in. They are only an index: where they cannot be read, access ends all the same
+-- (I5, I6), and `forget` reports the damaged record.
+local function lists_of(grant)
+  local is_json, names = pcall(cjson.decode, redis.call('HGET', grant_key(grant), 'lists') or '[]')
+  return is_json and type(names) == 'table' and names or {}
+end
+
+-- Moves a grant to the lists of another family, and takes it off the expiries: it calls for nothing any more.
+local function move_to(grant, family)
   redis.call('ZREM', P .. 'expiries', grant)
-  for _, name in ipairs(names) do
-    if redis.call('ZREM', grant_list('live', name), grant) == 1 then
-      redis.call('ZADD', grant_list('past', name), 0, grant)
+  for _, name in ipairs(lists_of(grant)) do
+    for _, other in ipairs({ 'live', 'going' }) do
+      if other ~= family and redis.call('ZREM', grant_list(other, name), grant) == 1 then
+        redis.call('ZADD', grant_list(family, name), 0, grant)
+      end
     end
   end
+end
+
+-- A grant that was live is REVOKING from now on.
+local function leave_the_living(grant)
+  move_to(grant, 'going')
 end
 
 -- Ends a grant for good.
@@ -364,12 +377,12 @@ local function finish_grant(grant, ending)
   local key = grant_key(grant)
   local target = redis.call('HGET', key, 'target')
   redis.call('HSET', key, 'state', 'ENDED', 'ending', ending, 'updated', now, 'ended', now)
-  leave_the_living(grant)
+  move_to(grant, 'past')
   retire('grant:' .. grant, a.retention)
   redis.call('HDEL', target_key(target), 'g:' .. grant, 'o:' .. grant)
 end
 
--- Takes a live grant's wish back.
+-- Takes a live grant's desired state back.
 local function revoke_grant(grant, ending, by, job)
   leave_the_living(grant)
   redis.call('HSET', grant_key(grant), 'state', 'REVOKING', 'ending', ending, 'updated', now, 'ended_by', by,

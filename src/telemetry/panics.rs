@@ -1,0 +1,50 @@
+//! Panics in the log: one that ends a task ends nothing else, and nobody would hear of it.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic;
+
+use tracing::{Level, error};
+
+/// What a panic said. `payload`: what it unwinds with.
+#[must_use]
+pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message")
+}
+
+/// Tells each panic as an error in the log from now on, with its place; where the log has no errors, on standard error.
+pub(super) fn log_panics() {
+    let without_a_log = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !tracing::enabled!(Level::ERROR) {
+            without_a_log(panic);
+            return;
+        }
+        let backtrace = Backtrace::capture();
+        let is_there = backtrace.status() == BacktraceStatus::Captured;
+        error!(
+            location = panic.location().map(ToString::to_string),
+            backtrace = is_there.then(|| backtrace.to_string()),
+            "a panic: {}",
+            panic.payload_as_str().unwrap_or("without a message")
+        );
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panics_own_words_are_told() {
+        for (payload, said) in [
+            (Box::new("plain") as Box<dyn Any + Send>, "plain"),
+            (Box::new("made".to_owned()), "made"),
+            (Box::new(7), "a panic without a message"),
+        ] {
+            assert_eq!(panic_message(&*payload), said);
+        }
+    }
+}
