@@ -16,8 +16,8 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 pub struct SettleClock {
     /// A moment by the process's own clock, and Redis's time then.
     anchor: Option<(Duration, Timestamp)>,
-    /// Until when, by the process's own clock, Redis's is not believed.
-    held_until: Option<Duration>,
+    /// Since a leap: until when, by the process's own clock, Redis's is not believed, and how far it is ahead.
+    leap: Option<(Duration, SignedDuration)>,
     hold: Duration,
     /// What came of the last time that Redis told.
     last: Option<SettledTime>,
@@ -41,7 +41,7 @@ impl SettleClock {
     pub const fn new(hold: Duration) -> Self {
         Self {
             anchor: None,
-            held_until: None,
+            leap: None,
             hold,
             last: None,
         }
@@ -65,13 +65,15 @@ impl SettleClock {
         let passed = own.saturating_sub(anchored);
         let estimate = told.saturating_add(passed).unwrap_or(Timestamp::MAX);
         let ahead = redis.duration_since(estimate);
-        let held_until = match self.held_until {
+        self.leap = match self.leap {
             _ if ahead <= TOLERANCE => None,
-            None => Some(own.saturating_add(self.hold)),
-            Some(until) => Some(until).filter(|until| *until > own),
+            // A leap upon a leap is one of its own: calls may have been begun in between.
+            Some((until, before)) if ahead <= before + TOLERANCE => {
+                Some((until, before)).filter(|_| until > own)
+            }
+            _ => Some((own.saturating_add(self.hold), ahead)),
         };
-        self.held_until = held_until;
-        let Some(until) = held_until else {
+        let Some((until, _)) = self.leap else {
             self.anchor = Some((own, redis));
             return SettledTime {
                 now: redis,
@@ -125,6 +127,17 @@ mod tests {
         assert_eq!(clock.hears(own(79), at(1_569)).now, at(1_069));
         assert_eq!(clock.hears(own(80), at(1_570)).now, at(1_570));
         assert_eq!(clock.hears(own(81), at(1_571)).behind, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_leap_upon_a_leap_is_waited_for_anew() {
+        let mut clock = SettleClock::new(HOLD);
+        clock.hears(own(0), at(1_000));
+        assert_eq!(clock.hears(own(10), at(1_110)).caught_up, at(1_170));
+        let again = clock.hears(own(50), at(1_250));
+        assert_eq!((again.now, again.caught_up), (at(1_050), at(1_310)));
+        assert_eq!(clock.hears(own(109), at(1_309)).now, at(1_109));
+        assert_eq!(clock.hears(own(110), at(1_310)).now, at(1_310));
     }
 
     #[test]
