@@ -1,6 +1,8 @@
 //! What the process tells of itself: for now, logs. They go to standard error, so that what a command
 //! prints can be piped on.
 
+mod repeats;
+
 use std::io::{self, IsTerminal};
 
 use thiserror::Error;
@@ -10,6 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
+
+pub use repeats::Repeats;
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
