@@ -15,6 +15,8 @@
 mod bench;
 #[path = "store_transitions/ensured.rs"]
 mod ensured;
+#[path = "store_transitions/in_doubt.rs"]
+mod in_doubt;
 #[path = "store_transitions/kept.rs"]
 mod kept;
 #[path = "store_transitions/queues.rs"]

@@ -240,6 +240,7 @@ impl Reconciler {
     /// A call starts only if what is left of the lease exceeds the call's whole timeout; else the lease is
     /// lengthened first.
     async fn may_call(&self, progress: &Progress, lease: &mut Lease) -> Result<bool, StoreError> {
+        self.store.check_known_doubt()?;
         let left = |since: Instant| self.settings.lease.saturating_sub(since.elapsed());
         if left(lease.since) > self.call_timeout {
             return Ok(true);

@@ -253,14 +253,10 @@ impl Store {
     pub async fn trail_state(&self) -> Result<TrailState, StoreError> {
         let [sequence, seal, audit] =
             ["audit:sequence", "audit:seal", "audit"].map(|it| self.key(it));
-        let (last, head, unsealed): (Option<u64>, HashMap<String, String>, u64) = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                pipe.atomic().get(&sequence).hgetall(&seal).xlen(&audit);
-                async move { pipe.query_async(&mut connection).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        read.get(&sequence).hgetall(&seal).xlen(&audit);
+        let (last, head, unsealed): (Option<u64>, HashMap<String, String>, u64) =
+            self.plain(&read).await?;
         let field = |name: &str| head.get(name).map_or("", String::as_str);
         Ok(TrailState {
             last: last.unwrap_or_default(),
@@ -293,15 +289,15 @@ impl Store {
         count: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let key = self.key(stream);
-        let read: StreamRangeReply = self
-            .link
-            .with(|mut connection| {
-                let mut range = redis::cmd(command);
-                range.arg(&key).arg(from).arg(to).arg("COUNT").arg(count);
-                async move { range.query_async(&mut connection).await }
-            })
-            .await?;
-        let events = read.ids.iter().map(|entry| event_of(entry, &key));
+        let mut read = redis::pipe();
+        read.cmd(command)
+            .arg(&key)
+            .arg(from)
+            .arg(to)
+            .arg("COUNT")
+            .arg(count);
+        let (found,): (StreamRangeReply,) = self.plain(&read).await?;
+        let events = found.ids.iter().map(|entry| event_of(entry, &key));
         events.collect()
     }
 
@@ -330,7 +326,7 @@ fn event_of(entry: &StreamId, key: &str) -> Result<StoredEvent, StoreError> {
     });
     let millis = i64::try_from(number("time")?).unwrap_or(i64::MAX);
     Ok(StoredEvent {
-        position: super::events::position(&entry.id, key)?,
+        position: super::stream::position(entry.id.as_bytes(), key)?,
         sequence: number("sequence")?,
         time: Timestamp::from_millisecond(millis).map_err(|error| unreadable(error.to_string()))?,
         event: entry

@@ -4,13 +4,12 @@
 //! from the shortest of the lists that hold all that it asks for; what else it asks for is looked at in
 //! the records.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 
 use super::accept::parse;
 use super::codec::{self, Hash};
 use super::error::StoreError;
+use super::read::{Fields, text};
 use super::{NewGrant, Store};
 use crate::domain::grant::Grant;
 use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, RequestId, TargetId};
@@ -124,7 +123,7 @@ struct ListArgument<'a> {
 }
 
 /// Ids and records, as the script answers; no record where it is not in all of the lists.
-type Rows = Vec<(String, Option<HashMap<String, String>>)>;
+type Rows = Vec<(Vec<u8>, Option<Fields>)>;
 
 /// Some of what a query means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -202,7 +201,8 @@ impl Store {
             .await
     }
 
-    /// Looks through lists, and reads what is in all of them.
+    /// Looks through lists, and reads what is in all of them. A record that cannot be read is an error, which names it:
+    /// a list that left it out would be taken for the whole truth.
     async fn look<T, Id>(
         &self,
         argument: &ListArgument<'_>,
@@ -216,10 +216,12 @@ impl Store {
         let mut rows = Vec::new();
         let mut looked_to = None;
         for (id, fields) in answer {
+            let id = String::from_utf8_lossy(&id);
             let key = self.key(&format!("{}:{id}", argument.record));
             let id = parse(&key, &id)?;
             looked_to = Some(id);
             if let Some(fields) = fields {
+                let fields = text(&key, fields)?;
                 rows.push(read(id, &Hash::new(key, fields)?)?);
             }
         }
@@ -249,16 +251,11 @@ impl Store {
 
     /// Whether a job is in all of these lists.
     async fn is_in(&self, names: &[String], id: JobId) -> Result<bool, StoreError> {
-        let places: Vec<Option<f64>> = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                for name in names {
-                    pipe.zscore(self.key(&format!("jobs:{name}")), id.to_string());
-                }
-                async move { pipe.query_async(&mut connection).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        for name in names {
+            read.zscore(self.key(&format!("jobs:{name}")), id.to_string());
+        }
+        let places: Vec<Option<f64>> = self.plain(&read).await?;
         Ok(places.iter().all(Option::is_some))
     }
 
