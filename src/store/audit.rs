@@ -10,9 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use redis::streams::{StreamId, StreamRangeReply};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::Store;
 use super::error::StoreError;
+use super::link::COMES_AGAIN_WITHIN;
 use super::script::millis;
 use crate::domain::freshness::Position;
 use crate::domain::ids::LeaseToken;
@@ -74,6 +76,8 @@ pub struct TrailState {
 
 #[derive(Serialize)]
 struct EventArgument<'a> {
+    token: String,
+    remembered: u64,
     audit_event: &'a str,
 }
 
@@ -110,12 +114,17 @@ struct SealRow<'a> {
 }
 
 impl Store {
-    /// Writes one event, as JSON, that stands alone: a refusal. O(1), one script.
+    /// Writes one event, as JSON, that stands alone: a refusal. `token` is of this event alone: where the answer is lost
+    /// and the event is sent again, it is written once. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]: it may have been written or not.
-    pub async fn write_event(&self, event: &str) -> Result<(), StoreError> {
-        let argument = EventArgument { audit_event: event };
+    pub async fn write_event(&self, token: Uuid, event: &str) -> Result<(), StoreError> {
+        let argument = EventArgument {
+            token: token.to_string(),
+            remembered: millis(COMES_AGAIN_WITHIN),
+            audit_event: event,
+        };
         self.run::<_, ()>(&self.scripts.audit, &argument).await
     }
 

@@ -35,6 +35,10 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 const SENT_AGAIN_WITHIN: Duration =
     CONNECTION_TIMEOUT.saturating_add(RESPONSE_TIMEOUT.saturating_mul(6));
 
+/// How long Redis has to remember that a script was carried out, to recognise it when it comes again. Much longer than
+/// [`SENT_AGAIN_WITHIN`], because the server may stand still before it gets to the second one.
+pub(super) const COMES_AGAIN_WITHIN: Duration = SENT_AGAIN_WITHIN.saturating_mul(20);
+
 pub(super) struct Link {
     redis: Arc<config::Redis>,
     meta: Arc<Meta>,

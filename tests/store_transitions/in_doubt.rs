@@ -172,7 +172,7 @@ async fn write_the_trail(bench: &Bench) -> Called {
         count: 1_000,
     };
     vec![
-        ("write_event", store.write_event("{}").await),
+        ("write_event", store.write_event(Uuid::new_v4(), "{}").await),
         (
             "begin_seal",
             store.begin_seal(token, HOUR, 10).await.map(drop),
