@@ -25,6 +25,8 @@ mod queues;
 mod redis_server;
 #[path = "store_transitions/standing.rs"]
 mod standing;
+#[path = "store_transitions/trail.rs"]
+mod trail;
 #[path = "store_transitions/twice.rs"]
 mod twice;
 

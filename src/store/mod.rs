@@ -21,7 +21,9 @@ mod script;
 mod stream;
 
 pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
-pub use audit::{Keep, Seal, SealHead, StoredEvent, TrailState};
+pub use audit::{
+    DamagedEntry, Keep, Seal, SealHead, SetAside, StoredEvent, TrailEntry, TrailState,
+};
 pub use clock::{DueExpiry, Expired};
 pub use error::StoreError;
 pub use events::{Change, Changes, Event, Heard};

@@ -10,7 +10,7 @@ use aks_access_broker::domain::ids::{JobId, LeaseToken};
 use aks_access_broker::domain::selector::GrantSelector;
 use aks_access_broker::store::{
     Change, Changes, DueExpiry, End, JobSelector, Keep, Lives, NewExtension, NewGrant, PassRecord,
-    Revoked, SealHead, StoreError,
+    Revoked, SealHead, SetAside, StoreError,
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -163,19 +163,26 @@ async fn read_everything(bench: &Bench, granted: &NewGrant) -> Called {
 async fn write_the_trail(bench: &Bench) -> Called {
     let store = &bench.store;
     let token = LeaseToken::new(Uuid::new_v4());
-    let head = SealHead {
-        sequence: None,
-        hash: String::new(),
-    };
+    let head = SealHead::default();
     let keep = Keep {
         age: HOUR,
         count: 1_000,
+    };
+    let aside = SetAside {
+        position: "1-1".parse().expect("a position"),
+        sequence: 1,
+        problem: "none".to_owned(),
+        audit_event: "{}".to_owned(),
     };
     vec![
         ("write_event", store.write_event(Uuid::new_v4(), "{}").await),
         (
             "begin_seal",
             store.begin_seal(token, HOUR, 10).await.map(drop),
+        ),
+        (
+            "set_aside",
+            store.set_aside(token, &head, &[aside]).await.map(drop),
         ),
         (
             "seal",
