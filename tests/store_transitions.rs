@@ -13,6 +13,8 @@
 
 #[path = "store_transitions/bench.rs"]
 mod bench;
+#[path = "store_transitions/damage.rs"]
+mod damage;
 #[path = "store_transitions/ensured.rs"]
 mod ensured;
 #[path = "store_transitions/in_doubt.rs"]

@@ -82,11 +82,11 @@ impl Store {
     /// [`StoreError`]
     pub async fn forget(&self, limit: u32) -> Result<u32, StoreError> {
         let argument = LimitArgument { limit };
-        let (looked_at, damaged): (u32, Vec<String>) =
+        let (looked_at, damaged): (u32, Vec<Vec<u8>>) =
             self.run(&self.scripts.forget, &argument).await?;
         for key in damaged {
             error!(
-                key,
+                key = %String::from_utf8_lossy(&key),
                 "the value's lists cannot be read: it is kept until it is mended"
             );
         }
