@@ -19,6 +19,8 @@ mod clocks;
 mod damage;
 #[path = "store_transitions/ensured.rs"]
 mod ensured;
+#[path = "store_transitions/in_doubt.rs"]
+mod in_doubt;
 #[path = "store_transitions/kept.rs"]
 mod kept;
 #[path = "store_transitions/queues.rs"]
@@ -27,8 +29,12 @@ mod queues;
 mod redis_server;
 #[path = "store_transitions/standing.rs"]
 mod standing;
+#[path = "store_transitions/trail.rs"]
+mod trail;
 #[path = "store_transitions/twice.rs"]
 mod twice;
+#[path = "store_transitions/unreadable.rs"]
+mod unreadable;
 #[path = "store_transitions/waits.rs"]
 mod waits;
 

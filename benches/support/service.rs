@@ -48,7 +48,7 @@ pub(crate) struct Service {
     stop: CancellationToken,
     _redis: RedisServer,
     _dir: TempDir,
-    _ready: watch::Sender<bool>,
+    _ready: watch::Sender<grpc::Readiness>,
 }
 
 impl Service {
@@ -68,7 +68,7 @@ impl Service {
         fs::write(policies.join("anybody.cedar"), ANYBODY_MAY_ASK)?;
         let policies = Policies::load(Some(&policies))?;
         let broker = broker(company, emulator, store, policies, &stop)?;
-        let (ready, is_ready) = watch::channel(true);
+        let (ready, is_ready) = watch::channel(grpc::Readiness::Ready);
         let parts = grpc::Parts {
             broker,
             authenticator: Authenticator::Unasked(Arc::new(caller())),

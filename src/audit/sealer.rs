@@ -3,6 +3,9 @@
 //! Every replica tries; whoever holds the lease does it. Should two overlap, both come to the same hashes, because they
 //! read the chain's end and what follows on it in one step, and Redis takes one of them. An event may be exported twice,
 //! and never not at all.
+//!
+//! What cannot be read as an event does not stop it: that is moved aside with all its bytes, an event tells of it, and the
+//! chain goes on behind the gap. Only an entry of a newer broker's format is waited for, because a newer broker can read it.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +16,12 @@ use uuid::Uuid;
 
 use super::chain::Record;
 use super::export::{Export, ExportError};
+use super::{BROKER, DAMAGED, Event, Outcome};
 use crate::domain::ids::{InstanceId, LeaseToken};
-use crate::store::{Keep, Seal, SealHead, Store, StoreError, StoredEvent};
+use crate::domain::reason::Reason;
+use crate::store::{
+    DamagedEntry, Keep, Seal, SealHead, SetAside, Store, StoreError, StoredEvent, TrailEntry,
+};
 
 /// How long the lease lasts: many times what one round takes.
 const LEASE: Duration = Duration::from_secs(15);
@@ -31,6 +38,16 @@ enum SealError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error("entry {} of the audit trail: {}: a newer broker has to seal it", .0.position, .0.problem)]
+    Newer(DamagedEntry),
+}
+
+/// What a round leaves.
+enum Round {
+    /// Nothing that could be sealed now.
+    Over,
+    /// Perhaps something: another round is due at once.
+    LeftSomething,
 }
 
 /// Seals, exports and bounds the trail.
@@ -60,9 +77,10 @@ impl Sealer {
         let mut said: Option<Instant> = None;
         loop {
             match self.round().await {
-                // A full round may have left something.
-                Ok(AT_ONCE) if !stop.is_cancelled() => continue,
+                Ok(Round::LeftSomething) if !stop.is_cancelled() => continue,
                 Ok(_) => said = None,
+                // The store itself logs that Redis is in doubt.
+                Err(SealError::Store(StoreError::InDoubt(_))) => {}
                 Err(SealError::Store(error @ StoreError::Unavailable(_))) => {
                     warn!(%error, "the audit trail waits for Redis to be sealed");
                 }
@@ -82,12 +100,18 @@ impl Sealer {
         }
     }
 
-    /// One round, and how many events it sealed.
-    async fn round(&self) -> Result<usize, SealError> {
+    /// One round: seals the events that come first in the trail; or, where what comes first cannot be read, moves that
+    /// aside.
+    async fn round(&self) -> Result<Round, SealError> {
         let begun = self.store.begin_seal(self.token, LEASE, AT_ONCE).await?;
-        let Some((head, mut events)) = begun else {
-            return Ok(0);
+        let Some((head, entries)) = begun else {
+            return Ok(Round::Over);
         };
+        if let Some(TrailEntry::Damaged(_)) = entries.first() {
+            return self.set_aside(&head, &damaged_first(&entries)).await;
+        }
+        let found = entries.len();
+        let mut events = events_first(entries);
         let records = self.sealed(&head, &events);
         for (event, record) in events.iter_mut().zip(&records) {
             event.seal = Some(Seal {
@@ -106,26 +130,140 @@ impl Sealer {
             .store
             .seal(self.token, LEASE, &head, &events, self.keep)
             .await?;
-        Ok(if was_sealed { events.len() } else { 0 })
+        let may_have_left = found == AT_ONCE || events.len() < found;
+        Ok(if was_sealed && may_have_left {
+            Round::LeftSomething
+        } else {
+            Round::Over
+        })
+    }
+
+    /// Moves what cannot be read out of the way of what comes behind it.
+    async fn set_aside(
+        &self,
+        head: &SealHead,
+        damaged: &[DamagedEntry],
+    ) -> Result<Round, SealError> {
+        let is_ours = |entry: &&DamagedEntry| !entry.is_of_another_format;
+        let rows = places(head, damaged.iter().take_while(is_ours));
+        if let (true, Some(newer)) = (rows.is_empty(), damaged.first()) {
+            return Err(SealError::Newer(newer.clone()));
+        }
+        for SetAside {
+            position,
+            sequence,
+            problem,
+            ..
+        } in &rows
+        {
+            error!(
+                entry = %position, sequence, problem,
+                "an entry of the audit trail cannot be read; it is kept in audit:damaged, and the chain goes on behind it"
+            );
+        }
+        self.store.set_aside(self.token, head, &rows).await?;
+        Ok(Round::LeftSomething)
     }
 
     fn sealed(&self, head: &SealHead, events: &[StoredEvent]) -> Vec<Record> {
         let mut previous = head.hash.clone();
-        let mut expected = head.sequence.map(|last| last + 1);
+        let mut last = head.sequence;
         let mut records = Vec::with_capacity(events.len());
         for event in events {
-            if expected.is_some_and(|expected| expected != event.sequence) {
+            let next = last.map(|last| {
+                let given_up = last.max(head.aside.unwrap_or_default());
+                last.saturating_add(1)..=given_up.saturating_add(1)
+            });
+            if let Some(next) = next.filter(|next| !next.contains(&event.sequence)) {
                 error!(
-                    expected,
+                    expected = next.start(),
                     found = event.sequence,
                     "events of the audit trail are missing: somebody took them out, or the store has lost them"
                 );
             }
             let record = Record::of(&self.chain, event, &previous);
             previous.clone_from(&record.hash);
-            expected = Some(event.sequence + 1);
+            last = Some(event.sequence);
             records.push(record);
         }
         records
+    }
+}
+
+fn damaged_first(entries: &[TrailEntry]) -> Vec<DamagedEntry> {
+    let damaged = entries.iter().map_while(|entry| match entry {
+        TrailEntry::Damaged(damaged) => Some(damaged.clone()),
+        TrailEntry::Event(_) => None,
+    });
+    damaged.collect()
+}
+
+fn events_first(entries: Vec<TrailEntry>) -> Vec<StoredEvent> {
+    let events = entries.into_iter().map_while(|entry| match entry {
+        TrailEntry::Event(event) => Some(event),
+        TrailEntry::Damaged(_) => None,
+    });
+    events.collect()
+}
+
+/// Which place in the trail each of these had: what it says itself, if that can be so, else the next one.
+fn places<'a>(head: &SealHead, damaged: impl Iterator<Item = &'a DamagedEntry>) -> Vec<SetAside> {
+    let mut last = head.sequence.max(head.aside).unwrap_or_default();
+    let rows = damaged.map(|entry| {
+        let next = last.saturating_add(1);
+        let possible = next..=last.saturating_add(AT_ONCE as u64);
+        let sequence = entry.sequence.filter(|own| possible.contains(own));
+        let sequence = sequence.unwrap_or(next);
+        last = sequence;
+        let event = Event::new(BROKER, DAMAGED, Outcome::Failed)
+            .with("entry", entry.position.to_string())
+            .with("sequence", sequence.to_string())
+            .with("problem", &*entry.problem);
+        SetAside {
+            position: entry.position,
+            sequence,
+            problem: entry.problem.clone(),
+            audit_event: Event {
+                reason: Reason::StoreUnreadable.as_str(),
+                ..event
+            }
+            .to_json(),
+        }
+    });
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::freshness::Position;
+
+    fn damaged(sequence: Option<u64>) -> DamagedEntry {
+        DamagedEntry {
+            position: Position::default(),
+            sequence,
+            problem: "it has no event".to_owned(),
+            is_of_another_format: false,
+        }
+    }
+
+    #[test]
+    fn i10_a_damaged_entry_has_the_place_that_it_says_or_the_next_one() {
+        let head = SealHead {
+            sequence: Some(7),
+            ..SealHead::default()
+        };
+        let entries = [
+            damaged(None),
+            damaged(Some(9)),
+            damaged(Some(3)),
+            damaged(Some(u64::MAX)),
+            damaged(Some(13)),
+        ];
+        let places: Vec<u64> = places(&head, entries.iter())
+            .iter()
+            .map(|row| row.sequence)
+            .collect();
+        assert_eq!(places, [8, 9, 10, 11, 13]);
     }
 }

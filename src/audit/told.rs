@@ -4,10 +4,18 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::store::StoredEvent;
+use super::DAMAGED;
+use crate::store::{DamagedEntry, StoredEvent, TrailEntry};
+
+/// The action of what cannot be read.
+const UNREADABLE: &str = "unreadable";
+/// Among its details: what is wrong with it, and, where it is text at all, that text.
+const PROBLEM: &str = "problem";
+const TEXT: &str = "event";
 
 /// An event of the trail, as [`Event`](super::Event) was written down. What it does not have is empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,33 +63,150 @@ pub struct Says {
 }
 
 impl TrailEvent {
-    /// Reads one. What is damaged is told as it is: that is what somebody who looks here has to see.
+    /// Reads one. What is damaged is told as an event as well: whoever looks here has to see it.
     #[must_use]
-    pub fn of(chain: &str, stored: &StoredEvent) -> Self {
-        let says = serde_json::from_str(&stored.event).unwrap_or_else(|error| Says {
-            action: "unreadable".to_owned(),
+    pub fn of(chain: &str, entry: &TrailEntry) -> Self {
+        match entry {
+            TrailEntry::Event(stored) => Self::of_stored(chain, stored),
+            TrailEntry::Damaged(damaged) => Self::of_damaged(chain, damaged),
+        }
+    }
+
+    fn of_stored(chain: &str, stored: &StoredEvent) -> Self {
+        let says = read(&stored.event).unwrap_or_else(|error| Says {
+            action: UNREADABLE.to_owned(),
             details: BTreeMap::from([
-                ("problem".to_owned(), error.to_string()),
-                ("event".to_owned(), stored.event.clone()),
+                (PROBLEM.to_owned(), error.to_string()),
+                (TEXT.to_owned(), stored.event.clone()),
             ]),
             ..Says::default()
         });
         let seal = stored.seal.as_ref();
         Self {
-            id: id(chain, stored),
+            id: id(chain, stored.sequence, stored.time),
             time: stored.time,
             sequence: stored.sequence,
             hash: seal.map(|seal| seal.hash.clone()).unwrap_or_default(),
             says,
         }
     }
+
+    /// Its time is that of its place in the store: scripts append an event there at its own time.
+    fn of_damaged(chain: &str, damaged: &DamagedEntry) -> Self {
+        let millis = i64::try_from(damaged.position.millis).ok();
+        let time = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        let time = time.unwrap_or(Timestamp::MAX);
+        let sequence = damaged.sequence.unwrap_or_default();
+        Self {
+            id: match damaged.sequence {
+                Some(sequence) => id(chain, sequence, time),
+                None => id(chain, damaged.position, time),
+            },
+            time,
+            sequence,
+            hash: String::new(),
+            says: Says {
+                action: UNREADABLE.to_owned(),
+                details: BTreeMap::from([
+                    (PROBLEM.to_owned(), damaged.problem.clone()),
+                    ("entry".to_owned(), damaged.position.to_string()),
+                ]),
+                ..Says::default()
+            },
+        }
+    }
+
+    /// Whether this stands for an event that cannot be read, and that may have been about anything.
+    #[must_use]
+    pub fn may_be_about_anything(&self) -> bool {
+        [UNREADABLE, DAMAGED].contains(&self.says.action.as_str())
+    }
+
+    /// The same without what is left of its own words, which may be about anybody.
+    #[must_use]
+    pub fn without_its_text(mut self) -> Self {
+        if self.says.details.remove(TEXT).is_some() {
+            // What was wrong may quote it.
+            let problem = "its event cannot be read".to_owned();
+            self.says.details.insert(PROBLEM.to_owned(), problem);
+        }
+        self
+    }
+}
+
+/// An event is an object; a list of values would be taken for its fields as well.
+fn read(event: &str) -> Result<Says, serde_json::Error> {
+    let fields: Map<String, Value> = serde_json::from_str(event)?;
+    Says::deserialize(Value::Object(fields))
 }
 
 /// Made from the event's place: nothing else tells one event from another, and scripts draw no random numbers.
-fn id(chain: &str, stored: &StoredEvent) -> Uuid {
-    let digest = Sha256::digest(format!("{chain} {}", stored.sequence));
+fn id(chain: &str, place: impl std::fmt::Display, time: Timestamp) -> Uuid {
+    let digest = Sha256::digest(format!("{chain} {place}"));
     let mut random = [0; 10];
     random.copy_from_slice(&digest[..10]);
-    let millis = u64::try_from(stored.time.as_millisecond()).unwrap_or_default();
+    let millis = u64::try_from(time.as_millisecond()).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(event: &str) -> TrailEntry {
+        TrailEntry::Event(StoredEvent {
+            position: "1795744511984-3".parse().unwrap(),
+            sequence: 7,
+            time: Timestamp::from_millisecond(1_795_744_511_984).unwrap(),
+            event: event.to_owned(),
+            seal: None,
+        })
+    }
+
+    #[test]
+    fn i10_what_is_no_event_may_be_about_anything_and_its_text_can_be_kept_back() {
+        for event in ["no JSON", "[]", r#"{"actor":["alice@contoso.example"]}"#] {
+            let told = TrailEvent::of("c", &stored(event));
+            assert!(told.may_be_about_anything());
+            assert_eq!(told.says.details["event"], event);
+            let kept_back = told.without_its_text();
+            let details = format!("{:?}", kept_back.says);
+            assert!(
+                !details.contains(event) && !details.contains("alice"),
+                "{details}"
+            );
+            assert!(!kept_back.says.details["problem"].is_empty());
+        }
+        let sound = TrailEvent::of("c", &stored(r#"{"action":"grant/active"}"#));
+        assert!(!sound.may_be_about_anything());
+        let aside = TrailEvent::of("c", &stored(r#"{"action":"audit/damaged"}"#));
+        assert!(aside.may_be_about_anything());
+    }
+
+    #[test]
+    fn i10_an_entry_that_cannot_be_read_is_told_with_its_place_in_time() {
+        let damaged = |sequence| {
+            let entry = TrailEntry::Damaged(DamagedEntry {
+                position: "1795744511984-3".parse().unwrap(),
+                sequence,
+                problem: "it has no event".to_owned(),
+                is_of_another_format: false,
+            });
+            TrailEvent::of("c", &entry)
+        };
+        let known = damaged(Some(7));
+        assert_eq!(
+            (known.time.as_millisecond(), known.sequence),
+            (1_795_744_511_984, 7)
+        );
+        assert_eq!(
+            known.id,
+            TrailEvent::of("c", &stored("{}")).id,
+            "it is that event"
+        );
+        assert_eq!(known.says.details["entry"], "1795744511984-3");
+        let unknown = damaged(None);
+        assert_eq!(unknown.sequence, 0);
+        assert_ne!(unknown.id, known.id);
+    }
 }

@@ -169,6 +169,11 @@ const fn to_callers(error: &StoreError) -> &'static str {
             "the broker's store could forget what is given to it, so nothing is. The broker's operator has to put that \
              right, and finds in its log how; then send the same request again"
         }
+        StoreError::InDoubt(_) => {
+            "the broker's store is not the one that this server began with: it was emptied or replaced. Nothing is \
+             accepted or carried out until the broker's operator has settled that, who finds in its log how; then send the \
+             same request again"
+        }
         StoreError::Unreadable { .. } => {
             "what the broker has stored of this is damaged, or in the format of a newer broker. Tell the broker's \
              operator, who finds in its log what it is"
@@ -184,6 +189,7 @@ const fn to_callers(error: &StoreError) -> &'static str {
 pub(super) const fn store_reason(error: &StoreError) -> Reason {
     match error {
         StoreError::Full(_) => Reason::StoreFull,
+        StoreError::InDoubt(_) => Reason::StoreInDoubt,
         StoreError::Unreadable { .. } => Reason::StoreUnreadable,
         StoreError::Unavailable(_)
         | StoreError::NotDurable { .. }
@@ -228,11 +234,11 @@ impl BrokerError {
     #[must_use]
     pub fn for_the_operator(&self) -> Option<String> {
         match self {
-            // Whoever carries things out says so all the time, once for all callers.
-            Self::Store(StoreError::Unavailable(_)) => None,
+            // Whoever carries things out, or the store itself, says so all the time, once for all callers.
+            Self::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => None,
             Self::Store(error) => Some(error.to_string()),
             Self::Check(error) => match error.store() {
-                None | Some(StoreError::Unavailable(_)) => None,
+                None | Some(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => None,
                 Some(error) => Some(error.to_string()),
             },
             _ => None,

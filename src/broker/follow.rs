@@ -105,7 +105,7 @@ impl Broker {
     }
 
     /// One job, then what it becomes, until it is over. May skip a state, never the last. Once it has told
-    /// something, it waits for a store that is away as long as a call may take, and then goes on.
+    /// something, it waits for a store that is away or in doubt as long as a call may take, and then goes on.
     pub fn watch_job(
         &self,
         caller: Arc<Caller>,
@@ -121,7 +121,9 @@ impl Broker {
                 // Each time: what a caller may see can change while it watches.
                 let job = match broker.seen_job(&caller, Action::WatchJob, id).await {
                     Ok(job) => job,
-                    Err(error @ BrokerError::Store(StoreError::Unavailable(_))) if newest.is_some() => {
+                    Err(
+                        error @ BrokerError::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)),
+                    ) if newest.is_some() => {
                         let since: &mut Instant = away_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= broker.patience {
                             Err(error)?;

@@ -3,6 +3,8 @@
 //! An accepted request's event is written by the script that accepts it. A refusal has an event of its own, and where
 //! that cannot be written the caller hears of that instead: refused it is either way.
 
+use uuid::Uuid;
+
 use super::request::{
     ExtendRequest, GrantRequest, RequestedEnd, RequestedGrants, RequestedPrincipal, RequestedRole,
     RevokeRequest,
@@ -64,7 +66,8 @@ impl Broker {
         }
         let (store, event) = (self.store.clone(), event.to_json());
         // Whether or not the caller still waits: nobody tries things and goes before they are written down.
-        let written = tokio::spawn(async move { store.write_event(&event).await });
+        let token = Uuid::new_v4();
+        let written = tokio::spawn(async move { store.write_event(token, &event).await });
         match written.await {
             Ok(written) => written?,
             // It was not written down, so it is no answer either. Otherwise the process is ending.

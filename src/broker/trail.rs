@@ -12,6 +12,7 @@ pub use crate::audit::told::TrailEvent;
 use crate::caller::Caller;
 use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, GrantId, JobId};
+use crate::store::TrailEntry;
 
 /// How many events are looked at for one page before it is given as it is.
 const MOST_LOOKED_AT: usize = 10_000;
@@ -53,7 +54,8 @@ pub struct AuditPage {
 }
 
 impl Broker {
-    /// A page of the events that the caller may see. O(events that are looked at): there is no index but time.
+    /// A page of the events that the caller may see. An entry that cannot be read may have been about anything, so it is
+    /// in every answer whose time it falls into. O(events that are looked at): there is no index but time.
     ///
     /// # Errors
     /// [`BrokerError::PageToken`] for a token of another query.
@@ -106,12 +108,23 @@ impl Broker {
         loop {
             let found = self.store.trail(before, *from, LOOK).await?;
             looked_at += found.len();
-            for stored in &found {
-                let event = TrailEvent::of(&chain, stored);
+            for entry in &found {
+                let event = TrailEvent::of(&chain, entry);
                 let of_cluster = ClusterId::parse(&event.says.cluster).ok();
-                if !is_asked_for(&event) || !sight.sees_event(of_cluster.as_ref())? {
+                let is_seen = sight.sees_event(of_cluster.as_ref())?;
+                // An answer without the unreadable entry would look complete. So every caller who sees any event learns
+                // that it is there; only callers who see the events of every cluster get its text.
+                let event = if event.may_be_about_anything() {
+                    if is_seen {
+                        event
+                    } else {
+                        event.without_its_text()
+                    }
+                } else if is_seen && is_asked_for(&event) {
+                    event
+                } else {
                     continue;
-                }
+                };
                 if events.len() == size.rows() {
                     let next = last.map(|it: Position| token_behind(&it.to_string(), &filter));
                     return Ok(AuditPage {
@@ -121,9 +134,9 @@ impl Broker {
                     });
                 }
                 events.push(event);
-                last = Some(stored.position);
+                last = Some(entry.position());
             }
-            before = found.last().map(|stored| stored.position).or(before);
+            before = found.last().map(TrailEntry::position).or(before);
             let is_end = found.len() < LOOK;
             if is_end || looked_at >= MOST_LOOKED_AT {
                 let next = before.filter(|_| !is_end);

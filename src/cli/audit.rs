@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::audit::chain::Record;
 use crate::audit::verify::{Flaw, Verifier};
 use crate::config::Config;
-use crate::store::Store;
+use crate::store::{Store, TrailEntry};
 
 use super::{AnyError, ConfigFile, block_on};
 
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 1_000;
 /// `audit …`
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Find events of the audit trail that were changed, dropped or reordered since they were sealed: in files that
+    /// Find events of the audit trail that were damaged, changed, dropped or reordered: in files that
     /// `audit.file` named, in Redis, and between the two. Ends with status 1 where there are any.
     Verify(Verify),
 }
@@ -96,13 +96,19 @@ impl Verify {
         verifier.begin();
         let mut last = None;
         loop {
-            let events = store.sealed_behind(last, AT_ONCE).await?;
-            let records = events
-                .iter()
-                .filter_map(|event| Record::kept(&chain, event));
-            records.for_each(|record| verifier.take(&record));
-            let Some(end) = events.last() else { break };
-            last = Some(end.position);
+            let entries = store.sealed_behind(last, AT_ONCE).await?;
+            for entry in &entries {
+                match entry {
+                    TrailEntry::Event(event) => {
+                        if let Some(record) = Record::kept(&chain, event) {
+                            verifier.take(&record);
+                        }
+                    }
+                    TrailEntry::Damaged(damaged) => verifier.take_damaged(&chain, damaged),
+                }
+            }
+            let Some(end) = entries.last() else { break };
+            last = Some(end.position());
         }
         if let Some(sequence) = state.head.sequence {
             // Up to where it was trimmed nothing is said of Redis; later events have to be there. It may have been
@@ -111,7 +117,9 @@ impl Verify {
             let first = first.unwrap_or(sequence + 1);
             verifier.expect(&chain, first, sequence, &state.head.hash);
             let waiting = state.last.saturating_sub(sequence);
-            if waiting > state.unsealed {
+            // Entries that were set aside do not wait; the event that reports them may still wait.
+            let aside = state.head.aside.unwrap_or_default();
+            if waiting > state.unsealed + aside.saturating_sub(sequence) {
                 verifier.add(Flaw::Missing {
                     chain,
                     first: sequence + 1,

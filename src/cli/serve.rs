@@ -24,9 +24,10 @@ use crate::caller::{Authenticator, TokenSettings, Tokens};
 use crate::config::Config;
 use crate::domain::ids::InstanceId;
 use crate::domain::kubernetes_request::Features;
+use crate::grpc::Readiness;
 use crate::grpc::Tls;
 use crate::reconcile::Reconciler;
-use crate::store::{Changes, Keep, Store, StoreError};
+use crate::store::{Changes, Doubt, Keep, Store, StoreError};
 use crate::view::{View, ViewSettings};
 use crate::{grpc, telemetry};
 
@@ -130,7 +131,7 @@ async fn run_broker(config: &Config, tasks: &Tasks) -> Result<(), AnyError> {
         broker_settings(config),
     );
     let tokens = tokens(config, &settings, tasks)?;
-    let (ready, is_ready) = watch::channel(false);
+    let (ready, is_ready) = watch::channel(Readiness::Starting);
     let parts = grpc::Parts {
         broker,
         authenticator: Authenticator::Proof {
@@ -226,14 +227,14 @@ fn view_settings(config: &Config) -> ViewSettings {
 }
 
 /// Carries out what was accepted, from the moment at which Redis is there. Health hears when the rest is
-/// `there` as well.
+/// `there` as well, and from then on whether Redis is in doubt.
 async fn reconcile(
     config: &Config,
     store: Store,
     azure: Azure,
     work: Arc<Notify>,
     there: impl Future<Output = ()>,
-    ready: &watch::Sender<bool>,
+    ready: &watch::Sender<Readiness>,
     tasks: &Tasks,
 ) -> Result<(), StoreError> {
     let shutdown = tasks.shutdown();
@@ -241,6 +242,7 @@ async fn reconcile(
         return Ok(());
     };
     let instance = instance?;
+    let doubt = store.doubt();
     let sealed = sealer(config, &store, instance).run(shutdown.clone());
     tasks.spawn_to_its_end("audit sealer", sealed);
     let reconciler = Reconciler::new(
@@ -251,15 +253,15 @@ async fn reconcile(
         instance,
         work,
     );
-    let told = async {
-        shutdown.run_until_cancelled(there).await;
-        // A broker that is ending takes no calls, whatever it has in hand.
-        ready.send_replace(!shutdown.is_cancelled());
-    };
+    // At shutdown the server itself reports NOT_SERVING, whatever is still under way here.
+    let told = shutdown.run_until_cancelled(async {
+        there.await;
+        tell_readiness(doubt, ready).await;
+    });
     let drain = config.server.drain;
     let passes = tasks.spawn_to_its_end("reconciler", reconciler.run(shutdown.clone()));
     let passes = grpc::within_drain(passes, shutdown, drain);
-    let ((), ended) = tokio::join!(told, passes);
+    let (_, ended) = tokio::join!(told, passes);
     if ended.is_none() {
         tracing::warn!(
             ?drain,
@@ -316,11 +318,30 @@ async fn keys_are_there(tokens: &Tokens) {
     }
 }
 
+/// Keeps health up to date about Redis in doubt, until the broker ends. The store learns of a doubt, and of its end, from
+/// the outcome of its calls. The reconciler's clock makes calls at every poll, so no request is needed for that.
+async fn tell_readiness(
+    mut doubt: watch::Receiver<Option<Doubt>>,
+    ready: &watch::Sender<Readiness>,
+) {
+    loop {
+        let now = match &*doubt.borrow_and_update() {
+            None => Readiness::Ready,
+            Some(doubt) => Readiness::NotReady(doubt.to_string().into()),
+        };
+        ready.send_replace(now);
+        if doubt.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Waits for a first access token.
 ///
 /// Later trouble with Redis or Entra does not make the broker unready again: every replica would vanish
 /// from the load balancer at once, and callers would hear nothing where they now hear what is wrong and
-/// when to come back.
+/// when to come back. A Redis in doubt does make it unready: replicas that started after Redis was replaced
+/// can serve, and this one cannot.
 async fn a_token_is_there(azure: &Azure) {
     while let Err(error) = azure.fetch_access_token().await {
         tracing::warn!(%error, "there is no access token for Azure yet");

@@ -85,6 +85,8 @@ pub enum Reason {
     StoreUnavailable,
     /// Redis is at its memory limit: grants are refused first.
     StoreFull,
+    /// Redis is not the one that the process began with: it was emptied or replaced.
+    StoreInDoubt,
     /// What Redis holds cannot be read: a newer format, or damage.
     StoreUnreadable,
     /// The broker takes no further requests at the moment.
@@ -191,6 +193,7 @@ impl Reason {
             Self::NotFreshEnough => ("NOT_FRESH_ENOUGH", code::UNAVAILABLE),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", code::UNAVAILABLE),
             Self::StoreFull => ("STORE_FULL", code::RESOURCE_EXHAUSTED),
+            Self::StoreInDoubt => ("STORE_IN_DOUBT", code::UNAVAILABLE),
             Self::StoreUnreadable => ("STORE_UNREADABLE", code::INTERNAL),
             Self::RateLimited => ("RATE_LIMITED", code::RESOURCE_EXHAUSTED),
             Self::Overloaded => ("OVERLOADED", code::RESOURCE_EXHAUSTED),

@@ -31,5 +31,5 @@ pub mod proto {
 /// The contract's descriptors, comments included, for server reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-pub use server::{Parts, ServeError, serve, within_drain};
+pub use server::{Parts, Readiness, ServeError, serve, within_drain};
 pub use tls::{Tls, TlsError};

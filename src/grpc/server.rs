@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -34,6 +34,17 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// Whether the broker can do its work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Not yet: it starts.
+    Starting,
+    /// It can.
+    Ready,
+    /// It cannot until the operator has done something. The text says what, in ASCII.
+    NotReady(Arc<str>),
+}
+
 /// What the server needs besides its settings.
 #[derive(Clone)]
 pub struct Parts {
@@ -48,7 +59,7 @@ pub struct Parts {
     /// How far Azure's reads may trail its writes.
     pub lag: Duration,
     /// Whether the broker can do its work: what health says. Its end is the end of being ready.
-    pub ready: watch::Receiver<bool>,
+    pub ready: watch::Receiver<Readiness>,
     /// Ends the server: no new calls, streams are ended, calls under way may finish.
     pub shutdown: CancellationToken,
 }
@@ -96,6 +107,7 @@ pub fn serve(
     let service = Served {
         broker: Guarded::new(service, authenticator, bounds),
         beside: beside.prepare(),
+        ready: ready.clone(),
     };
     let at_once = connections::Limits {
         connections: settings.max_connections,
@@ -104,7 +116,7 @@ pub fn serve(
     let drain = settings.drain;
     Ok(async move {
         // Before the first caller can ask: left alone, health begins with "serving".
-        let is_ready = *ready.borrow();
+        let is_ready = *ready.borrow() == Readiness::Ready;
         report(&reporter, is_ready).await;
         let server = connections::serve(listener, tls, service, at_once, shutdown.clone());
         let server = within_drain(server, &shutdown, drain);
@@ -127,6 +139,7 @@ pub fn serve(
 struct Served<S> {
     broker: S,
     beside: Routes,
+    ready: watch::Receiver<Readiness>,
 }
 
 impl<S> tower::Service<Request<Body>> for Served<S>
@@ -154,8 +167,32 @@ where
         if method.is_some_and(|method| method.starts_with('/')) {
             self.broker.call(request)
         } else {
-            Box::pin(self.beside.call(request))
+            let why = why_not_ready(path, &self.ready);
+            let answer = self.beside.call(request);
+            Box::pin(async move {
+                let mut answer = answer.await?;
+                answer.headers_mut().extend(why);
+                Ok(answer)
+            })
         }
+    }
+}
+
+/// The response header with the reason: health's own message has no field for one.
+const WHY_NOT_READY: HeaderName = HeaderName::from_static("not-serving-because");
+
+/// The header for an answer of health's, while there is a reason to tell.
+fn why_not_ready(
+    path: Option<&str>,
+    ready: &watch::Receiver<Readiness>,
+) -> Option<(HeaderName, HeaderValue)> {
+    path?.strip_prefix("grpc.health.v1.Health/")?;
+    match &*ready.borrow() {
+        Readiness::NotReady(why) => {
+            let why = HeaderValue::from_str(why).ok()?;
+            Some((WHY_NOT_READY, why))
+        }
+        Readiness::Starting | Readiness::Ready => None,
     }
 }
 
@@ -213,12 +250,12 @@ async fn report(reporter: &HealthReporter, ready: bool) {
 /// Keeps what health says true until the server ends.
 async fn tell_health(
     mut reporter: HealthReporter,
-    mut ready: watch::Receiver<bool>,
+    mut ready: watch::Receiver<Readiness>,
     shutdown: CancellationToken,
 ) {
     let follow = async {
         while ready.changed().await.is_ok() {
-            let now = *ready.borrow_and_update();
+            let now = *ready.borrow_and_update() == Readiness::Ready;
             report(&reporter, now).await;
         }
     };

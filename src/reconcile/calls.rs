@@ -150,6 +150,7 @@ impl Reconciler {
         progress: &mut Progress,
         lease: &mut Lease,
     ) -> Result<bool, StoreError> {
+        self.store.check_known_doubt()?;
         let is_long_enough = |lease: &Lease| lease.left(self.settings.lease) > self.call_timeout;
         if is_long_enough(lease) {
             return Ok(true);

@@ -50,7 +50,8 @@ impl Reconciler {
             match self.look_at_the_clock(&mut clocks).await {
                 // A full look may have left something.
                 Ok(true) if !stop.is_cancelled() => continue,
-                Ok(_) => {}
+                // The store itself logs that Redis is in doubt.
+                Ok(_) | Err(StoreError::InDoubt(_)) => {}
                 Err(error) => warn!(%error, "expiries and retries wait for Redis"),
             }
             tokio::select! {

@@ -107,7 +107,8 @@ impl Reconciler {
                     });
                     continue;
                 }
-                Ok(None) => {}
+                // The store itself logs that Redis is in doubt.
+                Ok(None) | Err(StoreError::InDoubt(_)) => {}
                 Err(error @ StoreError::Unreadable { .. }) => {
                     error!(%error, "a target cannot be read; it is tried again when its lease ends");
                 }

@@ -3,27 +3,51 @@
 //! `audit` has the events that nobody has sealed yet, `audit:sealed` the others, under the same positions: they are
 //! moved, oldest first, by whoever holds the sealer's lease. So an event is in exactly one of the two, and the bounds of
 //! the trail are only ever drawn behind what has been exported.
+//!
+//! What cannot be read as an event stops neither the sealer nor a list. The sealer moves it to `audit:damaged`, with all
+//! its bytes, before it can be sealed, and an event of the trail tells of it.
 
-use std::collections::HashMap;
+mod entry;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use redis::streams::{StreamId, StreamRangeReply};
 use serde::Serialize;
+use uuid::Uuid;
+
+pub use entry::{DamagedEntry, TrailEntry};
 
 use super::Store;
 use super::error::StoreError;
+use super::link::COMES_AGAIN_WITHIN;
+use super::read::{Fields, text};
 use super::script::millis;
+use super::stream::RawEntry;
 use crate::domain::freshness::Position;
 use crate::domain::ids::LeaseToken;
 
 /// How far the chain has come.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SealHead {
     /// The last event's place; `None`: there is none yet.
     pub sequence: Option<u64>,
     /// Its hash, in hex; empty where there is none.
     pub hash: String,
+    /// The last place in the trail that was given up because what stood there could not be read.
+    pub aside: Option<u64>,
+}
+
+/// An entry that is moved out of the trail, because it cannot be read as an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetAside {
+    /// Where it stands in its stream.
+    pub position: Position,
+    /// Its place in the trail, as far as can be told.
+    pub sequence: u64,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The event, as JSON, that tells of it.
+    pub audit_event: String,
 }
 
 /// An event of the trail, as it is kept.
@@ -74,6 +98,8 @@ pub struct TrailState {
 
 #[derive(Serialize)]
 struct EventArgument<'a> {
+    token: String,
+    remembered: u64,
     audit_event: &'a str,
 }
 
@@ -100,6 +126,21 @@ struct SealArgument<'a> {
 }
 
 #[derive(Serialize)]
+struct AsideArgument<'a> {
+    token: String,
+    after: String,
+    rows: Vec<AsideRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct AsideRow<'a> {
+    id: String,
+    sequence: String,
+    problem: &'a str,
+    audit_event: &'a str,
+}
+
+#[derive(Serialize)]
 struct SealRow<'a> {
     id: String,
     sequence: String,
@@ -110,16 +151,21 @@ struct SealRow<'a> {
 }
 
 impl Store {
-    /// Writes one event, as JSON, that stands alone: a refusal. O(1), one script.
+    /// Writes one event, as JSON, that stands alone: a refusal. `token` is of this event alone: where the answer is lost
+    /// and the event is sent again, it is written once. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]: it may have been written or not.
-    pub async fn write_event(&self, event: &str) -> Result<(), StoreError> {
-        let argument = EventArgument { audit_event: event };
+    pub async fn write_event(&self, token: Uuid, event: &str) -> Result<(), StoreError> {
+        let argument = EventArgument {
+            token: token.to_string(),
+            remembered: millis(COMES_AGAIN_WITHIN),
+            audit_event: event,
+        };
         self.run::<_, ()>(&self.scripts.audit, &argument).await
     }
 
-    /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` events come
+    /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` entries come
     /// next; `None`: somebody else has it. O(count), one script.
     ///
     /// # Errors
@@ -129,25 +175,53 @@ impl Store {
         token: LeaseToken,
         lease: Duration,
         count: usize,
-    ) -> Result<Option<(SealHead, Vec<StoredEvent>)>, StoreError> {
+    ) -> Result<Option<(SealHead, Vec<TrailEntry>)>, StoreError> {
         let argument = BeginArgument {
             token: token.to_string(),
             lease: millis(lease),
             count,
         };
-        let (answer, events): (Vec<String>, StreamRangeReply) =
+        let (is_held, seal, entries): (u8, Fields, Vec<RawEntry>) =
             self.run(&self.scripts.seal_begin, &argument).await?;
+        if is_held == 0 {
+            return Ok(None);
+        }
+        Ok(Some((
+            self.head(seal)?.0,
+            read_entries(&entries, &self.key("audit"))?,
+        )))
+    }
+
+    /// Moves entries that cannot be read out of the trail, each with all its bytes, and writes down the event that tells of
+    /// it; `false`: the lease or the chain's end is another one. O(rows), one script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_aside(
+        &self,
+        token: LeaseToken,
+        after: &SealHead,
+        rows: &[SetAside],
+    ) -> Result<bool, StoreError> {
+        let sequence = after.sequence.map(|it| it.to_string());
+        let argument = AsideArgument {
+            token: token.to_string(),
+            after: sequence.unwrap_or_default(),
+            rows: rows
+                .iter()
+                .map(|row| AsideRow {
+                    id: row.position.to_string(),
+                    sequence: row.sequence.to_string(),
+                    problem: &row.problem,
+                    audit_event: &row.audit_event,
+                })
+                .collect(),
+        };
+        let answer: Vec<String> = self.run(&self.scripts.seal_aside, &argument).await?;
         match answer.as_slice() {
-            [word] if word == "taken" => Ok(None),
-            [word, sequence, hash] if word == "held" => {
-                let key = self.key("audit");
-                let events = events.ids.iter().map(|entry| event_of(entry, &key));
-                Ok(Some((
-                    self.head(sequence, hash)?,
-                    events.collect::<Result<_, _>>()?,
-                )))
-            }
-            other => Err(self.odd("seal_begin", other)),
+            [word] if word == "aside" => Ok(true),
+            [word] if word == "moved" => Ok(false),
+            other => Err(self.odd("seal_aside", other)),
         }
     }
 
@@ -162,7 +236,7 @@ impl Store {
         self.run::<_, ()>(&self.scripts.seal_end, &argument).await
     }
 
-    /// Up to `count` sealed events behind a position, the oldest first. O(count).
+    /// Up to `count` sealed entries behind a position, the oldest first. O(count).
     ///
     /// # Errors
     /// [`StoreError`]
@@ -170,9 +244,9 @@ impl Store {
         &self,
         position: Option<Position>,
         count: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> Result<Vec<TrailEntry>, StoreError> {
         let from = position.map_or_else(|| "-".to_owned(), |it| format!("({it}"));
-        self.events_of("audit:sealed", "XRANGE", &from, "+", count)
+        self.entries_of("audit:sealed", "XRANGE", &from, "+", count)
             .await
     }
 
@@ -218,7 +292,8 @@ impl Store {
         }
     }
 
-    /// Up to `count` events before a position, the newest first, and none from before a time. O(count).
+    /// Up to `count` entries before a position, the newest first, and none from before a time. What cannot be read is
+    /// among them, and told to the operator, once a minute each. O(count).
     ///
     /// # Errors
     /// [`StoreError`]
@@ -227,23 +302,23 @@ impl Store {
         before: Option<Position>,
         not_before: Option<Timestamp>,
         count: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> Result<Vec<TrailEntry>, StoreError> {
         let until =
             |before: Option<Position>| before.map_or_else(|| "+".to_owned(), |it| format!("({it}"));
         let from =
             not_before.map_or_else(|| "-".to_owned(), |time| time.as_millisecond().to_string());
         // What is sealed between the two looks was in the first, and is passed over in the second.
-        let mut events = self
-            .events_of("audit", "XREVRANGE", &until(before), &from, count)
+        let mut entries = self
+            .entries_of("audit", "XREVRANGE", &until(before), &from, count)
             .await?;
-        if events.len() < count {
-            let before = events.last().map(|event| event.position).or(before);
-            let left = count - events.len();
+        if entries.len() < count {
+            let before = entries.last().map(TrailEntry::position).or(before);
+            let left = count - entries.len();
             let until = until(before);
-            let sealed = self.events_of("audit:sealed", "XREVRANGE", &until, &from, left);
-            events.extend(sealed.await?);
+            let sealed = self.entries_of("audit:sealed", "XREVRANGE", &until, &from, left);
+            entries.extend(sealed.await?);
         }
-        Ok(events)
+        Ok(entries)
     }
 
     /// The trail as a whole. O(1).
@@ -253,56 +328,62 @@ impl Store {
     pub async fn trail_state(&self) -> Result<TrailState, StoreError> {
         let [sequence, seal, audit] =
             ["audit:sequence", "audit:seal", "audit"].map(|it| self.key(it));
-        let (last, head, unsealed): (Option<u64>, HashMap<String, String>, u64) = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                pipe.atomic().get(&sequence).hgetall(&seal).xlen(&audit);
-                async move { pipe.query_async(&mut connection).await }
-            })
-            .await?;
-        let field = |name: &str| head.get(name).map_or("", String::as_str);
+        let mut read = redis::pipe();
+        read.get(&sequence).hgetall(&seal).xlen(&audit);
+        let (last, seal, unsealed): (Option<u64>, Fields, u64) = self.plain(&read).await?;
+        let (head, first) = self.head(seal)?;
         Ok(TrailState {
             last: last.unwrap_or_default(),
-            head: self.head(field("sequence"), field("hash"))?,
-            first: field("first").parse().ok(),
+            head,
+            first,
             unsealed,
         })
     }
 
-    fn head(&self, sequence: &str, hash: &str) -> Result<SealHead, StoreError> {
-        let sequence = match sequence {
-            "" => None,
-            text => Some(text.parse().map_err(|_| StoreError::Unreadable {
-                key: self.key("audit:seal"),
+    /// How far the chain has come, and the first event that is kept, from the record of the sealer.
+    fn head(&self, seal: Fields) -> Result<(SealHead, Option<u64>), StoreError> {
+        let key = self.key("audit:seal");
+        let seal = text(&key, seal)?;
+        let field = |name: &str| seal.get(name).filter(|value| !value.is_empty());
+        let sequence = match field("sequence") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| StoreError::Unreadable {
+                key,
                 problem: format!("sequence is {text:?}"),
             })?),
         };
-        Ok(SealHead {
+        let head = SealHead {
             sequence,
-            hash: hash.to_owned(),
-        })
+            hash: field("hash").cloned().unwrap_or_default(),
+            aside: field("aside").and_then(|text| text.parse().ok()),
+        };
+        Ok((head, field("first").and_then(|text| text.parse().ok())))
     }
 
-    async fn events_of(
+    async fn entries_of(
         &self,
         stream: &str,
         command: &'static str,
         from: &str,
         to: &str,
         count: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> Result<Vec<TrailEntry>, StoreError> {
         let key = self.key(stream);
-        let read: StreamRangeReply = self
-            .link
-            .with(|mut connection| {
-                let mut range = redis::cmd(command);
-                range.arg(&key).arg(from).arg(to).arg("COUNT").arg(count);
-                async move { range.query_async(&mut connection).await }
-            })
-            .await?;
-        let events = read.ids.iter().map(|entry| event_of(entry, &key));
-        events.collect()
+        let mut read = redis::pipe();
+        read.cmd(command)
+            .arg(&key)
+            .arg(from)
+            .arg(to)
+            .arg("COUNT")
+            .arg(count);
+        let (entries,): (Vec<RawEntry>,) = self.plain(&read).await?;
+        let entries = read_entries(&entries, &key)?;
+        for entry in &entries {
+            if let TrailEntry::Damaged(damaged) = entry {
+                self.tell_of_damage(&key, &damaged.position.to_string(), &damaged.problem);
+            }
+        }
+        Ok(entries)
     }
 
     fn odd(&self, script: &str, answer: &[String]) -> StoreError {
@@ -313,29 +394,7 @@ impl Store {
     }
 }
 
-fn event_of(entry: &StreamId, key: &str) -> Result<StoredEvent, StoreError> {
-    let unreadable = |problem: String| StoreError::Unreadable {
-        key: format!("{key} {}", entry.id),
-        problem,
-    };
-    let number = |name: &str| {
-        let text: Option<String> = entry.get(name);
-        let number = text.as_deref().and_then(|text| text.parse::<u64>().ok());
-        number.ok_or_else(|| unreadable(format!("{name} is {text:?}")))
-    };
-    let hash: Option<String> = entry.get("hash");
-    let seal = hash.map(|hash| Seal {
-        hash,
-        previous: entry.get("previous").unwrap_or_default(),
-    });
-    let millis = i64::try_from(number("time")?).unwrap_or(i64::MAX);
-    Ok(StoredEvent {
-        position: super::events::position(&entry.id, key)?,
-        sequence: number("sequence")?,
-        time: Timestamp::from_millisecond(millis).map_err(|error| unreadable(error.to_string()))?,
-        event: entry
-            .get("event")
-            .ok_or_else(|| unreadable("it has no event".to_owned()))?,
-        seal,
-    })
+fn read_entries(entries: &[RawEntry], key: &str) -> Result<Vec<TrailEntry>, StoreError> {
+    let read = |entry| TrailEntry::read(entry, key);
+    entries.iter().map(read).collect()
 }

@@ -49,17 +49,18 @@ struct ExpireArgument<'a> {
 const PUT_OFF: Duration = Duration::from_mins(1);
 
 /// Redis's time in seconds and microseconds, and grants with their ends.
-type DueAnswer = ((i64, i32), Vec<(String, f64)>);
+type DueAnswer = ((i64, i32), Vec<(Vec<u8>, f64)>);
 
 /// A row of `expiries`.
-fn due_expiry(grant: &str, score: f64) -> Result<DueExpiry, String> {
+fn due_expiry(grant: &[u8], score: f64) -> Result<DueExpiry, String> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "milliseconds fit an f64 exactly, and an i64"
     )]
     let millis = score as i64;
     Ok(DueExpiry {
-        grant: GrantId::parse(grant).map_err(|error| error.to_string())?,
+        grant: GrantId::parse(&String::from_utf8_lossy(grant))
+            .map_err(|error| error.to_string())?,
         expire_time: Timestamp::from_millisecond(millis).map_err(|error| error.to_string())?,
     })
 }
@@ -80,10 +81,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn wake(&self, limit: u32) -> Result<Woken, StoreError> {
-        let (looked_at, went_back, damaged): (u32, u64, Vec<String>) = self
+        let (looked_at, went_back, damaged): (u32, u64, Vec<Vec<u8>>) = self
             .run(&self.scripts.wake, &LimitArgument { limit })
             .await?;
-        self.damage.tell(&damaged);
+        self.tell_of_damaged(&damaged);
         Ok(Woken {
             looked_at,
             clock_went_back: Duration::from_millis(went_back),
@@ -97,9 +98,9 @@ impl Store {
     /// [`StoreError`]
     pub async fn forget(&self, limit: u32) -> Result<u32, StoreError> {
         let argument = LimitArgument { limit };
-        let (looked_at, damaged): (u32, Vec<String>) =
+        let (looked_at, damaged): (u32, Vec<Vec<u8>>) =
             self.run(&self.scripts.forget, &argument).await?;
-        self.damage.tell(&damaged);
+        self.tell_of_damaged(&damaged);
         Ok(looked_at)
     }
 
@@ -115,28 +116,24 @@ impl Store {
         limit: u32,
     ) -> Result<(Vec<DueExpiry>, Timestamp), StoreError> {
         let key = self.key("expiries");
-        let ((seconds, micros), due): DueAnswer = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                pipe.cmd("TIME")
-                    .cmd("ZRANGEBYSCORE")
-                    .arg(&key)
-                    .arg("-inf")
-                    .arg(time_millis(own_now))
-                    .arg("WITHSCORES")
-                    .arg("LIMIT")
-                    .arg(0)
-                    .arg(limit);
-                async move { pipe.query_async(&mut connection).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        read.cmd("TIME")
+            .cmd("ZRANGEBYSCORE")
+            .arg(&key)
+            .arg("-inf")
+            .arg(time_millis(own_now))
+            .arg("WITHSCORES")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(limit);
+        let ((seconds, micros), due): DueAnswer = self.plain(&read).await?;
         let mut readable = Vec::with_capacity(due.len());
         for (grant, score) in due {
             match due_expiry(&grant, score) {
                 Ok(due) => readable.push(due),
                 Err(problem) => {
-                    error!(key, grant, score, %problem, "an expiry cannot be read, and is put off");
+                    let entry = String::from_utf8_lossy(&grant);
+                    error!(key, %entry, score, %problem, "an expiry cannot be read, and is put off");
                     self.put_off(&grant, own_now).await?;
                 }
             }
@@ -154,24 +151,22 @@ impl Store {
         due: &DueExpiry,
         own_now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.put_off(&due.grant.to_string(), own_now).await
+        self.put_off(due.grant.to_string().as_bytes(), own_now)
+            .await
     }
 
-    async fn put_off(&self, member: &str, own_now: Timestamp) -> Result<(), StoreError> {
+    async fn put_off(&self, member: &[u8], own_now: Timestamp) -> Result<(), StoreError> {
         let key = self.key("expiries");
         let later = own_now.saturating_add(PUT_OFF).unwrap_or(Timestamp::MAX);
-        self.link
-            .with(|mut connection| {
-                let mut command = redis::cmd("ZADD");
-                // Only a row that is still there, and never to an earlier time.
-                command
-                    .arg(&key)
-                    .arg(&["XX", "GT"])
-                    .arg(time_millis(later))
-                    .arg(member);
-                async move { command.query_async::<()>(&mut connection).await }
-            })
-            .await
+        let mut write = redis::pipe();
+        // Only a row that is still there, and never to an earlier time.
+        write
+            .cmd("ZADD")
+            .arg(&key)
+            .arg(&["XX", "GT"])
+            .arg(time_millis(later))
+            .arg(member);
+        self.plain::<(u64,)>(&write).await.map(drop)
     }
 
     /// Ends a grant whose time is up, if both clocks say so. O(1), one script.

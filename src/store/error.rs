@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::meta::{Doubt, ERROR_CODE};
+
 /// A failure of the store.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
@@ -18,6 +20,10 @@ pub enum StoreError {
         /// Each setting that is wrong, with its remedy.
         problems: Vec<String>,
     },
+    /// Redis is not the one that this process began with: it was emptied or replaced meanwhile. Nothing was changed.
+    /// The store itself tells the operator, once a minute.
+    #[error("{0}")]
+    InDoubt(Doubt),
     /// A stored value that cannot be read: another format, or damage. Never guessed at.
     #[error("the value of Redis key {key} cannot be read: {problem}")]
     Unreadable {
@@ -38,7 +44,10 @@ impl StoreError {
     /// Whether it is Redis that is in trouble, and not one value in it: trying again later can help.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Full(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Full(_) | Self::InDoubt(_)
+        )
     }
 
     pub(super) fn from_redis(error: redis::RedisError) -> Self {
@@ -53,6 +62,10 @@ impl StoreError {
             )
             | ErrorKind::Io
             | ErrorKind::ClusterConnectionNotFound => Self::Unavailable(error),
+            _ if error.code() == Some(ERROR_CODE) => {
+                let doubt = error.detail().and_then(Doubt::parse);
+                doubt.map_or_else(|| Self::Refused(error), Self::InDoubt)
+            }
             _ if error.code() == Some("OOM") => Self::Full(error),
             // A full disk, or an append-only file that cannot be written: what is accepted would not last.
             // A script that runs for too long, or too few replicas, passes as well.

@@ -7,11 +7,12 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use redis::streams::{StreamRangeReply, StreamReadReply};
 use tokio::sync::{broadcast, watch};
 use tracing::warn;
 
 use super::error::StoreError;
+use super::meta::Held;
+use super::stream::{Entry, RawEntry, position};
 use super::{Store, codec};
 use crate::domain::freshness::Position;
 use crate::domain::ids::{JobId, TargetId};
@@ -67,6 +68,9 @@ pub struct Changes {
     heard: watch::Receiver<Heard>,
 }
 
+/// What `XREAD` answers: of each stream its key and its entries; nothing where nothing came.
+type Come = Option<Vec<(Vec<u8>, Vec<RawEntry>)>>;
+
 struct Reader {
     store: Store,
     events: broadcast::Sender<Event>,
@@ -110,60 +114,41 @@ impl Changes {
 impl Reader {
     async fn follow(&self) {
         loop {
-            if let Err(error) = self.read().await {
-                warn!(%error, "the stream of changes is lost; connecting again");
+            match self.read().await {
+                // The store itself logs that Redis is in doubt.
+                Ok(()) | Err(StoreError::InDoubt(_)) => {}
+                Err(error) => warn!(%error, "the stream of changes is lost; connecting again"),
             }
             self.tell(self.heard.borrow().position, Change::Lost);
             tokio::time::sleep(RECONNECT).await;
         }
     }
 
+    /// Follows the stream over one connection, until that is lost or Redis is in doubt.
     async fn read(&self) -> Result<(), StoreError> {
+        // Without it, nothing that is read can be compared with what this process began with.
+        self.store.instance().await?;
         let key = self.store.key("events");
         let mut connection = self.store.link.dedicated(BLOCK + PATIENCE).await?;
-        let mut last = tip(&mut connection, &key).await?;
+        let mut last = self.tip(&mut connection, &key).await?;
         // What came between the last connection and this one was not read.
         self.tell(last, Change::Missed);
         loop {
-            let mut pipe = redis::pipe();
-            pipe.cmd("XREAD")
-                .arg("COUNT")
-                .arg(READ_COUNT)
-                .arg("BLOCK")
-                .arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1000))
-                .arg("STREAMS")
-                .arg(&key)
-                .arg(last.to_string())
-                .cmd("TIME")
-                .cmd("XRANGE")
-                .arg(&key)
-                .arg("-")
-                .arg("+")
-                .arg("COUNT")
-                .arg(1);
             let sent = Instant::now();
-            let (reply, (seconds, micros), oldest): (
-                Option<StreamReadReply>,
-                (i64, i32),
-                StreamRangeReply,
-            ) = pipe
-                .query_async(&mut connection)
-                .await
-                .map_err(StoreError::from_redis)?;
+            let (come, (seconds, micros), oldest): (Come, (i64, i32), Vec<RawEntry>) =
+                self.ask(&mut connection, &read_on(&key, last)).await?;
             let clock = (Instant::now(), codec::redis_time(seconds, micros)?);
-            let ids = reply
-                .into_iter()
-                .flat_map(|reply| reply.keys)
-                .flat_map(|stream| stream.ids);
+            let come = come.into_iter().flatten().flat_map(|(_, entries)| entries);
             // Redis reads on from what is left, and says nothing of what was dropped in between.
-            if last > Position::default() && first_of(&oldest, &key)? > last {
+            if last > Position::default() && first_position(&oldest, &key)? > last {
                 self.tell(last, Change::Missed);
             }
             let mut read = 0;
-            for event in ids {
+            for entry in come {
                 read += 1;
-                last = position(&event.id, &key)?;
-                self.tell(last, change_of(&event));
+                let entry = Entry::read(&entry, &key)?;
+                last = entry.position;
+                self.tell(last, change_in(&entry));
             }
             // The server looked some time between the question and the answer; where nothing came, to the end.
             let at = match read {
@@ -181,47 +166,89 @@ impl Reader {
         }
     }
 
+    /// Asks over the reader's own connection, and compares `meta` afterwards: then all that was read before comes from the
+    /// Redis that this process began with. A script could not block, so the commands are sent as they are.
+    async fn ask<T: redis::FromRedisValue>(
+        &self,
+        connection: &mut redis::aio::MultiplexedConnection,
+        question: &redis::Pipeline,
+    ) -> Result<T, StoreError> {
+        let meta = self.store.link.meta();
+        let mut asked = question.clone();
+        asked.add_command(meta.read());
+        let ticket = meta.ticket();
+        let answer: Result<Vec<redis::Value>, _> = asked.query_async(connection).await;
+        let mut answer = answer.map_err(StoreError::from_redis)?;
+        let held: Held = read_as(answer.pop().unwrap_or(redis::Value::Nil))?;
+        meta.judge(ticket, meta.compare(&held))?;
+        read_as(redis::Value::Array(answer))
+    }
+
+    /// The newest event: reading from `$` would skip what comes between two reads.
+    async fn tip(
+        &self,
+        connection: &mut redis::aio::MultiplexedConnection,
+        key: &str,
+    ) -> Result<Position, StoreError> {
+        let (newest,): (Vec<RawEntry>,) = self.ask(connection, &read_newest(key)).await?;
+        first_position(&newest, key)
+    }
+
     fn tell(&self, position: Position, change: Change) {
         // Nobody listening is no error.
         let _ = self.events.send(Event { position, change });
     }
 }
 
-fn change_of(event: &redis::streams::StreamId) -> Change {
-    let job = || JobId::parse(&event.get::<String>("job")?).ok();
-    let target = || event.get::<String>("target")?.parse().ok();
+fn change_in(entry: &Entry) -> Change {
+    let job = || JobId::parse(entry.text("job")?).ok();
+    let target = || entry.text("target")?.parse().ok();
     let known = job().map(Change::Job);
     let known = known.or_else(|| target().map(Change::Effects));
     known.unwrap_or(Change::Other)
 }
 
-pub(super) fn position(id: &str, key: &str) -> Result<Position, StoreError> {
-    id.parse().map_err(|_| StoreError::Unreadable {
-        key: key.to_owned(),
-        problem: format!("an event's id is {id:?}"),
-    })
+fn read_as<T: redis::FromRedisValue>(value: redis::Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| StoreError::from_redis(error.into()))
 }
 
-/// The newest event: reading from `$` would skip what comes between two reads.
-async fn tip(
-    connection: &mut redis::aio::MultiplexedConnection,
-    key: &str,
-) -> Result<Position, StoreError> {
-    let newest = read_newest(key).query_async(connection).await;
-    first_of(&newest.map_err(StoreError::from_redis)?, key)
+/// Reads what came after a position, and waits for it; then Redis's time, and the oldest event that is left.
+fn read_on(key: &str, last: Position) -> redis::Pipeline {
+    let mut read = redis::pipe();
+    read.cmd("XREAD")
+        .arg("COUNT")
+        .arg(READ_COUNT)
+        .arg("BLOCK")
+        .arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1000))
+        .arg("STREAMS")
+        .arg(key)
+        .arg(last.to_string())
+        .cmd("TIME")
+        .cmd("XRANGE")
+        .arg(key)
+        .arg("-")
+        .arg("+")
+        .arg("COUNT")
+        .arg(1);
+    read
 }
 
-fn read_newest(key: &str) -> redis::Cmd {
-    let mut read = redis::cmd("XREVRANGE");
-    read.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+fn read_newest(key: &str) -> redis::Pipeline {
+    let mut read = redis::pipe();
+    read.cmd("XREVRANGE")
+        .arg(key)
+        .arg("+")
+        .arg("-")
+        .arg("COUNT")
+        .arg(1);
     read
 }
 
 /// Where the first of these events is; at the very beginning where there is none.
-fn first_of(events: &StreamRangeReply, key: &str) -> Result<Position, StoreError> {
-    match events.ids.first() {
+fn first_position(events: &[RawEntry], key: &str) -> Result<Position, StoreError> {
+    match events.first() {
         None => Ok(Position::default()),
-        Some(event) => position(&event.id, key),
+        Some((id, _)) => position(id, key),
     }
 }
 
@@ -232,14 +259,8 @@ impl Store {
     /// [`StoreError`]
     pub async fn newest_change(&self) -> Result<Position, StoreError> {
         let key = self.key("events");
-        let newest: StreamRangeReply = self
-            .link
-            .with(|mut connection| {
-                let read = read_newest(&key);
-                async move { read.query_async(&mut connection).await }
-            })
-            .await?;
-        first_of(&newest, &key)
+        let (newest,): (Vec<RawEntry>,) = self.plain(&read_newest(&key)).await?;
+        first_position(&newest, &key)
     }
 
     /// The targets whose effects have changed since then, as far back as twice the lag. O(log n + those).
@@ -251,20 +272,23 @@ impl Store {
         time: Timestamp,
     ) -> Result<Vec<TargetId>, StoreError> {
         let key = self.key("recent");
-        let members: Vec<String> = self
-            .link
-            .with(|mut connection| {
-                let mut read = redis::cmd("ZRANGEBYSCORE");
-                read.arg(&key).arg(time.as_millisecond()).arg("+inf");
-                async move { read.query_async(&mut connection).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        read.cmd("ZRANGEBYSCORE")
+            .arg(&key)
+            .arg(time.as_millisecond())
+            .arg("+inf");
+        let (members,): (Vec<Vec<u8>>,) = self.plain(&read).await?;
         let parsed = members.iter().filter_map(|member| {
-            let parsed = member.parse();
-            // It names none of our targets, whatever it is.
-            parsed
-                .inspect_err(|error| warn!(key, %error, "passed over"))
-                .ok()
+            let member = String::from_utf8_lossy(member);
+            match member.parse() {
+                Ok(target) => Some(target),
+                Err(error) => {
+                    // It names none of our targets, whatever it is.
+                    let error: crate::domain::ids::InvalidTargetId = error;
+                    self.tell_of_damage(&key, &member, &error);
+                    None
+                }
+            }
         });
         Ok(parsed.collect())
     }
@@ -274,12 +298,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn time(&self) -> Result<Timestamp, StoreError> {
-        let (seconds, micros): (i64, i32) =
-            self.link
-                .with(|mut connection| async move {
-                    redis::cmd("TIME").query_async(&mut connection).await
-                })
-                .await?;
+        let mut read = redis::pipe();
+        read.cmd("TIME");
+        let ((seconds, micros),): ((i64, i32),) = self.plain(&read).await?;
         codec::redis_time(seconds, micros)
     }
 }

@@ -1,31 +1,47 @@
 //! The connection to Redis: one that many requests share, made anew when it is lost, and never used
-//! before the server behind it has shown that it can keep I1.
+//! before the server behind it has shown that it can keep I1 and is the one that this process began with.
+//!
+//! Everything that the store does goes through [`Link::invoke`], as a script that compares `meta` first. So there is no
+//! moment at which another Redis is read or written by mistake. The one exception is the reader of the stream of
+//! changes, which blocks, has a connection of its own, and compares `meta` with every answer.
 //!
 //! A library's own reconnecting would be invisible: after a failover the next server may be one that
 //! evicts, or a replica. So the connection is replaced here, where the check belongs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
+    Script,
+};
+use uuid::Uuid;
 
 use super::durability;
 use super::error::StoreError;
+use super::meta::{FORMAT, Held, Identity, Meta};
 use crate::config;
 
 /// Longer than a slow fsync, shorter than anybody's patience.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a script has done under a token is remembered for so long: [`Link::with`] sends it again over a new connection, and
-/// neither attempt outlasts its time-outs by this much.
-pub(super) const SENT_AGAIN_WITHIN: Duration = Duration::from_mins(2);
+/// The longest time between the two sendings of one script. The first one waits for at most three answers (Redis does not
+/// know the script, loads it, runs it). A new connection takes its own time and waits for three more (two for durability,
+/// one for `meta`). [`Link::with`] enforces this bound, because the machine may sleep in between.
+const SENT_AGAIN_WITHIN: Duration =
+    CONNECTION_TIMEOUT.saturating_add(RESPONSE_TIMEOUT.saturating_mul(6));
+
+/// How long Redis has to remember that a script was carried out, to recognise it when it comes again. Much longer than
+/// [`SENT_AGAIN_WITHIN`], because the server may stand still before it gets to the second one.
+pub(super) const COMES_AGAIN_WITHIN: Duration = SENT_AGAIN_WITHIN.saturating_mul(20);
 
 pub(super) struct Link {
     redis: Arc<config::Redis>,
+    meta: Arc<Meta>,
     /// A std mutex: held for moments, never across an await.
     current: Mutex<Current>,
 }
@@ -43,20 +59,96 @@ struct Current {
 }
 
 impl Link {
-    pub(super) fn new(redis: &config::Redis) -> Result<Self, StoreError> {
+    /// `meta` is the key that says which broker's Redis it is.
+    pub(super) fn new(redis: &config::Redis, meta: String) -> Result<Self, StoreError> {
         let link = Self {
             redis: Arc::new(redis.clone()),
+            meta: Arc::new(Meta::new(meta)),
             current: Mutex::default(),
         };
         client(&link.redis).map(|_| link)
     }
 
-    /// A connection of one's own, for commands that block.
+    /// What is known of the key `meta`.
+    pub(super) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What this process began with. The first call reads it from Redis, and makes it where it is not there yet.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the next call tries again.
+    pub(super) async fn identity(&self) -> Result<&Identity, StoreError> {
+        if let Some(identity) = self.meta.began_with() {
+            return Ok(identity);
+        }
+        // Read first: a full Redis takes no writes, and a broker that was there before can start all the same.
+        let held = match self.held().await? {
+            (Some(format), Some(instance)) => (Some(format), Some(instance)),
+            _ => self.make_meta().await?,
+        };
+        // Many at once all read the same, and none waits for another's failure.
+        let identity = Identity::read(self.meta.key(), &held)?;
+        Ok(self.meta.begin_with(identity))
+    }
+
+    async fn held(&self) -> Result<Held, StoreError> {
+        self.with(|mut connection| {
+            let read = self.meta.read();
+            async move { read.query_async(&mut connection).await }
+        })
+        .await
+    }
+
+    /// Makes what is missing: of two brokers that start at once, one's counts for both.
+    async fn make_meta(&self) -> Result<Held, StoreError> {
+        let fresh = Uuid::new_v4().to_string();
+        for (field, value) in [("v", FORMAT), ("instance", fresh.as_str())] {
+            self.with(|mut connection| {
+                let mut write = redis::cmd("HSETNX");
+                write.arg(self.meta.key()).arg(field).arg(value);
+                async move { write.query_async::<()>(&mut connection).await }
+            })
+            .await?;
+        }
+        self.held().await
+    }
+
+    /// Runs a script with these arguments; where the connection is lost meanwhile, once more over a new one. So every
+    /// script has to be idempotent. Each compares `meta` itself, with the [`identity`](Self::identity) that its argument
+    /// holds.
+    ///
+    /// # Errors
+    /// [`StoreError::InDoubt`] where Redis is not the one that this process began with: the script has changed nothing.
+    pub(super) async fn invoke<T>(
+        &self,
+        script: &Script,
+        arguments: &[&[u8]],
+    ) -> Result<T, StoreError>
+    where
+        T: FromRedisValue,
+    {
+        let ticket = self.meta.ticket();
+        let outcome = self
+            .with(|mut connection| {
+                let mut invocation = script.key(self.meta.key());
+                for argument in arguments {
+                    invocation.arg(*argument);
+                }
+                async move { invocation.invoke_async(&mut connection).await }
+            })
+            .await;
+        self.meta.judge(ticket, outcome)
+    }
+
+    /// A connection of one's own, for commands that block. The caller has to compare `meta` with each answer.
     pub(super) async fn dedicated(
         &self,
         response_timeout: Duration,
     ) -> Result<MultiplexedConnection, StoreError> {
-        connect(&self.redis, response_timeout).await
+        let ticket = self.meta.ticket();
+        let connected = connect(&self.redis, &self.meta, response_timeout).await;
+        self.meta.judge(ticket, connected)
     }
 
     /// The shared connection, and which attempt it came of.
@@ -67,7 +159,7 @@ impl Link {
                 connecting.clone()
             } else {
                 current.attempts += 1;
-                let connecting = connecting(Arc::clone(&self.redis));
+                let connecting = connecting(Arc::clone(&self.redis), Arc::clone(&self.meta));
                 current.connecting.insert(connecting).clone()
             };
             (connecting, current.attempts)
@@ -91,12 +183,13 @@ impl Link {
 
     /// Does `action` over the shared connection; where the connection is lost meanwhile, once more over a
     /// new one. What is done here must therefore be idempotent.
-    pub(super) async fn with<T, F, A>(&self, action: A) -> Result<T, StoreError>
+    async fn with<T, F, A>(&self, action: A) -> Result<T, StoreError>
     where
         A: Fn(MultiplexedConnection) -> F,
         F: Future<Output = Result<T, RedisError>>,
     {
         let (connection, attempt) = self.shared().await?;
+        let sent = Sent::now();
         let first = match action(connection).await {
             Ok(value) => return Ok(value),
             Err(error) => error,
@@ -108,6 +201,9 @@ impl Link {
         }
         self.forget(attempt);
         let (connection, attempt) = self.shared().await?;
+        if sent.elapsed() > SENT_AGAIN_WITHIN {
+            return Err(error);
+        }
         let again = action(connection).await;
         if again.is_err() {
             self.forget(attempt);
@@ -121,9 +217,31 @@ impl Link {
     }
 }
 
+/// When something was sent, by two clocks: one may stand still while the machine sleeps, the other may be set.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Instant,
+    by_the_wall: SystemTime,
+}
+
+impl Sent {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            by_the_wall: SystemTime::now(),
+        }
+    }
+
+    /// How long ago that was, by the clock that says more.
+    fn elapsed(self) -> Duration {
+        let by_the_wall = self.by_the_wall.elapsed().unwrap_or_default();
+        self.at.elapsed().max(by_the_wall)
+    }
+}
+
 /// Begins to connect, on a task of its own: a caller that goes away in the midst takes nothing from the others.
-fn connecting(redis: Arc<config::Redis>) -> Connecting {
-    let task = tokio::spawn(async move { connect(&redis, RESPONSE_TIMEOUT).await });
+fn connecting(redis: Arc<config::Redis>, meta: Arc<Meta>) -> Connecting {
+    let task = tokio::spawn(async move { connect(&redis, &meta, RESPONSE_TIMEOUT).await });
     let ended = |_| {
         let why = "the attempt to connect broke off";
         StoreError::Unavailable(RedisError::from((ErrorKind::Io, why)))
@@ -135,6 +253,7 @@ fn connecting(redis: Arc<config::Redis>) -> Connecting {
 
 async fn connect(
     redis: &config::Redis,
+    meta: &Meta,
     response_timeout: Duration,
 ) -> Result<MultiplexedConnection, StoreError> {
     let config = AsyncConnectionConfig::new()
@@ -145,6 +264,7 @@ async fn connect(
         .await
         .map_err(StoreError::from_redis)?;
     durability::check(&mut connection, &redis.allow_weaker_durability).await?;
+    meta.check(&mut connection).await?;
     Ok(connection)
 }
 

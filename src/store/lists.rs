@@ -149,7 +149,7 @@ struct ListArgument<'a> {
 }
 
 /// Ids and records, as the script answers: see there.
-type Rows = Vec<(String, Value)>;
+type Rows = Vec<(Vec<u8>, Value)>;
 
 /// Some of what a query means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -270,7 +270,8 @@ impl Store {
         self.look(&argument, read).await?.all_readable()
     }
 
-    /// Looks through lists, and reads what is in all of them.
+    /// Looks through lists, and reads what is in all of them. A record that cannot be read is an error, which names it:
+    /// a list that left it out would be taken for the whole truth.
     async fn look<T, Id>(
         &self,
         argument: &ListArgument<'_>,
@@ -284,6 +285,7 @@ impl Store {
         let mut rows = Vec::new();
         let mut looked_to = None;
         for (id, record) in answer {
+            let id = String::from_utf8_lossy(&id);
             let key = self.key(&format!("{}:{id}", argument.record));
             let id = parse(&key, &id)?;
             looked_to = Some(id);
@@ -318,16 +320,11 @@ impl Store {
 
     /// Whether a job is in all of these lists.
     async fn is_in(&self, names: &[String], id: JobId) -> Result<bool, StoreError> {
-        let places: Vec<Option<f64>> = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                for name in names {
-                    pipe.zscore(self.key(&format!("jobs:{name}")), id.to_string());
-                }
-                async move { pipe.query_async(&mut connection).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        for name in names {
+            read.zscore(self.key(&format!("jobs:{name}")), id.to_string());
+        }
+        let places: Vec<Option<f64>> = self.plain(&read).await?;
         Ok(places.iter().all(Option::is_some))
     }
 

@@ -9,39 +9,49 @@ mod accept;
 mod audit;
 mod clock;
 mod codec;
-mod damage;
 mod durability;
 mod error;
 mod events;
 mod link;
 mod lists;
+mod meta;
 mod pass;
 mod read;
 mod script;
+mod stream;
 
 pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
-pub use audit::{Keep, Seal, SealHead, StoredEvent, TrailState};
+pub use audit::{
+    DamagedEntry, Keep, Seal, SealHead, SetAside, StoredEvent, TrailEntry, TrailState,
+};
 pub use clock::{DueExpiry, Expired, Woken};
 pub use error::StoreError;
 pub use events::{Change, Changes, Event, Heard};
 pub use lists::{Found, JobSelector, Lives};
+pub use meta::Doubt;
 pub use pass::{
     Begun, ClaimTerms, Claimed, Closing, LeaseCheck, NextLook, PassRecord, Recorded, TouchedEffect,
 };
 pub use read::TargetRecord;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::error;
 
 use crate::config;
 use crate::domain::ids::InstanceId;
+use crate::telemetry::Repeats;
 
-use damage::Damage;
 use link::Link;
 use script::Scripts;
 
 /// How long the record of a request outlives its job.
 const REQUEST_LIFE: Duration = Duration::from_hours(24);
+
+/// How long the log is silent about an entry that cannot be read, after it was logged.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 /// A handle on the broker's keys, cheap to clone.
 #[derive(Clone)]
@@ -50,8 +60,7 @@ pub struct Store {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     retention: Duration,
-    instance: Arc<OnceLock<InstanceId>>,
-    damage: Arc<Damage>,
+    damage: Arc<Repeats>,
 }
 
 impl Store {
@@ -60,29 +69,58 @@ impl Store {
     /// # Errors
     /// [`StoreError::Misconfigured`] where the address or the password cannot be used.
     pub fn new(redis: &config::Redis, retention: Duration) -> Result<Self, StoreError> {
+        let prefix = format!("{{aab:{}}}:", redis.name);
         Ok(Self {
-            link: Arc::new(Link::new(redis)?),
+            link: Arc::new(Link::new(redis, format!("{prefix}meta"))?),
             scripts: Arc::new(Scripts::new()),
-            prefix: format!("{{aab:{}}}:", redis.name).into(),
+            prefix: prefix.into(),
             retention,
-            instance: Arc::default(),
-            damage: Arc::default(),
+            damage: Arc::new(Repeats::every(SAY_AGAIN)),
         })
     }
 
-    /// Connects if need be, checks that Redis can keep I1, and answers with the broker's instance id,
-    /// which is made at the first call ever. O(1).
+    /// The broker's instance id, as this process began with it. The first call connects, checks that Redis can keep I1,
+    /// and reads the id, or makes it where there is none yet. Every other method does the same first. From then on each
+    /// method is refused while Redis does not hold the same id and format. O(1).
     ///
     /// # Errors
     /// [`StoreError::NotDurable`] where this Redis can forget or evict what was accepted;
     /// [`StoreError::Unavailable`] where it cannot be reached.
     pub async fn instance(&self) -> Result<InstanceId, StoreError> {
-        if let Some(instance) = self.instance.get() {
-            return Ok(*instance);
+        Ok(self.link.identity().await?.instance())
+    }
+
+    /// Why Redis is in doubt, as the last call found it; `None` while it is not. Every call of this store's may change it.
+    /// The reconciler's clock runs a script at every poll, so it changes without any request.
+    #[must_use]
+    pub fn doubt(&self) -> watch::Receiver<Option<Doubt>> {
+        self.link.meta().doubt()
+    }
+
+    /// Fails if the last call found Redis in doubt. It sends nothing to Redis. O(1).
+    ///
+    /// # Errors
+    /// [`StoreError::InDoubt`]
+    pub fn check_known_doubt(&self) -> Result<(), StoreError> {
+        let doubt = self.doubt().borrow().clone();
+        doubt.map_or(Ok(()), |doubt| Err(StoreError::InDoubt(doubt)))
+    }
+
+    /// Logs what was passed over because it cannot be read, once a minute for the same entry.
+    fn tell_of_damage(&self, key: &str, entry: &str, problem: &dyn std::fmt::Display) {
+        if self.damage.is_due(&format!("{key} {entry}")) {
+            error!(key, entry, %problem, "what stands there cannot be read, and is passed over");
         }
-        // Many at once all read the same, and none waits for another's failure.
-        let instance = read::instance(self).await?;
-        Ok(*self.instance.get_or_init(|| instance))
+    }
+
+    /// The same of what a script has passed over: each row says a key, and what is wrong with it.
+    fn tell_of_damaged(&self, rows: &[Vec<u8>]) {
+        for row in rows {
+            let damaged = String::from_utf8_lossy(row);
+            if self.damage.is_due(&damaged) {
+                error!(%damaged, "what stands there cannot be read; it is passed over, and tried again until it is mended");
+            }
+        }
     }
 
     fn key(&self, name: &str) -> String {

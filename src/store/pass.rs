@@ -16,7 +16,7 @@ use wire::{
 use super::Store;
 use super::codec::{self, Hash, call_word, time_millis, write_effect};
 use super::error::StoreError;
-use super::link::SENT_AGAIN_WITHIN;
+use super::link::COMES_AGAIN_WITHIN;
 use super::script::millis;
 use crate::config::LaneBudget;
 use crate::domain::backoff::Backoff;
@@ -219,11 +219,11 @@ impl Store {
             },
             jitter: terms.jitter.clamp(0.1, 1.0),
             budget: Budgets::new(lane),
-            remembered: millis(SENT_AGAIN_WITHIN),
+            remembered: millis(COMES_AGAIN_WITHIN),
         };
-        let (claimed, damaged): (Option<ClaimAnswer>, Vec<String>) =
+        let (claimed, damaged): (Option<ClaimAnswer>, Vec<Vec<u8>>) =
             self.run(&self.scripts.claim, &argument).await?;
-        self.damage.tell(&damaged);
+        self.tell_of_damaged(&damaged);
         claimed.map(|claimed| self.read_claim(claimed)).transpose()
     }
 
@@ -413,16 +413,20 @@ impl Store {
             lag: millis(pass.lag),
             audit_events: &pass.audit_events,
             lost_event: &pass.lost_event,
-            remembered: millis(SENT_AGAIN_WITHIN),
+            remembered: millis(COMES_AGAIN_WITHIN),
         };
-        let answer: Vec<String> = self.run(&self.scripts.record, &argument).await?;
+        let answer: Vec<Vec<u8>> = self.run(&self.scripts.record, &argument).await?;
         match answer.split_first() {
-            Some((word, damaged)) if word == "recorded" => {
-                self.damage.tell(damaged);
+            Some((word, damaged)) if word == b"recorded" => {
+                self.tell_of_damaged(damaged);
                 Ok(Recorded::Recorded)
             }
-            Some((word, _)) if word == "lost" => Ok(Recorded::Lost),
-            _ => Err(self.odd_answer("record", &answer)),
+            Some((word, _)) if word == b"lost" => Ok(Recorded::Lost),
+            _ => {
+                let words = answer.iter().map(|word| String::from_utf8_lossy(word));
+                let words: Vec<String> = words.map(std::borrow::Cow::into_owned).collect();
+                Err(self.odd_answer("record", &words))
+            }
         }
     }
 

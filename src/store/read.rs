@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use redis::AsyncCommands;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::Store;
 use super::codec::{self, Hash};
 use super::error::StoreError;
 use crate::domain::effect::Effect;
 use crate::domain::grant::Grant;
-use crate::domain::ids::{AssignmentName, GrantId, InstanceId, JobId, TargetId};
+use crate::domain::ids::{AssignmentName, GrantId, JobId, TargetId};
 use crate::domain::job::{Job, JobTarget};
 
 /// What a target's record says of its effects.
@@ -38,61 +36,8 @@ impl TargetRecord {
     }
 }
 
-/// See [`Store::instance`].
-pub(super) async fn instance(store: &Store) -> Result<InstanceId, StoreError> {
-    let meta = store.key("meta");
-    // Read first: a full Redis takes no writes, and a broker that was there before can start all the same.
-    let instance = match meta_of(store, &meta).await? {
-        (Some(version), Some(instance)) => (Some(version), Some(instance)),
-        _ => make_meta(store, &meta).await?,
-    };
-    let unreadable = |problem: String| StoreError::Unreadable {
-        key: meta.clone(),
-        problem,
-    };
-    match instance {
-        (Some(version), Some(instance)) if version == "1" => {
-            InstanceId::parse(&instance).map_err(|error| unreadable(error.to_string()))
-        }
-        other => Err(unreadable(format!("its format and instance are {other:?}"))),
-    }
-}
-
-/// The format of the broker's keys, and its instance id.
-type Meta = (Option<String>, Option<String>);
-
-async fn meta_of(store: &Store, meta: &str) -> Result<Meta, StoreError> {
-    store
-        .link
-        .with(|mut connection| {
-            let mut read = redis::cmd("HMGET");
-            read.arg(meta).arg(&["v", "instance"]);
-            async move { read.query_async(&mut connection).await }
-        })
-        .await
-}
-
-/// Makes what is missing: of two brokers that start at once, one's counts for both.
-async fn make_meta(store: &Store, meta: &str) -> Result<Meta, StoreError> {
-    let fresh = Uuid::new_v4().to_string();
-    for (field, value) in [("v", "1"), ("instance", fresh.as_str())] {
-        store
-            .link
-            .with(|mut connection| {
-                let mut write = redis::cmd("HSETNX");
-                write.arg(meta).arg(field).arg(value);
-                async move { write.query_async::<()>(&mut connection).await }
-            })
-            .await?;
-    }
-    meta_of(store, meta).await
-}
-
 /// A job's hash, and some of its targets, each with its own fields.
-type JobAnswer = (
-    HashMap<String, String>,
-    Vec<(String, HashMap<String, String>)>,
-);
+type JobAnswer = (Fields, Vec<(Vec<u8>, Fields)>);
 
 /// At most this many targets travel with a job.
 const JOB_TARGETS: usize = 20;
@@ -162,11 +107,14 @@ impl Store {
         if fields.is_empty() {
             return Ok(None);
         }
+        let fields = text(&key, fields)?;
         let job = Hash::new(key, fields)?;
         let targets = rows.into_iter().map(|(target, fields)| {
+            let target = String::from_utf8_lossy(&target);
+            let key = format!("{targets_key} {target}");
+            let fields = text(&key, fields)?;
             // A target's fields are of the job's own format.
-            let hash = job.part(format!("{targets_key} {target}"), fields);
-            codec::read_job_target(&target, &hash)
+            codec::read_job_target(&target, &job.part(key, fields))
         });
         let targets = targets.collect::<Result<_, _>>()?;
         Ok(Some((job, targets)))
@@ -179,14 +127,9 @@ impl Store {
     /// [`StoreError`]
     pub async fn target(&self, id: &TargetId) -> Result<TargetRecord, StoreError> {
         let key = self.key(&format!("target:{id}"));
-        let ((seconds, micros), fields): ((i64, i32), Fields) = self
-            .link
-            .with(|mut connection| {
-                let mut pipe = redis::pipe();
-                pipe.cmd("TIME").hgetall(&key);
-                async move { pipe.query_async(&mut connection).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        read.cmd("TIME").hgetall(&key);
+        let ((seconds, micros), fields): ((i64, i32), Fields) = self.plain(&read).await?;
         let now = codec::redis_time(seconds, micros)?;
         let fields = text(&key, fields)?;
         if fields.is_empty() {
@@ -207,13 +150,9 @@ impl Store {
     }
 
     pub(super) async fn hash(&self, key: &str) -> Result<HashMap<String, String>, StoreError> {
-        let fields: Fields = self
-            .link
-            .with(|mut connection| {
-                let key = key.to_owned();
-                async move { connection.hgetall(key).await }
-            })
-            .await?;
+        let mut read = redis::pipe();
+        read.hgetall(key);
+        let (fields,): (Fields,) = self.plain(&read).await?;
         text(key, fields)
     }
 }

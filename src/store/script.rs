@@ -1,9 +1,10 @@
 //! The scripts, one a transition, each behind what they share.
 
-use redis::Script;
+use redis::{Arg, FromRedisValue, Pipeline, Script};
 use serde::Serialize;
 
 use super::error::StoreError;
+use super::meta::Identity;
 use super::{REQUEST_LIFE, Store};
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
@@ -34,8 +35,10 @@ pub(super) struct Scripts {
     pub(super) forget: Script,
     pub(super) audit: Script,
     pub(super) seal_begin: Script,
+    pub(super) seal_aside: Script,
     pub(super) seal: Script,
     pub(super) seal_end: Script,
+    pub(super) plain: Script,
 }
 
 impl Scripts {
@@ -58,8 +61,10 @@ impl Scripts {
             forget: script(MayExceed, include_str!("scripts/forget.lua")),
             audit: script(MayExceed, include_str!("scripts/audit.lua")),
             seal_begin: script(MayExceed, include_str!("scripts/seal_begin.lua")),
+            seal_aside: script(MayExceed, include_str!("scripts/seal_aside.lua")),
             seal: script(MayExceed, include_str!("scripts/seal.lua")),
             seal_end: script(MayExceed, include_str!("scripts/seal_end.lua")),
+            plain: script(MayExceed, include_str!("scripts/plain.lua")),
         }
     }
 }
@@ -77,35 +82,81 @@ fn script(memory: Memory, body: &str) -> Script {
 struct Argument<'a, A> {
     #[serde(flatten)]
     own: &'a A,
+    began_with: &'a Identity,
     retention: u64,
     request_life: u64,
 }
 
+/// How many words each command has. The words themselves follow as further arguments, because JSON cannot hold bytes.
+#[derive(Serialize)]
+struct PlainArgument {
+    lengths: Vec<usize>,
+}
+
 impl Store {
     /// Runs a script, once more over a new connection if the first was lost: scripts are idempotent.
+    ///
+    /// # Errors
+    /// [`StoreError::InDoubt`] where Redis is not the one that this process began with: then nothing was changed.
     pub(super) async fn run<A, T>(&self, script: &Script, argument: &A) -> Result<T, StoreError>
     where
         A: Serialize,
-        T: redis::FromRedisValue,
+        T: FromRedisValue,
     {
+        let argument = self.argument(argument).await?;
+        self.link.invoke(script, &[argument.as_bytes()]).await
+    }
+
+    /// Carries out plain commands in one atomic step, and gives their answers in order. They run as a script, so that the
+    /// step begins with the comparison of `meta`. They have to be idempotent.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(super) async fn plain<T>(&self, commands: &Pipeline) -> Result<T, StoreError>
+    where
+        T: FromRedisValue,
+    {
+        let mut words: Vec<&[u8]> = Vec::new();
+        let mut lengths = Vec::new();
+        let mut keys: Vec<String> = Vec::new();
+        for command in commands.cmd_iter() {
+            let before = words.len();
+            // The other kind of word is a cursor, which no command here has.
+            words.extend(command.args_iter().filter_map(|word| match word {
+                Arg::Simple(word) => Some(word),
+                _ => None,
+            }));
+            lengths.push(words.len() - before);
+            let key = words
+                .get(before + 1)
+                .map(|key| String::from_utf8_lossy(key));
+            keys.extend(key.map(std::borrow::Cow::into_owned));
+        }
+        let argument = self.argument(&PlainArgument { lengths }).await?;
+        let mut arguments = vec![argument.as_bytes()];
+        arguments.append(&mut words);
+        let answers = self.link.invoke(&self.scripts.plain, &arguments).await;
+        answers.map_err(|error| match error {
+            // Redis says that a key has the wrong type, but not which key.
+            StoreError::Unreadable { problem, .. } => StoreError::Unreadable {
+                key: keys.join(" or "),
+                problem,
+            },
+            error => error,
+        })
+    }
+
+    async fn argument<A: Serialize>(&self, own: &A) -> Result<String, StoreError> {
         let argument = Argument {
-            own: argument,
+            own,
+            began_with: self.link.identity().await?,
             retention: millis(self.retention),
             request_life: millis(REQUEST_LIFE),
         };
-        let argument =
-            serde_json::to_string(&argument).map_err(|error| StoreError::Unreadable {
-                key: "a script's argument".to_owned(),
-                problem: error.to_string(),
-            })?;
-        let meta = self.key("meta");
-        self.link
-            .with(|mut connection| {
-                let mut invocation = script.key(&meta);
-                invocation.arg(&argument);
-                async move { invocation.invoke_async(&mut connection).await }
-            })
-            .await
+        serde_json::to_string(&argument).map_err(|error| StoreError::Unreadable {
+            key: "a script's argument".to_owned(),
+            problem: error.to_string(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod capture;
 mod panics;
+mod repeats;
 
 use std::io::{self, IsTerminal};
 
@@ -18,6 +19,7 @@ use crate::config::{Log, LogFormat};
 #[cfg(test)]
 pub(crate) use capture::Captured;
 pub use panics::panic_message;
+pub use repeats::Repeats;
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]

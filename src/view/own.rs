@@ -26,6 +26,7 @@ use crate::domain::grant::Expiry;
 use crate::domain::ids::{AssignmentName, ClusterId, PrincipalId, TargetId};
 use crate::domain::snapshot::OwnChanges;
 use crate::store::{Change, Changes, Event, Heard, Store, StoreError, TargetRecord};
+use crate::telemetry::Repeats;
 
 /// So many records are read at once.
 const READ_AT_ONCE: usize = 32;
@@ -33,6 +34,8 @@ const READ_AT_ONCE: usize = 32;
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// So much longer than it may be of use it is kept, for callers that take their time.
 const SLACK: SignedDuration = SignedDuration::from_mins(1);
+/// How long the log is silent about a record that cannot be read, after it was logged.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// How often what has become old is dropped.
 const TIDY: Duration = Duration::from_mins(1);
 
@@ -158,6 +161,8 @@ struct State {
     lag: SignedDuration,
     /// How long an entry is of use: the lag, and the age that a list may have.
     keep: SignedDuration,
+    /// Which unreadable records were logged lately.
+    damage: Repeats,
 }
 
 impl Own {
@@ -174,6 +179,7 @@ impl Own {
             beginning: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
             lag,
             keep: lag.saturating_add(oldest_list).saturating_add(SLACK),
+            damage: Repeats::every(SAY_AGAIN),
         }))
     }
 
@@ -306,7 +312,9 @@ impl Own {
         match self.read(store, targets).await {
             Ok(()) => self.is_at(position),
             Err(error) => {
-                warn!(%error, "what the broker did lately cannot be read");
+                if !is_logged_by_the_store(&error) {
+                    warn!(%error, "what the broker did lately cannot be read");
+                }
                 self.catch_up(store, lost).await;
             }
         }
@@ -317,6 +325,7 @@ impl Own {
         loop {
             match self.try_to_catch_up(store, lost).await {
                 Ok(()) => return,
+                Err(error) if is_logged_by_the_store(&error) => {}
                 Err(error) => warn!(%error, "what the broker did lately cannot be read yet"),
             }
             tokio::time::sleep(TRY_AGAIN).await;
@@ -384,7 +393,9 @@ impl Own {
             match record {
                 Ok(record) => self.put(&target, &record),
                 Err(error) => {
-                    error!(%target, %error, "nothing is said of a cluster while this cannot be read");
+                    if self.0.damage.is_due(&target.to_string()) {
+                        error!(%target, %error, "nothing is said of a cluster while this cannot be read");
+                    }
                     self.change(&target.cluster, |cluster| {
                         cluster.unreadable.insert(target.principal, Arc::new(error));
                     });
@@ -409,6 +420,7 @@ impl Own {
         };
         if !unreadable.is_empty()
             && let Err(error) = self.read(store, unreadable).await
+            && !is_logged_by_the_store(&error)
         {
             warn!(%error, "what could not be read before cannot be read yet");
         }
@@ -448,6 +460,11 @@ impl Own {
             }
         }
     }
+}
+
+/// Whether the store itself logs this error.
+const fn is_logged_by_the_store(error: &StoreError) -> bool {
+    matches!(error, StoreError::InDoubt(_))
 }
 
 impl OwnOfCluster {

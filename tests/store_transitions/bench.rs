@@ -40,7 +40,7 @@ pub struct Bench {
     pub store: Store,
     pub raw: MultiplexedConnection,
     pub lane: LaneBudget,
-    _redis: RedisServer,
+    pub redis: RedisServer,
     _dir: TempDir,
 }
 
@@ -126,13 +126,22 @@ impl Bench {
             store: Store::new(&settings, RETENTION).unwrap(),
             raw: server.connection().await,
             lane: LaneBudget::default(),
-            _redis: server,
+            redis: server,
             _dir: dir,
         }
     }
 
     pub async fn grant(&self, principal: u128) -> NewGrant {
         let new = reader(principal);
+        let accepted = self.store.accept_grant(&new).await.unwrap();
+        assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
+        new
+    }
+
+    /// A grant that ends after so long.
+    pub async fn ending(&self, principal: u128, ttl: Duration) -> NewGrant {
+        let mut new = reader(principal);
+        new.end = End::After(ttl);
         let accepted = self.store.accept_grant(&new).await.unwrap();
         assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
         new

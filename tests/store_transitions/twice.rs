@@ -6,12 +6,15 @@ use std::time::Duration;
 use aks_access_broker::domain::grant::{Expiry, GrantState};
 use aks_access_broker::domain::ids::JobId;
 use aks_access_broker::domain::job::JobState;
-use aks_access_broker::store::{Accepted, Begun, End, Expired, Recorded};
+use aks_access_broker::domain::naming::ExternalKey;
+use aks_access_broker::store::{
+    Accepted, Begun, DueExpiry, End, Expired, NewExtension, Recorded, Revoked,
+};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::ALICE;
-use super::bench::{Bench, reader, revocation, terms};
+use super::bench::{Bench, reader, request, revocation, terms};
 
 const BOB: u128 = 2;
 
@@ -185,4 +188,151 @@ async fn i6_an_expiry_that_is_sent_twice_is_one_job() {
     ));
     let expiries: usize = bench.ask("ZCARD", &["{aab:main}:expiries"]).await;
     assert_eq!(expiries, 0);
+}
+
+/// How much the audit trail holds, sealed or not.
+async fn audited(bench: &mut Bench) -> usize {
+    let waiting: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
+    let sealed: usize = bench.ask("XLEN", &["{aab:main}:audit:sealed"]).await;
+    waiting + sealed
+}
+
+#[tokio::test]
+async fn i3_i10_an_extension_that_is_sent_twice_is_one_job_and_one_event() {
+    let mut bench = Bench::start().await;
+    let granted = bench.ending(ALICE, Duration::from_hours(1)).await;
+    let new = NewExtension {
+        grant: granted.grant,
+        job: JobId::new(Uuid::now_v7()),
+        request: request(),
+        end: End::After(Duration::from_hours(2)),
+        justification: String::new(),
+        audit_event: "{}".to_owned(),
+    };
+    let first = bench.store.accept_extension(&new).await.unwrap();
+    assert_eq!(first, Accepted::New(new.job, Some(granted.grant)));
+    let end = bench.grant_now(granted.grant).await.expiry;
+    let before = audited(&mut bench).await;
+    let again = bench.store.accept_extension(&new).await.unwrap();
+    assert_eq!(again, Accepted::Replayed(new.job, Some(granted.grant)));
+    assert_eq!(bench.grant_now(granted.grant).await.expiry, end);
+    assert_eq!(audited(&mut bench).await, before);
+}
+
+#[tokio::test]
+async fn i3_i10_a_selectors_revocation_that_is_sent_twice_is_one_job_and_one_event_a_grant() {
+    let mut bench = Bench::start().await;
+    let granted = [bench.active(ALICE).await, bench.grant(BOB).await];
+    let mut new = revocation(granted[0].grant);
+    new.grants = Revoked::Selected(granted.iter().map(|it| it.grant).collect());
+    let first = bench.store.accept_revocation(&new).await.unwrap();
+    assert_eq!(first, Accepted::New(new.job, None));
+    let before = (audited(&mut bench).await, bench.job(new.job).await);
+    let again = bench.store.accept_revocation(&new).await.unwrap();
+    assert_eq!(again, Accepted::Replayed(new.job, None));
+    assert_eq!(
+        (audited(&mut bench).await, bench.job(new.job).await),
+        before
+    );
+}
+
+/// The caller's own name finds the grant that is there already: asking twice for it by one request is asking once.
+#[tokio::test]
+async fn i3_i10_a_grant_that_was_there_already_and_is_asked_for_twice_is_audited_once() {
+    let mut bench = Bench::start().await;
+    let order = || {
+        let mut new = reader(ALICE);
+        new.external_key = Some(ExternalKey::parse("order 66").unwrap());
+        new
+    };
+    let first = order();
+    bench.store.accept_grant(&first).await.unwrap();
+    let same = order();
+    let accepted = bench.store.accept_grant(&same).await.unwrap();
+    assert_eq!(accepted, Accepted::New(first.job, Some(first.grant)));
+    let before = audited(&mut bench).await;
+    let again = bench.store.accept_grant(&same).await.unwrap();
+    assert_eq!(again, Accepted::Replayed(first.job, Some(first.grant)));
+    assert_eq!(audited(&mut bench).await, before);
+}
+
+#[tokio::test]
+async fn i10_what_ends_with_its_cluster_ends_once() {
+    let mut bench = Bench::start().await;
+    let old = bench.grant(ALICE).await;
+    let mut new = reader(ALICE);
+    new.cluster_uid = "another".to_owned();
+    bench.store.accept_grant(&new).await.unwrap();
+    let before = (audited(&mut bench).await, bench.job(old.job).await);
+    let again = bench.store.accept_grant(&new).await.unwrap();
+    assert_eq!(again, Accepted::Replayed(new.job, Some(new.grant)));
+    assert_eq!(
+        (audited(&mut bench).await, bench.job(old.job).await),
+        before
+    );
+}
+
+/// The audit event of a refusal belongs to no other record, by which a second run could see that it has been written.
+#[tokio::test]
+async fn i10_a_refusal_that_is_written_down_twice_is_one_event() {
+    let mut bench = Bench::start().await;
+    let token = Uuid::new_v4();
+    for _ in 0..2 {
+        bench.store.write_event(token, "{}").await.unwrap();
+    }
+    assert_eq!(audited(&mut bench).await, 1);
+    bench.store.write_event(Uuid::new_v4(), "{}").await.unwrap();
+    assert_eq!(audited(&mut bench).await, 2, "another one is another event");
+    let key = format!("{{aab:main}}:audit:written:{token}");
+    let life: i64 = bench.ask("PTTL", &[&key]).await;
+    assert!(life > 60_000, "it can be sent again: {life} ms");
+}
+
+/// Time brings it, and not the call: a second look finds nothing more that is due.
+#[tokio::test]
+async fn i5_targets_that_are_woken_twice_wait_once_and_are_claimed_once() {
+    let mut bench = Bench::start().await;
+    bench.grant(ALICE).await;
+    let dies = bench.short_pass().await;
+    bench.is_given_up(&dies).await;
+    assert_eq!(bench.store.wake(10).await.unwrap().looked_at, 0);
+    assert_eq!(bench.ready("writes").await.len(), 1);
+    let _other = bench.pass().await;
+    assert_eq!(bench.store.wake(10).await.unwrap().looked_at, 0);
+    assert!(bench.ready("writes").await.is_empty(), "it is leased");
+}
+
+#[tokio::test]
+async fn what_is_forgotten_twice_is_forgotten_once_and_nothing_else_with_it() {
+    let mut bench = Bench::start().await;
+    let [over, live] = [bench.grant(ALICE).await, bench.grant(BOB).await];
+    let member = format!("grant:{}", over.grant);
+    let _: i64 = bench
+        .ask("ZADD", &["{aab:main}:retired", "1", &member])
+        .await;
+    assert_eq!(bench.store.forget(10).await.unwrap(), 1);
+    assert_eq!(bench.store.forget(10).await.unwrap(), 0);
+    assert_eq!(bench.store.grant(over.grant).await.unwrap(), None);
+    let live = bench.grant_now(live.grant).await;
+    assert_eq!(live.state, GrantState::Pending);
+}
+
+/// Put off by one call and by its second run: never to an earlier time than somebody else has set since.
+#[tokio::test]
+async fn i6_an_expiry_that_is_put_off_twice_keeps_the_later_time() {
+    let mut bench = Bench::start().await;
+    let granted = bench.ending(ALICE, Duration::from_hours(1)).await;
+    let end = bench.grant_now(granted.grant).await.expiry.time().unwrap();
+    let due = DueExpiry {
+        grant: granted.grant,
+        expire_time: end,
+    };
+    let then = Timestamp::now();
+    for _ in 0..2 {
+        bench.store.put_off_expiry(&due, then).await.unwrap();
+        let id = granted.grant.to_string();
+        let score: f64 = bench.ask("ZSCORE", &["{aab:main}:expiries", &id]).await;
+        let end = end.as_millisecond().to_string();
+        assert_eq!(score.to_string(), end);
+    }
 }

@@ -44,15 +44,33 @@ impl BrokerProcess {
 
     /// Waits until its health says that it serves.
     pub async fn until_serving(&self) {
+        self.until_health_is(ServingStatus::Serving).await;
+    }
+
+    /// Waits until its health says that it does not serve.
+    pub async fn until_not_serving(&self) {
+        self.until_health_is(ServingStatus::NotServing).await;
+    }
+
+    async fn until_health_is(&self, wanted: ServingStatus) {
         let request = HealthCheckRequest::default();
         let mut health = HealthClient::new(self.channel.clone());
         let mut states = health.watch(request).await.expect("health").into_inner();
         while let Some(state) = states.message().await.expect("health goes on") {
-            if state.status() == ServingStatus::Serving {
+            if state.status() == wanted {
                 return;
             }
         }
-        panic!("health ended before the broker served");
+        panic!("health ended before it said {wanted:?}");
+    }
+
+    /// What its health says of why it does not serve, where it does.
+    pub async fn why_not_serving(&self) -> Option<String> {
+        let mut health = HealthClient::new(self.channel.clone());
+        let told = health.check(HealthCheckRequest::default()).await;
+        let told = told.expect("health");
+        let why = told.metadata().get("not-serving-because")?;
+        Some(why.to_str().expect("ASCII").to_owned())
     }
 
     /// What its health says now.

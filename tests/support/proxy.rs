@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,6 +19,8 @@ pub enum Held {
     Requests,
     /// What the server answers.
     Answers,
+    /// Nothing: the connection that sets it off is cut in the place of its next answer, which is lost.
+    Cut,
 }
 
 /// A proxy, until it is dropped.
@@ -49,14 +52,22 @@ impl Proxy {
                 };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
+                let is_cut = Arc::new(AtomicBool::new(false));
                 tokio::spawn(requests(
                     from_client,
                     to_server,
                     shared.clone(),
                     held,
                     Arc::clone(&trigger),
+                    Arc::clone(&is_cut),
                 ));
-                tokio::spawn(answers(from_server, to_client, shared.clone(), held));
+                tokio::spawn(answers(
+                    from_server,
+                    to_client,
+                    shared.clone(),
+                    held,
+                    is_cut,
+                ));
             }
         });
         Self {
@@ -85,6 +96,15 @@ impl Proxy {
             .expect("the proxy lives");
     }
 
+    /// Waits until the connection has been cut.
+    pub async fn until_cut(&self) {
+        let mut state = self.state.subscribe();
+        state
+            .wait_for(|state| *state == State::Released)
+            .await
+            .expect("the proxy lives");
+    }
+
     /// Lets everything through again.
     pub fn release(&self) {
         self.state.send_replace(State::Released);
@@ -103,6 +123,7 @@ async fn requests(
     state: watch::Sender<State>,
     held: Held,
     trigger: Trigger,
+    is_cut: Arc<AtomicBool>,
 ) {
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(length) = from.read(&mut bytes).await {
@@ -114,6 +135,7 @@ async fn requests(
             let sets_off = *state == State::Armed && trigger(chunk);
             if sets_off {
                 *state = State::Holding;
+                is_cut.store(held == Held::Cut, Ordering::Release);
             }
             sets_off
         });
@@ -128,10 +150,15 @@ async fn answers(
     mut to: OwnedWriteHalf,
     state: watch::Sender<State>,
     held: Held,
+    is_cut: Arc<AtomicBool>,
 ) {
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(length) = from.read(&mut bytes).await {
         if length == 0 || held == Held::Answers && !passes(&state).await {
+            return;
+        }
+        if is_cut.load(Ordering::Acquire) {
+            state.send_replace(State::Released);
             return;
         }
         if to.write_all(&bytes[..length]).await.is_err() {

@@ -80,6 +80,51 @@ impl RedisServer {
         self.child = child.expect("Redis takes connections again");
     }
 
+    /// Starts another one on the same port, which keeps its data in `dir`.
+    pub async fn replace(&mut self, dir: &Path) {
+        self.kill().await;
+        dir.clone_into(&mut self.dir);
+        std::fs::create_dir_all(dir).expect("Redis's directory");
+        self.start_again().await;
+    }
+
+    /// Everything that is kept, to be put back.
+    pub async fn backup(&self) -> Vec<Backup> {
+        let mut connection = self.connection().await;
+        let keys: Vec<String> = ::redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .expect("the keys");
+        let mut everything = Vec::new();
+        for key in keys {
+            let (value, life): (Option<Vec<u8>>, i64) = ::redis::pipe()
+                .cmd("DUMP")
+                .arg(&key)
+                .pttl(&key)
+                .query_async(&mut connection)
+                .await
+                .expect("a value");
+            let life = u64::try_from(life).unwrap_or_default();
+            everything.extend(value.map(|value| Backup { key, life, value }));
+        }
+        everything
+    }
+
+    /// Puts everything back, in one step, in the place of what is there.
+    pub async fn restore(&self, everything: &[Backup]) {
+        let mut restored = ::redis::pipe();
+        restored.atomic().cmd("FLUSHALL");
+        for Backup { key, life, value } in everything {
+            restored.cmd("RESTORE").arg(key).arg(life).arg(value);
+        }
+        let mut connection = self.connection().await;
+        restored
+            .exec_async(&mut connection)
+            .await
+            .expect("Redis takes it");
+    }
+
     /// A connection, to look at what is kept.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
         let client = ::redis::Client::open(self.url()).expect("Redis's address");
@@ -116,6 +161,13 @@ impl RedisServer {
         }
         everything
     }
+}
+
+/// One key with its value, and how long it lives (ms; 0: for ever).
+pub struct Backup {
+    key: String,
+    life: u64,
+    value: Vec<u8>,
 }
 
 async fn free_port() -> u16 {

@@ -8,6 +8,18 @@
 local P = string.match(KEYS[1], '^(.*:)meta$')
 local a = cjson.decode(ARGV[1])
 
+-- Whether this is still the Redis that the calling process began with: it may have been emptied or replaced since. Before
+-- anything is read or written, and in the same step, so that no moment is left in between. Each value is answered as one
+-- word, whatever it is.
+local meta = redis.pcall('HMGET', KEYS[1], 'v', 'instance')
+if meta[1] ~= a.began_with.format or meta[2] ~= a.began_with.instance then
+  local function word(value)
+    return value and string.gsub(string.sub(value, 1, 64), '[^%w%-]', '?') or 'none'
+  end
+  return redis.error_reply('INDOUBT ' .. KEYS[1] .. ' ' .. a.began_with.format .. '/' .. a.began_with.instance .. ' '
+    .. word(meta[1]) .. '/' .. word(meta[2]))
+end
+
 local function clock()
   local t = redis.call('TIME')
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)

@@ -9,8 +9,14 @@ local key = P .. 'audit:seal'
 local seal = fields(redis.call('HGETALL', key))
 if seal.token ~= a.token or (seal.sequence or '') ~= a.after then return { 'moved' } end
 for _, row in ipairs(a.rows) do
-  redis.call('XADD', P .. 'audit:sealed', row.id, 'v', 1, 'sequence', row.sequence, 'time', row.time, 'event', row.event,
-    'previous', row.previous, 'hash', row.hash)
+  local function place(id)
+    return redis.pcall('XADD', P .. 'audit:sealed', id, 'v', 1, 'sequence', row.sequence, 'time', row.time, 'event',
+      row.event, 'previous', row.previous, 'hash', row.hash)
+  end
+  -- Under the position that it had, unless something later is there already: of a clock that was ahead, say.
+  local placed = place(row.id)
+  if placed.err then placed = place('*') end
+  if placed.err then return placed end
   redis.call('XDEL', P .. 'audit', row.id)
   redis.call('HSET', key, 'sequence', row.sequence, 'hash', row.hash)
 end
@@ -18,10 +24,14 @@ redis.call('HSET', key, 'lease_end', now + a.lease)
 redis.call('XTRIM', P .. 'audit:sealed', 'MINID', '~', string.format('%d', math.max(0, now - a.age)))
 redis.call('XTRIM', P .. 'audit:sealed', 'MAXLEN', '~', string.format('%d', a.count))
 -- What is missing before this has been trimmed; what is missing behind it somebody took out.
-local oldest = redis.call('XRANGE', P .. 'audit:sealed', '-', '+', 'COUNT', 1)[1]
-if oldest then
-  redis.call('HSET', key, 'first', fields(oldest[2]).sequence)
-else
-  redis.call('HDEL', key, 'first')
+local oldest = redis.call('XRANGE', P .. 'audit:sealed', '-', '+', 'COUNT', 10)
+if #oldest == 0 then redis.call('HDEL', key, 'first') end
+for _, entry in ipairs(oldest) do
+  -- Of one that somebody has damaged it is not known.
+  local sequence = fields(entry[2]).sequence
+  if sequence then
+    redis.call('HSET', key, 'first', sequence)
+    break
+  end
 end
 return { 'sealed' }

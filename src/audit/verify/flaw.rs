@@ -1,0 +1,136 @@
+//! What can be wrong with a trail.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::super::DAMAGED;
+use super::super::chain::Record;
+
+/// Something that is not as it was sealed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Flaw {
+    /// The event, or its hash, is not the one that was sealed.
+    Changed {
+        /// Which chain.
+        chain: String,
+        /// Which event.
+        sequence: u64,
+    },
+    /// Events are missing.
+    Missing {
+        /// Which chain.
+        chain: String,
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
+    /// What stood there could not be read.
+    Damaged {
+        /// Which chain.
+        chain: String,
+        /// Its place there, if it is known.
+        sequence: Option<u64>,
+        /// Which entry of the store it is, or was.
+        entry: String,
+        /// What was wrong with it.
+        problem: String,
+        /// Before it could be sealed: then the sealer has put it where nothing of it is lost.
+        is_set_aside: bool,
+    },
+    /// It stands behind a later one.
+    Reordered {
+        /// Which chain.
+        chain: String,
+        /// Which event.
+        sequence: u64,
+    },
+    /// It was sealed behind another event than the one that is there.
+    Unlinked {
+        /// Which chain.
+        chain: String,
+        /// Which event.
+        sequence: u64,
+    },
+    /// Two events have one place: a store that lost what it had, in a failover say, or a chain that was made anew.
+    Forked {
+        /// Which chain.
+        chain: String,
+        /// Which place.
+        sequence: u64,
+    },
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { chain, sequence } => {
+                write!(f, "chain {chain}: event {sequence} is not what was sealed")
+            }
+            Self::Missing { chain, first, last } if first == last => {
+                write!(f, "chain {chain}: event {first} is missing")
+            }
+            Self::Missing { chain, first, last } => {
+                write!(f, "chain {chain}: events {first} to {last} are missing")
+            }
+            Self::Damaged {
+                chain,
+                sequence,
+                entry,
+                problem,
+                is_set_aside,
+            } => {
+                write!(f, "chain {chain}: ")?;
+                match sequence {
+                    Some(sequence) => {
+                        write!(
+                            f,
+                            "what stood at place {sequence}, entry {entry} in Redis, "
+                        )?;
+                    }
+                    None => write!(f, "entry {entry} in Redis ")?,
+                }
+                if *is_set_aside {
+                    write!(
+                        f,
+                        "could not be read when it was to be sealed: {problem}. Its bytes are in audit:damaged"
+                    )
+                } else {
+                    write!(f, "cannot be read: {problem}")
+                }
+            }
+            Self::Reordered { chain, sequence } => {
+                write!(
+                    f,
+                    "chain {chain}: event {sequence} stands behind a later one"
+                )
+            }
+            Self::Unlinked { chain, sequence } => write!(
+                f,
+                "chain {chain}: event {sequence} was sealed behind another event than the one before it"
+            ),
+            Self::Forked { chain, sequence } => write!(
+                f,
+                "chain {chain}: two different events are number {sequence}: the store lost what it had, or somebody \
+                 made another chain"
+            ),
+        }
+    }
+}
+
+/// The flaw that an event tells of which the sealer wrote down.
+pub(super) fn set_aside(record: &Record) -> Option<Flaw> {
+    let text = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
+    if text(&record.event, "action")? != DAMAGED {
+        return None;
+    }
+    let details = record.event.get("details")?;
+    Some(Flaw::Damaged {
+        chain: record.chain.clone(),
+        sequence: text(details, "sequence").and_then(|text| text.parse().ok()),
+        entry: text(details, "entry").unwrap_or_default(),
+        problem: text(details, "problem").unwrap_or_default(),
+        is_set_aside: true,
+    })
+}
