@@ -74,13 +74,13 @@ pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> 
     for (at, wish) in &wishes {
         let carrier = carrier(target, at);
         let n = carrier.map_or_else(|| next_n(target, at), |effect| effect.n);
-        let carries = assignment_name(instance, at, target.id.principal, n);
+        let own_name = assignment_name(instance, at, target.id.principal, n);
         if carrier.is_none_or(|effect| needs_put(effect, wish, time)) && !wish.has_ended(time.now) {
             puts.push(put(target, instance, at, n, wish));
         }
         let others = target
             .series(at)
-            .filter(|effect| effect.name != carries)
+            .filter(|effect| effect.name != own_name)
             .filter(|effect| {
                 effect.open.is_some()
                     || effect.known == Known::Present

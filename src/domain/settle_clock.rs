@@ -95,7 +95,7 @@ impl SettleClock {
 mod tests {
     use super::*;
 
-    const HOLD: Duration = Duration::from_secs(60);
+    const HOLD: Duration = Duration::from_mins(1);
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

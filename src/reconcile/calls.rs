@@ -27,19 +27,19 @@ impl Reconciler {
         steps: Vec<Step>,
         progress: &mut Progress,
         lease: &mut Lease,
-        stop: &CancellationToken,
+        shutdown: &CancellationToken,
     ) -> Result<(), StoreError> {
         let begun = self.begin_what_may_go(steps, progress, lease).await?;
         let mut steps = VecDeque::from(begun);
         while let Some(step) = steps.pop_front() {
             let may_call = !progress.is_told_to_wait(step.call())
-                && self.may_go_on(&step, progress, lease, stop).await?;
+                && self.may_go_on(&step, progress, lease, shutdown).await?;
             if !may_call {
                 progress.left.push(step);
                 progress.left.extend(steps);
                 return Ok(());
             }
-            self.call(step, progress, lease, stop).await?;
+            self.call(step, progress, lease, shutdown).await?;
         }
         Ok(())
     }
@@ -50,12 +50,12 @@ impl Reconciler {
         step: Step,
         progress: &mut Progress,
         lease: &mut Lease,
-        stop: &CancellationToken,
+        shutdown: &CancellationToken,
     ) -> Result<(), StoreError> {
         let mut next = Some(step);
         let mut names = 0;
         while let Some(step) = next.take() {
-            if names > 0 && !self.may_go_on(&step, progress, lease, stop).await? {
+            if names > 0 && !self.may_go_on(&step, progress, lease, shutdown).await? {
                 progress.left.push(step);
                 return Ok(());
             }
@@ -86,9 +86,9 @@ impl Reconciler {
         step: &Step,
         progress: &mut Progress,
         lease: &mut Lease,
-        stop: &CancellationToken,
+        shutdown: &CancellationToken,
     ) -> Result<bool, StoreError> {
-        let goes_on = !(stop.is_cancelled() || progress.cluster_gone || progress.lost)
+        let goes_on = !(shutdown.is_cancelled() || progress.cluster_gone || progress.lost)
             && self.may_give(step, progress, lease).await?
             && self.lease_is_long_enough(progress, lease).await?;
         progress.unfinished |= !goes_on;

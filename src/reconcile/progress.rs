@@ -16,6 +16,10 @@ use crate::domain::target::Target;
 use crate::store::{Claimed, Closing, TouchedEffect};
 
 /// What a pass has gathered so far.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an observation of its own, and any of them go together"
+)]
 pub(super) struct Progress {
     pub(super) target: Target,
     /// The settle deadlines as the claim returned them.

@@ -60,7 +60,7 @@ impl World {
     }
 
     /// A pass has read that there is no cluster: a definite answer about everything on it.
-    pub(super) fn take_all_for_gone(&self, worker: &mut Worker) {
+    pub(super) fn take_all_for_gone(worker: &mut Worker) {
         let time = Self::pass_time(worker);
         for (name, effect) in &mut worker.target.effects {
             effect.went_with_its_cluster(time);

@@ -72,7 +72,7 @@ impl World {
         self.withdraw(&worker);
         let cluster_gone = worker.read_as_gone.is_some();
         if cluster_gone {
-            self.take_all_for_gone(&mut worker);
+            Self::take_all_for_gone(&mut worker);
         }
         self.take_in_effects(&worker);
         let waits = PerCall::from_fn(|call| wait_of(&worker, call));

@@ -22,6 +22,7 @@ use crate::domain::target::Target;
 
 /// A worker and its pass.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Worker {
     pub(super) token: u64,
     /// What has passed since its claim, or since it last renewed its lease, as far as it knows.
