@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Answers travel, and clocks are slewed: so much is no leap.
+/// Answers take their time, and clocks are slewed: so much is no leap. The settle time and the lag have it to spare.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Redis's clock beside one that never leaps.

@@ -71,7 +71,7 @@ impl Reconciler {
             error!(
                 by = ?clock_went_back,
                 "Redis's clock has gone back, as after a failover to a host whose clock is behind: what waited is moved \
-                 along with it, but grants end late by as much as that clock is behind; set it right"
+                 along with it, but grants end late by as much as that clock is behind: set the clock of Redis's host right"
             );
         }
         let own_now = Timestamp::now();
@@ -89,7 +89,7 @@ impl Reconciler {
             error!(
                 by = ?settled.behind,
                 "Redis's clock has leapt ahead, as after a failover to a host whose clock is ahead: settle deadlines are \
-                 judged by this host's own until nothing of before can be under way; grants end early by as much"
+                 judged by this host's clock until no earlier call can take effect. Set the clock of Redis's host right"
             );
         }
         let mut expired = 0;

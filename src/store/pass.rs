@@ -17,6 +17,7 @@ use super::Store;
 use super::codec::{self, Hash, call_word, time_millis, write_effect};
 use super::error::StoreError;
 use super::link::COMES_AGAIN_WITHIN;
+use super::read::{Fields, text};
 use super::script::millis;
 use crate::config::LaneBudget;
 use crate::domain::backoff::Backoff;
@@ -183,14 +184,7 @@ pub struct PassRecord<'a> {
 }
 
 /// Target, now, end of the lease, record, grants, and how long deletes and writes wait still.
-type ClaimAnswer = (
-    String,
-    i64,
-    i64,
-    HashMap<String, String>,
-    Vec<HashMap<String, String>>,
-    (u64, u64),
-);
+type ClaimAnswer = (Vec<u8>, i64, i64, Fields, Vec<Fields>, (u64, u64));
 
 /// What `check_lease` answers.
 type LeaseCheckAnswer = (String, u64, i64, u64);
@@ -231,7 +225,9 @@ impl Store {
         &self,
         (id, now, lease_end, record, grants, (deletes, writes)): ClaimAnswer,
     ) -> Result<Claimed, StoreError> {
-        let record = Hash::new(self.key(&format!("target:{id}")), record)?;
+        let id = String::from_utf8_lossy(&id);
+        let key = self.key(&format!("target:{id}"));
+        let record = Hash::new(key.clone(), text(&key, record)?)?;
         let time = |millis| {
             Timestamp::from_millisecond(millis).map_err(|error| StoreError::Unreadable {
                 key: "Redis's clock".to_owned(),
@@ -240,10 +236,12 @@ impl Store {
         };
         let grants: Result<Vec<_>, StoreError> = grants
             .into_iter()
-            .map(|mut fields| {
-                let id = fields.remove("id").unwrap_or_default();
+            .map(|fields| {
+                // The script has put it behind the grant's own fields.
+                let id = fields.last().map(|(_, id)| String::from_utf8_lossy(id));
+                let id = id.unwrap_or_default().into_owned();
                 let key = self.key(&format!("grant:{id}"));
-                let hash = Hash::new(key.clone(), fields)?;
+                let hash = Hash::new(key.clone(), text(&key, fields)?)?;
                 let id = GrantId::parse(&id).map_err(|error| StoreError::Unreadable {
                     key,
                     problem: error.to_string(),

@@ -2,7 +2,7 @@
 
 use aks_access_broker::domain::grant::{Ending, GrantState};
 use aks_access_broker::domain::job::JobState;
-use aks_access_broker::store::{Accepted, Begun, NewRevocation, Recorded, Revoked};
+use aks_access_broker::store::{Accepted, Begun, NewRevocation, Recorded, Revoked, StoreError};
 
 use super::ALICE;
 use super::bench::{Bench, SUBSCRIPTION, target_of, terms};
@@ -200,4 +200,23 @@ async fn i5_a_revocation_of_many_ends_the_others_past_a_target_that_cannot_be_re
     };
     let refused = bench.store.accept_revocation(&alone).await;
     assert!(refused.is_err(), "{refused:?}");
+}
+
+/// Bytes that are no text are told by their key; they do not look like trouble with the connection.
+#[tokio::test]
+async fn a_record_that_is_no_text_is_told_by_its_key() {
+    let mut bench = Bench::start().await;
+    let granted = bench.grant(ALICE).await;
+    let key = format!("{{aab:main}}:grant:{}", granted.grant);
+    let mut set = redis::cmd("HSET");
+    set.arg(&key).arg("body").arg(b"\xff\xfe");
+    set.exec_async(&mut bench.raw).await.unwrap();
+    let bobs = bench.grant(BOB).await;
+
+    let claimed = bench.store.claim(&terms(), &bench.lane).await;
+    match claimed {
+        Err(StoreError::Unreadable { key: named, .. }) => assert_eq!(named, key),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.pass().await.claimed.target.id, bobs.target);
 }

@@ -15,6 +15,8 @@ pub(super) struct Azure {
     pub(super) put_at: BTreeMap<AssignmentName, i64>,
     pub(super) strangers: BTreeMap<RoleAtScope, Foreign>,
     pub(super) late: Vec<(i64, Step)>,
+    /// When the last of the strangers' assignments went.
+    pub(super) strangers_left: i64,
     /// Whether every new name is refused.
     pub(super) refuses_names: bool,
 }
@@ -27,6 +29,7 @@ impl Azure {
             put_at: BTreeMap::new(),
             strangers: BTreeMap::new(),
             late: Vec::new(),
+            strangers_left: 0,
             refuses_names: false,
         }
     }
@@ -38,11 +41,18 @@ impl Azure {
     }
 
     /// The cluster goes, and everything on it. What is under way still comes, to whatever stands there then.
-    pub(super) fn lose_cluster(&mut self) {
+    pub(super) fn lose_cluster(&mut self, now: i64) {
         self.cluster = None;
         self.ours.clear();
         self.put_at.clear();
-        self.strangers.clear();
+        self.lose_strangers(now);
+    }
+
+    pub(super) fn lose_strangers(&mut self, now: i64) {
+        if !self.strangers.is_empty() {
+            self.strangers_left = now;
+            self.strangers.clear();
+        }
     }
 
     pub(super) fn commit(&mut self, step: &Step, now: i64) -> Answer {

@@ -151,6 +151,9 @@ impl World {
             worker.busy_until = self.now + CALL_TIMEOUT;
             worker.unanswered.insert(step.name());
         }
+        if matches!(answer, Answer::Written(_)) {
+            worker.landed.insert(step.name());
+        }
         if matches!(answer, Answer::Unknown { .. } | Answer::Unexplained) {
             worker.failed.push(failed(step, Retry::Soon));
         }

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use super::world::World;
 use super::{CALL_TIMEOUT, LAG, LEASE, LONGEST_WAIT, SETTLE, at, instance};
 use crate::domain::effect::{Call, Effect, PassTime, PerCall};
+use crate::domain::grant::Expiry;
 use crate::domain::plan::needed_calls;
 use crate::domain::settle_clock::SettledTime;
 use crate::domain::target::Target;
@@ -228,6 +229,17 @@ impl World {
         }
     }
 
+    /// Whether nothing waits, ends by itself or is still to come.
+    pub(super) fn rests(&self) -> bool {
+        let is_ready = |call: &Call| *self.queue.ready.get(*call);
+        let mut grants = self.stored.grants.iter();
+        self.queue.due.is_empty()
+            && !CALLS.iter().any(is_ready)
+            && self.workers.iter().all(Option::is_none)
+            && self.azure.late.is_empty()
+            && grants.all(|grant| grant.expiry == Expiry::Never)
+    }
+
     /// By when calls that a worker has left without an answer have taken effect or never will.
     pub(super) fn calls_settle(&self) -> i64 {
         let end = self.lease.map_or(0, |(_, end)| end);
@@ -252,7 +264,8 @@ impl World {
     /// again; nothing waits for another's wait, nor past a settle deadline. So what ends access comes one wake and one
     /// call after it may. And nobody's job waits for a target that is never looked at again.
     pub(super) fn everything_is_looked_after(&mut self) {
-        if self.is_in_doubt() || self.is_leased() {
+        let is_ready = |call: &Call| *self.queue.ready.get(*call);
+        if self.is_in_doubt() || self.is_leased() || CALLS.iter().all(is_ready) {
             return;
         }
         let time = PassTime {

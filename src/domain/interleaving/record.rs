@@ -9,7 +9,7 @@ use super::{GIVE_UP, SETTLE, at, instance, seconds};
 use crate::domain::conclude::{
     Conclusion, GrantChange, MOST_PUT_OFF, Retry, Steps, Terms, conclude, concluded,
 };
-use crate::domain::effect::{Call, Effect, PerCall};
+use crate::domain::effect::{Call, Effect, Known, PerCall};
 use crate::domain::grant::{Grant, GrantState};
 use crate::domain::plan::{Step, needed_calls};
 use crate::domain::target::Target;
@@ -128,6 +128,9 @@ impl World {
             // The pass has judged the deadline that it loaded; one that was set since stays.
             if stored != worker.loaded_deadlines.get(name).copied() {
                 effect.deadline = effect.deadline.max(stored);
+            }
+            if worker.landed.contains(name) {
+                effect.put_until = effect.put_until.max(Some(at(redis)));
             }
             if worker.unanswered.contains(name) && self.mended.dates_open_calls {
                 effect.deadline = effect.deadline.max(Some(at(redis + SETTLE)));
@@ -272,6 +275,11 @@ impl World {
             grant.state = change.to;
             grant.was_active |= change.to == GrantState::Active;
             grant.last_error.clone_from(&change.error);
+            if change.to == GrantState::Active && change.from == GrantState::Pending {
+                let active = grant.clone();
+                self.rests_on_what_was_seen(&active, worker);
+                continue;
+            }
             if matches!(change.to, GrantState::Ended(_)) {
                 let ended = grant.clone();
                 grants.retain(|grant| grant.id != ended.id);
@@ -300,6 +308,20 @@ impl World {
             }
         }
         !skipped.is_empty()
+    }
+
+    /// What a stranger assigned carries a grant only if it was there at the claim: what an earlier pass saw may be gone.
+    fn rests_on_what_was_seen(&self, active: &Grant, worker: &Worker) {
+        for place in &active.calls_for() {
+            let mut series = self.stored.series(place);
+            let is_foreign = series.any(|effect| matches!(effect.known, Known::Foreign(_)));
+            let was_there = self.azure.strangers.contains_key(place)
+                || self.azure.strangers_left >= worker.claimed;
+            assert!(
+                !is_foreign || was_there,
+                "it rests on what was gone: {place:?}"
+            );
+        }
     }
 
     /// A grant that has been tried for long enough does not stay pending, whatever Azure refuses.

@@ -25,6 +25,8 @@ use crate::domain::target::Target;
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Worker {
     pub(super) token: u64,
+    /// When it claimed, by the time.
+    pub(super) claimed: i64,
     /// What has passed since its claim, or since it last renewed its lease, as far as it knows.
     pub(super) lease_age: i64,
     /// Redis's time as it last heard it, and what has passed since, as far as it knows.
@@ -50,6 +52,8 @@ pub(super) struct Worker {
     pub(super) touched: BTreeMap<AssignmentName, Call>,
     pub(super) unsent: BTreeSet<AssignmentName>,
     pub(super) unanswered: BTreeSet<AssignmentName>,
+    /// Its PUTs that took effect.
+    pub(super) landed: BTreeSet<AssignmentName>,
     pub(super) failed: Vec<FailedStep>,
     pub(super) names_tried: BTreeMap<RoleAtScope, u32>,
     pub(super) refused_at: BTreeSet<RoleAtScope>,
@@ -271,6 +275,7 @@ impl World {
             .collect();
         self.workers[index] = Some(Worker {
             token,
+            claimed: self.now,
             lease_age: 0,
             heard: (redis, 0),
             settled: self.settled_time(),
@@ -288,6 +293,7 @@ impl World {
             touched: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unanswered: BTreeSet::new(),
+            landed: BTreeSet::new(),
             failed: Vec::new(),
             names_tried: BTreeMap::new(),
             refused_at: BTreeSet::new(),
