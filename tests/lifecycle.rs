@@ -333,37 +333,6 @@ async fn a_broker_that_is_told_twice_ends_at_once_and_loses_nothing() {
     assert_eq!(world.truth(), BTreeSet::new());
 }
 
-/// The sealer adds one to the chain's last number: of the largest there is, in a build that checks its arithmetic, as
-/// tests do, that is a panic. What made it panic would make every other replica's sealer panic as well; before, each went
-/// on without one, and nothing was ever sealed again.
-#[cfg(debug_assertions)]
-#[tokio::test]
-async fn a_background_task_that_panics_ends_the_process_loudly_with_a_code_of_its_own() {
-    let world = World::start().await;
-    let log = world.dir.path().join("broker.log");
-    let broker = BrokerProcess::start_with_log(&config(&world, &long_lease()), &log).await;
-    // A call of a caller's is under way: it is finished first.
-    held(before_commit, Operation::ManagedClusterRead, &world);
-    let asked = GetClusterRequest {
-        cluster: world.cluster("aks-production"),
-    };
-    let mut client = broker.client();
-    let answer = tokio::spawn(async move { client.get_cluster(asked).await });
-    world.emulator.until_held("call", 1).await;
-    let damage = format!("HSET {{aab:main}}:audit:seal sequence {}", u64::MAX);
-    world.redis.tell(&damage).await;
-    until_it_takes_no_calls(&broker).await;
-    assert_eq!(world.emulator.release("call"), 1);
-    let answer = answer.await.expect("no panic").expect("an answer");
-    assert!(answer.into_inner().cluster.is_some());
-
-    assert_eq!(broker.ended().await.code(), Some(70));
-    let told = fs::read_to_string(&log).expect("the log");
-    for words in ["ERROR", "audit sealer", "attempt to add with overflow"] {
-        assert!(told.contains(words), "{words:?} is not in {told}");
-    }
-}
-
 /// A task that is told to end is not missed: nothing is told as an error.
 #[tokio::test]
 async fn a_broker_that_is_told_to_end_ends_without_a_word_of_trouble() {

@@ -90,14 +90,21 @@ async fn serve(config: &Config) -> Result<(), AnyError> {
 /// Everything that the broker is, until `shutdown`; or until one of its background tasks ends too soon.
 async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), AnyError> {
     let tasks = Tasks::new(shutdown.clone());
+    supervise(&tasks, run_broker(config, &tasks)).await
+}
+
+/// Runs `work` to its end. A background task that ends before shutdown begins the shutdown, and is the outcome.
+async fn supervise(
+    tasks: &Tasks,
+    work: impl Future<Output = Result<(), AnyError>>,
+) -> Result<(), AnyError> {
     let outcome = {
-        let work = run_broker(config, &tasks);
         let mut work = std::pin::pin!(work);
         tokio::select! {
             outcome = &mut work => outcome,
             _ = tasks.first_to_end() => {
                 // The others can still finish what they have in hand, and hand their leases back.
-                shutdown.cancel();
+                tasks.shutdown().cancel();
                 work.await
             }
         }
@@ -348,4 +355,39 @@ async fn a_token_is_there(azure: &Azure) {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     tracing::info!("ready");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tasks::TaskEnded;
+
+    /// What is under way is finished first: here, the work that hears of the shutdown and takes a while to end.
+    #[tokio::test]
+    async fn a_background_task_that_panics_shuts_the_process_down_and_is_its_outcome() {
+        let tasks = Tasks::new(CancellationToken::new());
+        let has_finished = std::cell::Cell::new(false);
+        tasks.spawn("sealer", async { panic!("a bug") });
+        let outcome = supervise(&tasks, async {
+            tasks.shutdown().cancelled().await;
+            tokio::task::yield_now().await;
+            has_finished.set(true);
+            Ok(())
+        });
+        let error = outcome.await.expect_err("the task has ended by itself");
+        assert!(error.is::<TaskEnded>(), "{error}");
+        assert!(error.to_string().contains("sealer"), "{error}");
+        assert!(has_finished.get());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_told_to_end_ends_well_whatever_its_tasks_do_then() {
+        let shutdown = CancellationToken::new();
+        let tasks = Tasks::new(shutdown.clone());
+        let stopped = shutdown.clone();
+        tasks.spawn("sealer", async move { stopped.cancelled().await });
+        shutdown.cancel();
+        let outcome = supervise(&tasks, async { Ok(()) }).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
 }
