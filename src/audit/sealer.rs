@@ -147,6 +147,8 @@ impl Sealer {
         let is_ours = |entry: &&DamagedEntry| !entry.is_of_another_format;
         let rows = places(head, damaged.iter().take_while(is_ours));
         if let (true, Some(newer)) = (rows.is_empty(), damaged.first()) {
+            // The broker that can read it is to have the lease.
+            self.store.end_seal(self.token).await?;
             return Err(SealError::Newer(newer.clone()));
         }
         for SetAside {

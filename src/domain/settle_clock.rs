@@ -11,6 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 /// Answers take their time, and clocks are slewed: so much is no leap. The settle time and the lag have it to spare.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
+/// A process that begins believes Redis's clock unless it is so far ahead of the host's.
+const HOSTS_AGREE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+
 /// Redis's clock beside one that never leaps.
 #[derive(Clone, Debug)]
 pub struct SettleClock {
@@ -21,6 +24,19 @@ pub struct SettleClock {
     hold: Duration,
     /// What came of the last time that Redis told.
     last: Option<SettledTime>,
+}
+
+/// Redis has told its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// When it was asked, by a clock of the process's own that never leaps.
+    pub asked: Duration,
+    /// When the answer was there, by the same clock.
+    pub answered: Duration,
+    /// Redis's time.
+    pub redis: Timestamp,
+    /// The host's time.
+    pub host: Timestamp,
 }
 
 /// What to believe of Redis's time.
@@ -36,7 +52,7 @@ pub struct SettledTime {
 
 impl SettleClock {
     /// Makes a clock. After a leap of Redis's clock `hold` has to pass: as long as any call that was under way before the
-    /// leap can still take effect, a lease and the settle time.
+    /// leap can still take effect, a lease, a call and the settle time.
     #[must_use]
     pub const fn new(hold: Duration) -> Self {
         Self {
@@ -47,9 +63,9 @@ impl SettleClock {
         }
     }
 
-    /// Takes in that Redis's time is `redis`, at a moment by a clock of the process's own that never leaps.
-    pub fn hears(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
-        let settled = self.settle(own, redis);
+    /// Takes in what time Redis has told.
+    pub fn hears(&mut self, told: Told) -> SettledTime {
+        let settled = self.settle(told);
         self.last = Some(settled);
         settled
     }
@@ -60,35 +76,59 @@ impl SettleClock {
         self.last
     }
 
-    fn settle(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
-        let (anchored, told) = *self.anchor.get_or_insert((own, redis));
+    fn settle(&mut self, told: Told) -> SettledTime {
+        let Told {
+            answered: own,
+            redis,
+            ..
+        } = told;
+        let (anchored, then) = *self.anchor.get_or_insert_with(|| first_anchor(told));
         let passed = own.saturating_sub(anchored);
-        let estimate = told.saturating_add(passed).unwrap_or(Timestamp::MAX);
+        let estimate = then.saturating_add(passed).unwrap_or(Timestamp::MAX);
         let ahead = redis.duration_since(estimate);
-        self.leap = match self.leap {
-            _ if ahead <= TOLERANCE => None,
-            // A leap upon a leap is one of its own: calls may have been begun in between.
-            Some((until, before)) if ahead <= before + TOLERANCE => {
-                Some((until, before)).filter(|_| until > own)
+        // An answer that took long says too little of when it was given: it neither shows a leap nor ends one.
+        let took = SignedDuration::try_from(own.saturating_sub(told.asked));
+        if took.is_ok_and(|took| took <= TOLERANCE) {
+            self.leap = match self.leap {
+                _ if ahead <= TOLERANCE => None,
+                // A leap upon a leap is one of its own: calls may have been begun in between.
+                Some((until, before)) if ahead <= before + TOLERANCE => {
+                    Some((until, before)).filter(|_| until > own)
+                }
+                _ => Some((own.saturating_add(self.hold), ahead)),
+            };
+            if self.leap.is_none() {
+                self.anchor = Some((own, redis));
+                return SettledTime {
+                    now: redis,
+                    behind: Duration::ZERO,
+                    caught_up: redis,
+                };
             }
-            _ => Some((own.saturating_add(self.hold), ahead)),
-        };
+        }
         let Some((until, _)) = self.leap else {
-            self.anchor = Some((own, redis));
+            let now = redis.min(estimate.saturating_add(TOLERANCE).unwrap_or(redis));
             return SettledTime {
-                now: redis,
-                behind: Duration::ZERO,
+                now,
+                behind: redis.duration_since(now).unsigned_abs(),
                 caught_up: redis,
             };
         };
         SettledTime {
-            now: estimate,
+            now: redis.min(estimate),
             behind: ahead.unsigned_abs(),
             caught_up: redis
                 .saturating_add(until.saturating_sub(own))
                 .unwrap_or(Timestamp::MAX),
         }
     }
+}
+
+/// Where a process has heard no time before, the host's clock is all there is to compare with.
+fn first_anchor(told: Told) -> (Duration, Timestamp) {
+    let is_far_ahead = told.redis.duration_since(told.host) > HOSTS_AGREE_WITHIN;
+    let believed = if is_far_ahead { told.host } else { told.redis };
+    (told.answered, believed)
 }
 
 #[cfg(test)]
@@ -105,12 +145,22 @@ mod tests {
         Duration::from_secs(second)
     }
 
+    /// Redis tells its time at once.
+    fn hears(clock: &mut SettleClock, own: Duration, redis: Timestamp) -> SettledTime {
+        clock.hears(Told {
+            asked: own,
+            answered: own,
+            redis,
+            host: redis,
+        })
+    }
+
     #[test]
     fn a_clock_that_goes_on_evenly_is_believed() {
         let mut clock = SettleClock::new(HOLD);
         for second in 0..1_000_u32 {
             let redis = at(5_000 + i64::from(second));
-            let settled = clock.hears(own(u64::from(second)), redis);
+            let settled = hears(&mut clock, own(u64::from(second)), redis);
             assert_eq!(settled.now, redis);
             assert_eq!(settled.behind, Duration::ZERO);
         }
@@ -119,32 +169,61 @@ mod tests {
     #[test]
     fn a_leap_ahead_is_believed_when_nothing_of_before_can_be_under_way() {
         let mut clock = SettleClock::new(HOLD);
-        clock.hears(own(10), at(1_000));
-        let leapt = clock.hears(own(20), at(1_510));
+        hears(&mut clock, own(10), at(1_000));
+        let leapt = hears(&mut clock, own(20), at(1_510));
         assert_eq!(leapt.now, at(1_010));
         assert_eq!(leapt.behind, own(500));
         assert_eq!(leapt.caught_up, at(1_570));
-        assert_eq!(clock.hears(own(79), at(1_569)).now, at(1_069));
-        assert_eq!(clock.hears(own(80), at(1_570)).now, at(1_570));
-        assert_eq!(clock.hears(own(81), at(1_571)).behind, Duration::ZERO);
+        assert_eq!(hears(&mut clock, own(79), at(1_569)).now, at(1_069));
+        assert_eq!(hears(&mut clock, own(80), at(1_570)).now, at(1_570));
+        assert_eq!(hears(&mut clock, own(81), at(1_571)).behind, Duration::ZERO);
     }
 
     #[test]
     fn a_leap_upon_a_leap_is_waited_for_anew() {
         let mut clock = SettleClock::new(HOLD);
-        clock.hears(own(0), at(1_000));
-        assert_eq!(clock.hears(own(10), at(1_110)).caught_up, at(1_170));
-        let again = clock.hears(own(50), at(1_250));
+        hears(&mut clock, own(0), at(1_000));
+        assert_eq!(hears(&mut clock, own(10), at(1_110)).caught_up, at(1_170));
+        let again = hears(&mut clock, own(50), at(1_250));
         assert_eq!((again.now, again.caught_up), (at(1_050), at(1_310)));
-        assert_eq!(clock.hears(own(109), at(1_309)).now, at(1_109));
-        assert_eq!(clock.hears(own(110), at(1_310)).now, at(1_310));
+        assert_eq!(hears(&mut clock, own(109), at(1_309)).now, at(1_109));
+        assert_eq!(hears(&mut clock, own(110), at(1_310)).now, at(1_310));
     }
 
     #[test]
     fn a_clock_that_went_back_is_believed_at_once() {
         let mut clock = SettleClock::new(HOLD);
-        clock.hears(own(10), at(1_000));
-        assert_eq!(clock.hears(own(20), at(500)).now, at(500));
-        assert_eq!(clock.hears(own(30), at(510)).behind, Duration::ZERO);
+        hears(&mut clock, own(10), at(1_000));
+        assert_eq!(hears(&mut clock, own(20), at(500)).now, at(500));
+        assert_eq!(hears(&mut clock, own(30), at(510)).behind, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_slow_answer_is_no_leap() {
+        let mut clock = SettleClock::new(HOLD);
+        hears(&mut clock, own(10), at(1_000));
+        let slow = Told {
+            asked: own(20),
+            answered: own(24),
+            redis: at(1_010),
+            host: at(1_010),
+        };
+        assert_eq!(clock.hears(slow).now, at(1_010));
+        let next = hears(&mut clock, own(25), at(1_015));
+        assert_eq!((next.now, next.behind), (at(1_015), Duration::ZERO));
+    }
+
+    #[test]
+    fn a_process_that_begins_after_a_leap_goes_by_its_host_until_that_is_safe() {
+        let mut clock = SettleClock::new(HOLD);
+        let told = |second: u64, redis: i64| Told {
+            asked: own(second),
+            answered: own(second),
+            redis: at(redis),
+            host: at(redis - 400),
+        };
+        assert_eq!(clock.hears(told(0, 1_400)).now, at(1_000));
+        assert_eq!(clock.hears(told(59, 1_459)).now, at(1_059));
+        assert_eq!(clock.hears(told(60, 1_460)).now, at(1_460));
     }
 }

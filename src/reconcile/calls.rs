@@ -22,7 +22,31 @@ const MOST_NAMES: u32 = 8;
 impl Reconciler {
     /// Makes the calls of `steps`, all of one kind, as far as their lane lets them through. What is not made is kept in
     /// `progress`.
+    ///
+    /// Where Redis does not answer, no further call is made; what was answered by Azure so far is still recorded, if Redis
+    /// is back by then.
+    ///
+    /// # Errors
+    /// [`StoreError`] where nothing is to be recorded: it is damaged, or in doubt.
     pub(super) async fn make_calls(
+        &self,
+        steps: Vec<Step>,
+        progress: &mut Progress,
+        lease: &mut Lease,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let planned = steps.clone();
+        match self.call_each(steps, progress, lease, shutdown).await {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => {
+                warn!(%error, "Redis does not answer in the middle of a pass; it makes no further calls");
+                progress.hand_back(planned);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn call_each(
         &self,
         steps: Vec<Step>,
         progress: &mut Progress,
@@ -120,13 +144,13 @@ impl Reconciler {
                     return Ok(false);
                 }
                 LeaseCheck::Held {
-                    generation,
+                    has_ended,
                     now,
                     left,
                 } => {
                     lease.hears_the_time(sent, now);
-                    if generation != progress.target.generation {
-                        debug!("the desired state has changed in mid-pass; nothing more is given");
+                    if has_ended {
+                        debug!("access has ended on the target in mid-pass; nothing more is given");
                         return Ok(false);
                     }
                     // By Redis's clock less is left than by ours: the machine was paused, or that clock has gone ahead.

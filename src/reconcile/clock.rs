@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::Reconciler;
+use super::lease::Moment;
 use crate::audit::{BROKER, Event, Outcome};
 use crate::domain::ids::JobId;
 use crate::store::{DueExpiry, Expired, StoreError, Woken};
@@ -75,6 +76,7 @@ impl Reconciler {
             );
         }
         let own_now = Timestamp::now();
+        let asked = Moment::now();
         let (due, redis_now) = self.store.due_expiries(own_now, AT_ONCE).await?;
         match clocks.compare(own_now, redis_now) {
             Some(false) => error!(
@@ -84,7 +86,7 @@ impl Reconciler {
             Some(true) => info!("Redis's clock and this host's agree again"),
             None => {}
         }
-        let settled = self.settled_time(redis_now);
+        let settled = self.settled_time(asked, redis_now);
         if clocks.leaps(!settled.behind.is_zero()) {
             error!(
                 by = ?settled.behind,

@@ -28,7 +28,7 @@ use crate::azure::Azure;
 use crate::config;
 use crate::domain::backoff::Backoff;
 use crate::domain::ids::{InstanceId, LeaseToken};
-use crate::domain::settle_clock::{SettleClock, SettledTime};
+use crate::domain::settle_clock::{SettleClock, SettledTime, Told};
 use crate::store::{ClaimTerms, Claimed, Store, StoreError};
 use contained::contained;
 
@@ -59,7 +59,8 @@ impl Reconciler {
         instance: InstanceId,
         work: Arc<Notify>,
     ) -> Self {
-        let hold = settings.lease + call_timeout + settings.settle_time;
+        let hold = settings.lease.saturating_add(call_timeout);
+        let hold = hold.saturating_add(settings.settle_time);
         Self {
             store,
             azure,
@@ -136,13 +137,18 @@ impl Reconciler {
         };
         let sent = Moment::now();
         let claimed = self.store.claim(&terms, &self.settings.lane).await?;
-        let settled = |claimed: &Claimed| self.settled_time(claimed.now);
+        let settled = |claimed: &Claimed| self.settled_time(sent, claimed.now);
         Ok(claimed.map(|claimed| Lease::new(settled(&claimed), claimed, token, sent)))
     }
 
-    /// Redis has just told its time: how much of it is believed when something is judged to be over.
-    fn settled_time(&self, redis: Timestamp) -> SettledTime {
-        self.settle_clock().hears(Moment::now().since_boot(), redis)
+    /// Redis has just told its time, asked at `asked`: how much of it is believed when something is judged to be over.
+    fn settled_time(&self, asked: Moment, redis: Timestamp) -> SettledTime {
+        self.settle_clock().hears(Told {
+            asked: asked.since_boot(),
+            answered: Moment::now().since_boot(),
+            redis,
+            host: Timestamp::now(),
+        })
     }
 
     /// What was believed of Redis's time when it told it last.

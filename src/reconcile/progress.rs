@@ -126,6 +126,20 @@ impl Progress {
         }
     }
 
+    /// The pass can go on no further: what it had planned and not sent is left.
+    pub(super) fn hand_back(&mut self, planned: Vec<Step>) {
+        for step in planned {
+            let touched = self.touched.get(&step.name());
+            let is_sent = touched.is_some_and(|touched| touched.sent);
+            let is_known = self.left.iter().any(|left| left.name() == step.name());
+            if !is_sent && !is_known {
+                self.left.push(step);
+            }
+        }
+        self.lost = true;
+        self.unfinished = true;
+    }
+
     pub(super) fn intend(&mut self, effect: Effect, call: Call) {
         self.target.effects.insert(effect.name, effect.clone());
         let touched = TouchedEffect {

@@ -64,8 +64,8 @@ pub struct Claimed {
 pub enum LeaseCheck {
     /// The lease is ours.
     Held {
-        /// The target's generation by now.
-        generation: u64,
+        /// Whether access has ended on the target since the claim.
+        has_ended: bool,
         /// Redis's time.
         now: Timestamp,
         /// What is left of the lease, by Redis's clock.
@@ -312,8 +312,8 @@ impl Store {
         }
     }
 
-    /// Looks whether the lease is ours still, and at which generation the target is: before each call that gives
-    /// access. O(1), one script.
+    /// Looks whether the lease is ours still, and whether access has ended on the target since the claim: before each
+    /// call that gives access. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]: then the call must not be made.
@@ -333,8 +333,8 @@ impl Store {
         };
         match answer {
             (word, _, _, _) if word == "lost" => Ok(LeaseCheck::Lost),
-            (word, generation, now, left) if word == "held" => Ok(LeaseCheck::Held {
-                generation,
+            (word, ended, now, left) if word == "held" => Ok(LeaseCheck::Held {
+                has_ended: ended != 0,
                 now: Timestamp::from_millisecond(now).map_err(|error| odd(error.to_string()))?,
                 left: Duration::from_millis(left),
             }),

@@ -377,7 +377,16 @@ impl Pass {
         self.record_as(bench, &self.conclusion()).await
     }
 
+    /// As a replica does whose settle time is another.
+    pub async fn record_with(&self, bench: &Bench, settle: Duration) -> Recorded {
+        self.recorded(bench, &self.conclusion(), settle).await
+    }
+
     pub async fn record_as(&self, bench: &Bench, conclusion: &Conclusion) -> Recorded {
+        self.recorded(bench, conclusion, SETTLE).await
+    }
+
+    async fn recorded(&self, bench: &Bench, conclusion: &Conclusion, settle: Duration) -> Recorded {
         let effects: Vec<TouchedEffect> = self.touched.values().cloned().collect();
         let target = &self.claimed.target;
         let after = concluded(target, conclusion);
@@ -409,7 +418,7 @@ impl Pass {
             closings: &self.closings,
             remaining: &[],
             lease: LEASE,
-            settle: SETTLE,
+            settle,
             lag: LAG,
             audit_events: Vec::new(),
             grant_events: HashMap::new(),

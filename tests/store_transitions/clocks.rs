@@ -247,3 +247,36 @@ fn unanswered(pass: &mut Pass) {
         pass.answered(&step, &Answer::Unknown { until });
     }
 }
+
+/// Of two replicas one may have a shorter settle time, while settings change: what the other waits for stays.
+#[tokio::test]
+async fn i4_a_settle_deadline_is_not_cut_by_a_replica_with_a_shorter_settle_time() {
+    let bench = Bench::start().await;
+    bench.active(ALICE).await;
+    bench.grant(ALICE).await;
+    let mut unlucky = bench.pass().await;
+    unlucky.steps = unlucky.puts_again();
+    assert_eq!(unlucky.begin(&bench).await, Begun::Begun);
+    unanswered(&mut unlucky);
+    assert_eq!(unlucky.record(&bench).await, Recorded::Recorded);
+    let before: Vec<_> = deadlines(&bench).await;
+
+    for _ in 0..2 {
+        let mut hasty = super::bench::terms();
+        hasty.settle = Duration::from_secs(1);
+        hasty.lease = Duration::from_secs(1);
+        bench.grant(ALICE).await;
+        let pass = bench.pass_on(&hasty).await.expect("a target is ready");
+        assert_eq!(
+            pass.record_with(&bench, hasty.settle).await,
+            Recorded::Recorded
+        );
+    }
+    assert_eq!(deadlines(&bench).await, before);
+}
+
+async fn deadlines(bench: &Bench) -> Vec<Timestamp> {
+    let effects = bench.effects(ALICE).await;
+    let deadlines = effects.values().filter_map(|effect| effect.deadline);
+    deadlines.collect()
+}

@@ -1,8 +1,14 @@
 //! Loops over many go on (design §5.17): one row that cannot be read keeps nobody else from anything.
 
-use aks_access_broker::domain::grant::{Ending, GrantState};
+use aks_access_broker::domain::grant::{Ending, Expiry, GrantState};
+use aks_access_broker::domain::ids::JobId;
 use aks_access_broker::domain::job::JobState;
-use aks_access_broker::store::{Accepted, Begun, NewRevocation, Recorded, Revoked, StoreError};
+use aks_access_broker::store::{
+    Accepted, Begun, End, Expired, NewRevocation, Recorded, Revoked, StoreError,
+};
+
+use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::ALICE;
 use super::bench::{Bench, SUBSCRIPTION, target_of, terms};
@@ -15,6 +21,12 @@ impl Bench {
     async fn damage(&mut self, key: &str) {
         let key = format!("{{aab:main}}:{key}");
         let _: () = self.ask("SET", &[&key, "no such thing"]).await;
+    }
+
+    /// The same where there may be something already.
+    async fn damage_over(&mut self, key: &str) {
+        let _: i64 = self.ask("DEL", &[&format!("{{aab:main}}:{key}")]).await;
+        self.damage(key).await;
     }
 
     /// Goes through passes until no target is ready; how many there were.
@@ -219,4 +231,45 @@ async fn a_record_that_is_no_text_is_told_by_its_key() {
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.pass().await.claimed.target.id, bobs.target);
+}
+
+/// Lists are only an index: where one is none, what is in it ends all the same.
+#[tokio::test]
+async fn i5_i6_access_ends_whatever_has_become_of_the_lists_that_it_is_in() {
+    let mut bench = Bench::start().await;
+    let mut expiring = super::bench::reader(ALICE);
+    expiring.end = End::At(Expiry::At(Timestamp::UNIX_EPOCH));
+    bench.store.accept_grant(&expiring).await.unwrap();
+    let revoked = bench.active(BOB).await;
+    bench.damage_over("grants:live:all").await;
+
+    let job = JobId::new(Uuid::now_v7());
+    let now = Timestamp::now();
+    let expired = bench.store.expire(expiring.grant, job, now, "{}").await;
+    assert_eq!(expired.unwrap(), Expired::Expired);
+    bench.revoke(revoked.grant).await;
+    bench.carry_out().await;
+    for (grant, ending) in [
+        (expiring.grant, Ending::Expired),
+        (revoked.grant, Ending::Revoked),
+    ] {
+        assert_eq!(
+            bench.grant_now(grant).await.state,
+            GrantState::Ended(ending)
+        );
+    }
+}
+
+/// A script that fails where it takes a target out of its queues leaves it to be looked at again.
+#[tokio::test]
+async fn i5_a_target_whose_other_queue_cannot_be_read_is_looked_at_again() {
+    let mut bench = Bench::start().await;
+    let granted = bench.active(ALICE).await;
+    bench.revoke(granted.grant).await;
+    bench
+        .damage_over(&format!("ready:{SUBSCRIPTION}:writes"))
+        .await;
+    assert!(bench.pass_on(&terms()).await.is_none());
+    let due = bench.due_for("lease", ALICE).await;
+    assert!(due.is_some(), "nobody looks at it again");
 }

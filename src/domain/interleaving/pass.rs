@@ -69,11 +69,7 @@ impl World {
         if !self.mended.looks_before_it_gives {
             return true;
         }
-        if self.is_in_doubt()
-            || !self.holds(worker)
-            || !self.is_leased()
-            || self.stored.generation != worker.target.generation
-        {
+        if self.is_in_doubt() || !self.holds(worker) || !self.is_leased() || self.queue.urgent {
             return false;
         }
         worker.heard = (self.redis(), 0);

@@ -10,7 +10,7 @@ use super::{CALL_TIMEOUT, LAG, LEASE, LONGEST_WAIT, SETTLE, at, instance};
 use crate::domain::effect::{Call, Effect, PassTime, PerCall};
 use crate::domain::grant::Expiry;
 use crate::domain::plan::needed_calls;
-use crate::domain::settle_clock::SettledTime;
+use crate::domain::settle_clock::{SettledTime, Told};
 use crate::domain::target::Target;
 
 /// How long it takes until what is due is noticed.
@@ -218,7 +218,12 @@ impl World {
     pub(super) fn settled_time(&mut self) -> SettledTime {
         let own = Duration::from_secs(u64::try_from(self.now).unwrap());
         let redis = at(self.redis());
-        let settled = self.settle_clock.hears(own, redis);
+        let settled = self.settle_clock.hears(Told {
+            asked: own,
+            answered: own,
+            redis,
+            host: at(self.now),
+        });
         if self.mended.judges_by_both_clocks {
             return settled;
         }

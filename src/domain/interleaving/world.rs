@@ -344,11 +344,13 @@ impl World {
 
     /// Writes down the intents of `steps`; refused if the lease is lost or the wishes have moved.
     pub(super) fn write_intents(&mut self, worker: &mut Worker, steps: &[Step]) -> bool {
-        if self.is_in_doubt()
-            || !self.holds(worker)
-            || !self.is_leased()
-            || self.stored.generation != worker.target.generation
-        {
+        if self.is_in_doubt() || !self.holds(worker) || !self.is_leased() {
+            return false;
+        }
+        // A plan that is out of date takes nothing away; it may still give, while no access has ended since the claim.
+        let has_moved = self.stored.generation != worker.target.generation;
+        let takes_away = steps.iter().any(|step| step.call() == Call::Delete);
+        if has_moved && (takes_away || self.queue.urgent) {
             return false;
         }
         let redis = at(self.redis());

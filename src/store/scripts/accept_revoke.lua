@@ -50,7 +50,7 @@ for _, row in ipairs(rows) do
     end
   end
 end
-if #sound == 0 and #damaged > 0 then error(damaged[1]) end
+if #sound == 0 and #damaged > 0 then return redis.error_reply('WRONGTYPE ' .. damaged[1]) end
 rows = sound
 
 local over = next(live) == nil and next(going) == nil

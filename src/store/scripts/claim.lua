@@ -38,11 +38,14 @@ end
 local function take(lane, bucket)
   for _, target in ipairs(redis.call('ZRANGE', ready_key(lane, bucket), 0, 7)) do
     local is_sound, found = try(target_key(target), load, target)
+    -- First of all, so that a script that fails at what follows leaves it to be looked at again.
+    due_at('lease', target, now + PUT_OFF)
     for _, queue in ipairs(BUCKETS) do dequeue(target, queue) end
     if not is_sound then
-      due_at('lease', target, now + PUT_OFF)
+      -- It is tried again.
     elseif not found.record.generation then
       -- Its record went away while it was queued: there is nothing to do.
+      redis.call('ZREM', P .. 'due', 'lease:' .. target)
     elseif is_leased(found.record) then
       wait_for_lease(target, found.record)
     else
@@ -96,7 +99,7 @@ if (record.token or '') ~= '' then
   for field, value in pairs(record) do
     local name = string.match(field, '^i:(.*)$')
     local call, token = string.match(value, '^(%a+):(.*)$')
-    if name and token ~= '' then
+    if name and call and token ~= '' then
       redis.call('HSET', key, field, call .. ':')
       raise(key, 'd:' .. name, until_)
       if call == 'put' then raise(key, 'p:' .. name, until_) end
@@ -104,12 +107,13 @@ if (record.token or '') ~= '' then
   end
 end
 
--- Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease and the settle time: the clock
--- has gone back, and what ends access would wait for the difference.
-local longest = now + math.max(a.lease, number(record.lease)) + math.max(a.timeout, number(record.timeout)) + settle
-for field in pairs(record) do
-  if string.match(field, '^[dp]:') and number(redis.call('HGET', key, field)) > longest then
-    redis.call('HSET', key, field, longest)
+-- Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle time: the
+-- clock has gone back, and what ends access would wait for the difference. Replicas may have other settings than this
+-- one: the longest counts.
+local longest = math.max(a.lease + a.timeout + a.settle, number(record.longest))
+for field, value in pairs(fields(redis.call('HGETALL', key))) do
+  if string.match(field, '^[dp]:') and number(value) > now + longest then
+    redis.call('HSET', key, field, now + longest)
   end
 end
 
@@ -118,13 +122,13 @@ end
 local attempts = number(record.attempts) + 1
 local pause = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
 pause = math.floor(pause * a.jitter)
-for field, value in pairs(record) do
+for field, value in pairs(fields(redis.call('HGETALL', key))) do
   local left = string.match(field, '^d:') and number(value) - now or 0
   if left > 0 and left < pause then pause = left end
 end
 local lease_end = now + a.lease
 redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'lease', a.lease, 'settle', a.settle,
-  'timeout', a.timeout, 'attempts', attempts, 'pause', wait_of(pause))
+  'timeout', a.timeout, 'longest', longest, 'attempts', attempts, 'pause', wait_of(pause))
 redis.call('HDEL', key, 'urgent')
 due_at('lease', target, lease_end)
 redis.call('SET', P .. 'pass:' .. a.token, target, 'PX', math.max(a.lease, a.remembered))

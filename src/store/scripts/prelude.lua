@@ -33,7 +33,8 @@ end
 
 -- The keys of a target's record, of a grant, of a job and of a lane. Of a target's record, besides what claim returns:
 -- `token`, `lease_end` and `lease` (ms) of its last claim, `settle` and `timeout` (ms) then, `attempts` (claims since a pass was
--- recorded), `pause` (a wait: while its workers die), `urgent` (access ended since the last claim), and of each bucket
+-- recorded), `pause` (a wait: while its workers die), `urgent` (access ended since the last claim),
+-- `longest` (ms; by when at most a call that is sent now has settled, by any replica's settings), and of each bucket
 -- `w:` (a wait) and `f:` (how many passes in a row have failed there); `o:GRANT`, how often its end was put off.
 local function target_key(target) return P .. 'target:' .. target end
 local function grant_key(grant) return P .. 'grant:' .. grant end
@@ -118,20 +119,22 @@ local PUT_OFF = 60000
 -- No stored time is believed beyond what it can be (design §5.15): after a failover the clock may be behind, and what was
 -- stored before would hold for the whole difference. So a wait is stored with its length, and one that ends later than
 -- its length from now is ignored.
+-- A clock may be slewed by so much (ms) without having gone back.
+local SLEW = 1000
 local function wait_of(length)
   return string.format('%d %d', now + length, length)
 end
 -- When a wait ends (ms); 0: it is over, or not to be believed.
 local function end_of_wait(stored)
   local end_, length = string.match(stored or '', '^(%d+) (%d+)$')
-  if not end_ or tonumber(end_) <= now or tonumber(end_) - now > tonumber(length) then return 0 end
+  if not end_ or tonumber(end_) <= now or tonumber(end_) - now > tonumber(length) + SLEW then return 0 end
   return tonumber(end_)
 end
 
 -- A lease holds while there is a token and its end has not passed, nor lies further ahead than the lease is long.
 local function is_leased(record)
   local left = number(record.lease_end) - now
-  return (record.token or '') ~= '' and left > 0 and left <= number(record.lease)
+  return (record.token or '') ~= '' and left > 0 and left <= number(record.lease) + SLEW
 end
 
 -- By when (ms) calls that a worker has left without an answer have taken effect or never will: it gives the last one up
@@ -193,8 +196,8 @@ end
 local function tokens_left(lane, bucket, budget)
   local held = redis.call('HMGET', lane_key(lane), bucket .. ':tokens', bucket .. ':at')
   local passed = now - number(held[2])
-  if not held[1] or passed < 0 then return budget.capacity end
-  return math.min(budget.capacity, number(held[1]) + passed / 1000 * budget.per_second)
+  if not held[1] or passed < -SLEW then return budget.capacity end
+  return math.min(budget.capacity, number(held[1]) + math.max(0, passed) / 1000 * budget.per_second)
 end
 
 -- How long Azure has told a lane's bucket to wait (ms); 0: it is open.
@@ -338,8 +341,9 @@ end
 
 -- Ends what a job had to do on one target; the job is over when no target is left.
 local function finish_job_target(job, target, state, failure)
+  local was_left = redis.call('SREM', todo_key(job), target) == 1
   redis.call('HDEL', target_key(target), 'j:' .. job)
-  if redis.call('SREM', todo_key(job), target) == 0 then return end
+  if not was_left then return end
   job_target_is(job, target, state, nil)
   redis.call('HSET', targets_key(job), 'x:' .. target, failure)
   local key = job_key(job)
@@ -369,14 +373,15 @@ end
 
 -- Moves a grant to the lists of another family, and takes it off the expiries: it calls for nothing any more.
 local function move_to(grant, family)
-  redis.call('ZREM', P .. 'expiries', grant)
   for _, name in ipairs(lists_of(grant)) do
     for _, other in ipairs({ 'live', 'going' }) do
-      if other ~= family and redis.call('ZREM', grant_list(other, name), grant) == 1 then
-        redis.call('ZADD', grant_list(family, name), 0, grant)
+      -- A list of another type stops nothing: it is only an index.
+      if other ~= family and redis.pcall('ZREM', grant_list(other, name), grant) == 1 then
+        redis.pcall('ZADD', grant_list(family, name), 0, grant)
       end
     end
   end
+  redis.call('ZREM', P .. 'expiries', grant)
 end
 
 -- A grant that was live is REVOKING from now on.

@@ -32,7 +32,7 @@ if pass == '=lost' then return { 'lost' } end
 for _, change in ipairs(a.grants) do redis.call('HGET', grant_key(change.id), 'state') end
 
 -- No call that is under way takes effect later than this.
-local longest = now + a.lease + number(redis.call('HGET', key, 'timeout')) + a.settle
+local longest = now + math.max(a.lease + a.settle, number(redis.call('HGET', key, 'longest')))
 
 local lane = lane_key(lane_of(a.target))
 
@@ -182,6 +182,9 @@ end
 local function change_job(change)
   -- Read before it is written.
   redis.call('HGET', job_key(change.id), 'state')
+  redis.call('HGET', targets_key(change.id), 's:' .. a.target)
+  redis.call('SCARD', todo_key(change.id))
+  redis.call('SCARD', requests_key(change.id))
   if redis.call('HEXISTS', key, 'j:' .. change.id) == 1 then
     for _, effect in ipairs(change.effects) do
       local targets, names = targets_key(change.id), 'f:' .. a.target
@@ -258,7 +261,9 @@ for _, bucket in ipairs(BUCKETS) do
 end
 if awaited and not scheduled then
   -- Nobody whose job waits is left without another look, whatever this pass made of it.
-  for _, bucket in ipairs(BUCKETS) do due_at(bucket, a.target, now + 1000) end
+  -- Not soon, where that is because a job cannot be read.
+  local soon = #damaged > 0 and PUT_OFF or 1000
+  for _, bucket in ipairs(BUCKETS) do due_at(bucket, a.target, now + soon) end
 end
 -- Nobody waits and nothing is open: what is known of gone effects is of use until reads have caught up.
 if not waits and not scheduled then redis.call('PEXPIRE', key, a.lag + 60000) end

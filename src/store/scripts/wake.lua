@@ -10,9 +10,16 @@
 local clock_key = P .. 'clock'
 local seen = number(redis.call('GET', clock_key))
 local went_back = seen - now > 1000 and seen - now or 0
+local function move_back(key)
+  local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for i = 1, #rows, 2 do redis.call('ZADD', key, 'XX', number(rows[i + 1]) - went_back, rows[i]) end
+end
 if went_back > 0 then
-  local due = redis.call('ZRANGE', P .. 'due', 0, -1, 'WITHSCORES')
-  for i = 1, #due, 2 do redis.call('ZADD', P .. 'due', 'XX', number(due[i + 1]) - went_back, due[i]) end
+  try(P .. 'due', move_back, P .. 'due')
+  -- The queues as well: what waits there would stand behind all that comes.
+  for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
+    for _, bucket in ipairs(BUCKETS) do try(ready_key(lane, bucket), move_back, ready_key(lane, bucket)) end
+  end
 end
 -- Once a second is enough, and spares Redis the rest of the writes.
 if went_back > 0 or now - seen > 1000 then redis.call('SET', clock_key, now) end
@@ -27,17 +34,17 @@ local function wake_one(member)
     redis.call('ZREM', P .. 'due', member)
   elseif is_held then
     -- record says when each bucket is looked at next, or else the lease's end does.
-    redis.call('ZREM', P .. 'due', member)
     wait_for_lease(target, { lease_end = held[2] })
+    if kind ~= 'lease' then redis.call('ZREM', P .. 'due', member) end
   elseif kind ~= 'lease' then
     enqueue(target, kind)
   elseif end_of_wait(held[5]) > 0 then
     due_at(kind, target, end_of_wait(held[5]))
   else
     -- What its worker still had to do nobody knows: both buckets are looked at.
-    redis.call('ZREM', P .. 'due', member)
     look_at(target, 'deletes', end_of_wait(held[6]))
     look_at(target, 'writes', end_of_wait(held[7]))
+    redis.call('ZREM', P .. 'due', member)
   end
 end
 
