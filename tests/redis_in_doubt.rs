@@ -273,7 +273,9 @@ async fn i2_i4_a_pass_that_is_under_way_makes_no_further_call_and_records_nothin
     world.redis.tell("FLUSHALL").await;
     office.broker.until_not_serving().await;
     assert_eq!(world.emulator.release("put"), 1);
-    office.until_logged("a pass could not be recorded").await;
+    office
+        .until_logged("the broker could not record a pass")
+        .await;
     assert_eq!(world.count(Operation::RoleAssignmentWrite), writes + 1);
     assert_eq!(keys(world).await, Vec::<String>::new());
 

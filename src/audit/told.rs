@@ -67,12 +67,12 @@ impl TrailEvent {
     #[must_use]
     pub fn of(chain: &str, entry: &TrailEntry) -> Self {
         match entry {
-            TrailEntry::Event(stored) => Self::of_stored(chain, stored),
-            TrailEntry::Damaged(damaged) => Self::of_damaged(chain, damaged),
+            TrailEntry::Event(stored) => Self::from_stored(chain, stored),
+            TrailEntry::Damaged(damaged) => Self::from_damaged(chain, damaged),
         }
     }
 
-    fn of_stored(chain: &str, stored: &StoredEvent) -> Self {
+    fn from_stored(chain: &str, stored: &StoredEvent) -> Self {
         let says = read(&stored.event).unwrap_or_else(|error| Says {
             action: UNREADABLE.to_owned(),
             details: BTreeMap::from([
@@ -92,7 +92,7 @@ impl TrailEvent {
     }
 
     /// Its time is that of its place in the store: scripts append an event there at its own time.
-    fn of_damaged(chain: &str, damaged: &DamagedEntry) -> Self {
+    fn from_damaged(chain: &str, damaged: &DamagedEntry) -> Self {
         let millis = i64::try_from(damaged.position.millis).ok();
         let time = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
         let time = time.unwrap_or(Timestamp::MAX);

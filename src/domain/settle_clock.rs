@@ -48,7 +48,7 @@ impl SettleClock {
     }
 
     /// Takes in that Redis's time is `redis`, at a moment by a clock of the process's own that never leaps.
-    pub fn hears(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
+    pub fn observe(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
         let settled = self.settle(own, redis);
         self.last = Some(settled);
         settled
@@ -110,7 +110,7 @@ mod tests {
         let mut clock = SettleClock::new(HOLD);
         for second in 0..1_000_u32 {
             let redis = at(5_000 + i64::from(second));
-            let settled = clock.hears(own(u64::from(second)), redis);
+            let settled = clock.observe(own(u64::from(second)), redis);
             assert_eq!(settled.now, redis);
             assert_eq!(settled.behind, Duration::ZERO);
         }
@@ -119,32 +119,32 @@ mod tests {
     #[test]
     fn a_leap_ahead_is_believed_when_nothing_of_before_can_be_under_way() {
         let mut clock = SettleClock::new(HOLD);
-        clock.hears(own(10), at(1_000));
-        let leapt = clock.hears(own(20), at(1_510));
+        clock.observe(own(10), at(1_000));
+        let leapt = clock.observe(own(20), at(1_510));
         assert_eq!(leapt.now, at(1_010));
         assert_eq!(leapt.behind, own(500));
         assert_eq!(leapt.caught_up, at(1_570));
-        assert_eq!(clock.hears(own(79), at(1_569)).now, at(1_069));
-        assert_eq!(clock.hears(own(80), at(1_570)).now, at(1_570));
-        assert_eq!(clock.hears(own(81), at(1_571)).behind, Duration::ZERO);
+        assert_eq!(clock.observe(own(79), at(1_569)).now, at(1_069));
+        assert_eq!(clock.observe(own(80), at(1_570)).now, at(1_570));
+        assert_eq!(clock.observe(own(81), at(1_571)).behind, Duration::ZERO);
     }
 
     #[test]
     fn a_leap_upon_a_leap_is_waited_for_anew() {
         let mut clock = SettleClock::new(HOLD);
-        clock.hears(own(0), at(1_000));
-        assert_eq!(clock.hears(own(10), at(1_110)).caught_up, at(1_170));
-        let again = clock.hears(own(50), at(1_250));
+        clock.observe(own(0), at(1_000));
+        assert_eq!(clock.observe(own(10), at(1_110)).caught_up, at(1_170));
+        let again = clock.observe(own(50), at(1_250));
         assert_eq!((again.now, again.caught_up), (at(1_050), at(1_310)));
-        assert_eq!(clock.hears(own(109), at(1_309)).now, at(1_109));
-        assert_eq!(clock.hears(own(110), at(1_310)).now, at(1_310));
+        assert_eq!(clock.observe(own(109), at(1_309)).now, at(1_109));
+        assert_eq!(clock.observe(own(110), at(1_310)).now, at(1_310));
     }
 
     #[test]
     fn a_clock_that_went_back_is_believed_at_once() {
         let mut clock = SettleClock::new(HOLD);
-        clock.hears(own(10), at(1_000));
-        assert_eq!(clock.hears(own(20), at(500)).now, at(500));
-        assert_eq!(clock.hears(own(30), at(510)).behind, Duration::ZERO);
+        clock.observe(own(10), at(1_000));
+        assert_eq!(clock.observe(own(20), at(500)).now, at(500));
+        assert_eq!(clock.observe(own(30), at(510)).behind, Duration::ZERO);
     }
 }

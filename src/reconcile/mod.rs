@@ -142,7 +142,8 @@ impl Reconciler {
 
     /// Redis has just told its time: how much of it is believed when something is judged to be over.
     fn settled_time(&self, redis: Timestamp) -> SettledTime {
-        self.settle_clock().hears(Moment::now().since_boot(), redis)
+        self.settle_clock()
+            .observe(Moment::now().since_boot(), redis)
     }
 
     /// What was believed of Redis's time when it told it last.

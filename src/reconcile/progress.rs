@@ -119,7 +119,7 @@ impl Progress {
     }
 
     /// The call that touches an effect is about to be sent.
-    pub(super) fn is_sent(&mut self, name: AssignmentName) {
+    pub(super) fn mark_sent(&mut self, name: AssignmentName) {
         if let Some(touched) = self.touched.get_mut(&name) {
             touched.sent = true;
             touched.unanswered = true;

@@ -380,7 +380,7 @@ impl Store {
         let entries = read_entries(&entries, &key)?;
         for entry in &entries {
             if let TrailEntry::Damaged(damaged) = entry {
-                self.tell_of_damage(&key, &damaged.position.to_string(), &damaged.problem);
+                self.log_damaged_entry(&key, &damaged.position.to_string(), &damaged.problem);
             }
         }
         Ok(entries)

@@ -84,7 +84,7 @@ impl Store {
         let (looked_at, went_back, damaged): (u32, u64, Vec<Vec<u8>>) = self
             .run(&self.scripts.wake, &LimitArgument { limit })
             .await?;
-        self.tell_of_damaged(&damaged);
+        self.log_damaged_rows(&damaged);
         Ok(Woken {
             looked_at,
             clock_went_back: Duration::from_millis(went_back),
@@ -100,7 +100,7 @@ impl Store {
         let argument = LimitArgument { limit };
         let (looked_at, damaged): (u32, Vec<Vec<u8>>) =
             self.run(&self.scripts.forget, &argument).await?;
-        self.tell_of_damaged(&damaged);
+        self.log_damaged_rows(&damaged);
         Ok(looked_at)
     }
 

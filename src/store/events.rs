@@ -285,7 +285,7 @@ impl Store {
                 Err(error) => {
                     // It names none of our targets, whatever it is.
                     let error: crate::domain::ids::InvalidTargetId = error;
-                    self.tell_of_damage(&key, &member, &error);
+                    self.log_damaged_entry(&key, &member, &error);
                     None
                 }
             }

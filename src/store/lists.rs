@@ -24,7 +24,7 @@ pub enum Lives {
     /// Those that call for access.
     Live,
     /// Those that call for access no more, and are not known to be gone: they may still let somebody in.
-    Going,
+    Revoking,
     /// Those that are going, or have ended.
     Past,
     /// All.
@@ -36,7 +36,7 @@ impl Lives {
     const fn families(self) -> &'static [&'static str] {
         match self {
             Self::Live => &["grants:live:"],
-            Self::Going => &["grants:going:"],
+            Self::Revoking => &["grants:going:"],
             Self::Past => &["grants:going:", "grants:past:"],
             Self::Either => &["grants:live:", "grants:going:", "grants:past:"],
         }
@@ -47,7 +47,7 @@ impl Lives {
     const fn includes(self, state: GrantState) -> bool {
         match self {
             Self::Live => state.is_live(),
-            Self::Going => matches!(state, GrantState::Revoking(_)),
+            Self::Revoking => matches!(state, GrantState::Revoking(_)),
             Self::Past => !state.is_live(),
             Self::Either => true,
         }

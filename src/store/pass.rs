@@ -217,7 +217,7 @@ impl Store {
         };
         let (claimed, damaged): (Option<ClaimAnswer>, Vec<Vec<u8>>) =
             self.run(&self.scripts.claim, &argument).await?;
-        self.tell_of_damaged(&damaged);
+        self.log_damaged_rows(&damaged);
         claimed.map(|claimed| self.read_claim(claimed)).transpose()
     }
 
@@ -416,7 +416,7 @@ impl Store {
         let answer: Vec<Vec<u8>> = self.run(&self.scripts.record, &argument).await?;
         match answer.split_first() {
             Some((word, damaged)) if word == b"recorded" => {
-                self.tell_of_damaged(damaged);
+                self.log_damaged_rows(damaged);
                 Ok(Recorded::Recorded)
             }
             Some((word, _)) if word == b"lost" => Ok(Recorded::Lost),

@@ -108,7 +108,7 @@ async fn a_grant_is_found_in_one_family_of_lists_at_a_time() {
     };
     let families = async |bench: &mut Bench| {
         let mut found = Vec::new();
-        for of in [Lives::Live, Lives::Going, Lives::Past, Lives::Either] {
+        for of in [Lives::Live, Lives::Revoking, Lives::Past, Lives::Either] {
             let grants = bench.store.find_grants(&selector, of, None, 10).await;
             found.push(grants.unwrap().rows.len());
         }

@@ -162,7 +162,7 @@ async fn i10_one_entry_that_cannot_be_read_hides_no_other() {
         (&[("time", b"1"), ("sequence", b"2")], "it has no event"),
         (
             &[("time", b"1"), ("sequence", b"2"), ("event", b"\xff")],
-            "its event is no text",
+            "its event is not text",
         ),
         (
             &[("time", b"\xff"), ("sequence", b"2"), ("event", b"{}")],
@@ -178,7 +178,7 @@ async fn i10_one_entry_that_cannot_be_read_hides_no_other() {
                 ("sequence", b"2"),
                 ("event", b"{}"),
             ],
-            "none that there can be",
+            "its time is out of range",
         ),
         (&[("v", b"2"), ("event", b"{}")], "of another format"),
     ];

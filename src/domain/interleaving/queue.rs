@@ -218,7 +218,7 @@ impl World {
     pub(super) fn settled_time(&mut self) -> SettledTime {
         let own = Duration::from_secs(u64::try_from(self.now).unwrap());
         let redis = at(self.redis());
-        let settled = self.settle_clock.hears(own, redis);
+        let settled = self.settle_clock.observe(own, redis);
         if self.mended.judges_by_both_clocks {
             return settled;
         }

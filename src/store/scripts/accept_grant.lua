@@ -37,7 +37,7 @@ if of and is_live(of.state) and not (replaced and of.target == a.target) then
     -- active may have loaded the old one.
     make_job(job, a.job_body, 'GRANT', { row }, 'EXTEND', over)
     redis.call('HSET', grant_key(named), 'job', job)
-    if not over then wish_changed(a.target, false) end
+    if not over then desired_state_changed(a.target, false) end
   end
   remember_request(job, named, over)
   audit_about(a.audit_event, named, a.target, job)
@@ -110,6 +110,6 @@ if a.uid ~= '' and (uid or '') == '' then redis.call('HSET', key, 'uid', a.uid) 
 make_job(a.job, a.job_body, 'GRANT', { { target = a.target, grants = { a.grant }, principal = a.principal } }, 'GRANT',
   false)
 remember_request(a.job, a.grant, false)
-wish_changed(a.target, false)
+desired_state_changed(a.target, false)
 audit(a.audit_event)
 return { 'accepted', a.job, a.grant }

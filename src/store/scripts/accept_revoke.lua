@@ -61,7 +61,7 @@ for grant in pairs(live) do revoke_grant(grant, 'REVOKED', a.by, a.job) end
 for grant in pairs(going) do redis.call('HSET', grant_key(grant), 'job', a.job) end
 for _, row in ipairs(rows) do
   -- Also where all of its grants are REVOKING already: a caller that asks again does not wait for a backoff.
-  if not over then wish_changed(row.target, true) end
+  if not over then desired_state_changed(row.target, true) end
   for _, grant in ipairs(row.grants) do audit_about(a.audit_event, grant, row.target) end
 end
 if #rows == 0 then audit(a.audit_event) end

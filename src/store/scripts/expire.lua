@@ -19,6 +19,6 @@ redis.call('HLEN', target_key(target))
 local row = { target = target, grants = { a.grant }, principal = principal_of(a.grant) }
 revoke_grant(a.grant, 'EXPIRED', 'expiry', a.job)
 make_job(a.job, a.job_body, 'EXPIRE', { row }, 'EXPIRE', false)
-wish_changed(target, true)
+desired_state_changed(target, true)
 audit_about(a.audit_event, a.grant, target)
 return { 'expired' }

@@ -205,17 +205,17 @@ end
 
 -- The desired state of the target has changed: raises its generation and has it looked at. What ends access (`ends`)
 -- clears all waits of the target; what gives it waits for the writes.
-local function wish_changed(target, ends)
+local function desired_state_changed(target, access_ends)
   local key = target_key(target)
   redis.call('HINCRBY', key, 'generation', 1)
   redis.call('PERSIST', key)
-  if ends then
+  if access_ends then
     redis.call('HSET', key, 'urgent', 1, 'attempts', 0)
     redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
   end
   local record = fields(redis.call('HGETALL', key))
   if is_leased(record) then return wait_for_lease(target, record) end
-  if not ends then
+  if not access_ends then
     look_at(target, 'writes', math.max(end_of_wait(record.pause), end_of_wait(record['w:writes'])))
     return
   end
