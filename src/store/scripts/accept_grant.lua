@@ -1,4 +1,4 @@
--- Accepts a grant: idempotency, wish, queue, job and audit event in one step (I1, I3, I10).
+-- Accepts a grant: idempotency, desired state, queue, job and audit event in one step (I1, I3, I10).
 --
 -- Flags: none, so that grants are refused first when Redis reaches its memory limit.
 -- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
@@ -14,7 +14,7 @@ if answer then return answer end
 
 -- Another cluster under the same id ends the old one's grants (design §5.13). What we know of effects went with the
 -- old one, if it was made there: a PUT by the same id may as well have met the new one. So each is open, and put
--- right or deleted as the wishes say. Clearing the token makes a pass that is still at the old one record nothing.
+-- right or deleted as the desired state says. Clearing the token makes a pass that is still at the old one record nothing.
 -- A caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
 local key = target_key(a.target)
 local uid = redis.call('HGET', key, 'uid')
@@ -93,7 +93,7 @@ if replaced then
   -- The old one's backoff went with it, too.
   redis.call('HSET', key, 'token', '', 'attempts', 0, 'uid', a.uid, 'u:' .. uid, '')
   redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
-  -- What stands for nobody any more is deleted, whatever the new cluster is asked for.
+  -- Assignments that no grant calls for any more are deleted, whatever else the new cluster's grants call for.
   enqueue(a.target, 'deletes')
   effects_changed(a.target)
 end

@@ -1,18 +1,20 @@
 -- Claims the target that is to be looked at next, for one worker (I4).
 --
 -- Flags: allow-oom.
--- Argument: token, lease (ms), settle (ms), timeout (ms; of one call), turn (the claimer's own count), backoff {initial, max} (ms), jitter
--- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
--- Returns {claimed, damaged}. `claimed`: false where no target is ready in an open lane, or the token's lease is over;
--- else {target, now, lease_end, record, grants, waits}, the record and each grant as flat lists of fields and values,
--- `waits` how many ms deletes and writes wait still. `damaged`: what could not be read, and was passed over.
+-- Argument: token, lease (ms), settle (ms), timeout (ms; of one call), turn (the claimer's own count), backoff
+-- {initial, max} (ms), jitter (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
+-- Returns {claimed, damaged}. `claimed` is false if no target is ready in an open lane, or the token's lease is over. Else
+-- it is {target, now, lease_end, record, grants, waits}: the record and each grant are flat lists of fields and values;
+-- `waits` says for how many ms deletes and writes still have to wait. `damaged`: rows that the script could not read, and
+-- skipped.
+-- Invariant: at most one worker holds the lease of a target. A target that cannot be read stops no other from being claimed.
 
--- Whether a lane lets a call of this bucket through now: neither told to wait nor out of budget.
+-- Whether a lane lets a call of this bucket through now: Azure has not told it to wait, and it has budget left.
 local function is_open(lane, bucket)
   return closed_for(lane, bucket) == 0 and tokens_left(lane, bucket, a.budget[bucket]) >= 1
 end
 
--- Reads all that a pass needs, before the first write: what is damaged shows here.
+-- Reads everything that a pass needs, before the first write. So a damaged row fails here.
 local function load(target)
   local list = redis.call('HGETALL', target_key(target))
   local record, grants = fields(list), {}
@@ -42,7 +44,7 @@ local function take(lane, bucket)
     if not is_sound then
       due_at('lease', target, now + PUT_OFF)
     elseif not found.record.generation then
-      -- Its record went away while it was queued: there is nothing to do.
+      -- Its record was deleted while the target was queued, so there is nothing to do.
     elseif is_leased(found.record) then
       wait_for_lease(target, found.record)
     else
@@ -104,8 +106,8 @@ if (record.token or '') ~= '' then
   end
 end
 
--- Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease and the settle time: the clock
--- has gone back, and what ends access would wait for the difference.
+-- A settle deadline or the last moment of a PUT lies at most a lease, a call timeout and the settle time ahead. If one lies
+-- further ahead, the clock has gone back, and DELETEs would wait for the difference. So it is cut to that bound.
 local longest = now + math.max(a.lease, number(record.lease)) + math.max(a.timeout, number(record.timeout)) + settle
 for field in pairs(record) do
   if string.match(field, '^[dp]:') and number(redis.call('HGET', key, field)) > longest then
@@ -113,8 +115,8 @@ for field in pairs(record) do
   end
 end
 
--- The attempt is counted now, and the earliest next one set: a target that kills its worker backs off, but never past
--- its next settle deadline.
+-- Counts the attempt now, and sets the earliest next one. So a target that kills its worker backs off, but never past its
+-- next settle deadline.
 local attempts = number(record.attempts) + 1
 local pause = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
 pause = math.floor(pause * a.jitter)
@@ -130,7 +132,7 @@ due_at('lease', target, lease_end)
 redis.call('SET', P .. 'pass:' .. a.token, target, 'PX', math.max(a.lease, a.remembered))
 
 local function begin_job(job)
-  -- Read before it is written.
+  -- Reads before it writes, so that a damaged job fails here.
   redis.call('HGET', job_key(job), 'state')
   redis.call('HGET', targets_key(job), 's:' .. target)
   redis.call('HINCRBY', job_key(job), 'attempts', 1)

@@ -13,7 +13,7 @@ if not is_live(state) or not expire then
   return { 'over' }
 end
 if expire > now or expire > a.own_now then return { 'not_due' } end
--- Read before the first write: what is damaged stops the script here, with nothing half done.
+-- Reads before the first write: a damaged target stops the script here, with nothing half done.
 redis.call('HLEN', target_key(target))
 
 local row = { target = target, grants = { a.grant }, principal = principal_of(a.grant) }
