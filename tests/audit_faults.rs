@@ -1,5 +1,5 @@
-//! The trail keeps what was decided and done whatever goes wrong with it: an answer that is lost, an entry that cannot be
-//! read (I10).
+//! The trail keeps what was decided and done whatever goes wrong with it: an answer that is lost, an entry that cannot
+//! be read (I10).
 #![cfg(feature = "dev")]
 #![allow(
     clippy::expect_used,

@@ -334,8 +334,8 @@ async fn a_broker_that_is_told_twice_ends_at_once_and_loses_nothing() {
 }
 
 /// The sealer adds one to the chain's last number: of the largest there is, in a build that checks its arithmetic, as
-/// tests do, that is a panic. What made it panic would make every other replica's sealer panic as well; before, each went
-/// on without one, and nothing was ever sealed again.
+/// tests do, that is a panic. What made it panic would make every other replica's sealer panic as well; before, each
+/// went on without one, and nothing was ever sealed again.
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_background_task_that_panics_ends_the_process_loudly_with_a_code_of_its_own() {

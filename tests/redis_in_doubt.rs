@@ -1,6 +1,6 @@
 //! Redis is emptied or replaced under running brokers. A broker that went on would write role assignments under an id
-//! that no other replica knows, and a job could be over while Azure has what was there before (I2, I6, I7). So nothing is
-//! accepted and nothing is carried out until that is settled, health says so, and the log says what to do.
+//! that no other replica knows, and a job could be over while Azure has what was there before (I2, I6, I7). So nothing
+//! is accepted and nothing is carried out until that is settled, health says so, and the log says what to do.
 #![cfg(feature = "dev")]
 #![allow(
     clippy::expect_used,

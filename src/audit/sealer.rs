@@ -1,12 +1,12 @@
 //! Seals the audit log: hashes the appended events, exports them, and only then lets them go.
 //!
-//! Every replica tries; the one that holds the lease does it. If two overlap, both compute the same hashes, because each
-//! reads the chain's end and the events behind it in one step. Redis then takes one of the two. The sealer may export an
-//! event twice, but it never leaves one out.
+//! Every replica tries; the one that holds the lease does it. If two overlap, both compute the same hashes, because
+//! each reads the chain's end and the events behind it in one step. Redis then takes one of the two. The sealer may
+//! export an event twice, but it never leaves one out.
 //!
-//! An entry that cannot be read as an event does not stop the sealer. It moves the entry aside with all its bytes, appends
-//! an event that reports it, and continues the chain behind the gap. The sealer waits only for an entry in a newer broker's
-//! format, because a newer broker can read it.
+//! An entry that cannot be read as an event does not stop the sealer. It moves the entry aside with all its bytes,
+//! appends an event that reports it, and continues the chain behind the gap. The sealer waits only for an entry in a
+//! newer broker's format, because a newer broker can read it.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ impl Sealer {
                 }
                 Err(error) => {
                     if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
-                        error!(%error, "the broker cannot seal or export the audit log. The log grows until you mend that");
+                        error!(%error, "the broker cannot seal or export the audit log, so it grows");
                         said = Some(Instant::now());
                     }
                 }
@@ -159,8 +159,8 @@ impl Sealer {
         {
             error!(
                 entry = %position, sequence, problem,
-                "the broker cannot read an entry of the audit log. It keeps the entry in audit:damaged, and continues the \
-                 chain behind it"
+                "the broker cannot read an entry of the audit log. It keeps the entry in audit:damaged, and continues \
+                 the chain behind it"
             );
         }
         self.store.set_aside(self.token, head, &rows).await?;

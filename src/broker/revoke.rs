@@ -87,13 +87,13 @@ impl Broker {
         self.accepted_job(&new.request, &accepted).await
     }
 
-    /// The one grant that the request names, if the caller may revoke it. For a selector: the grants that match, have not
-    /// ended, and may be revoked by the caller.
+    /// The one grant that the request names, if the caller may revoke it. For a selector: the grants that match, have
+    /// not ended, and may be revoked by the caller.
     ///
     /// # Errors
     /// [`BrokerError::TooManyMatches`] if more of them are live than the caller was ready to end;
-    /// [`BrokerError::ClustersNotListed`] or [`BrokerError::Store`] if all grants that match are undecided at the moment,
-    /// or cannot be read: the caller must not believe that they were revoked.
+    /// [`BrokerError::ClustersNotListed`] or [`BrokerError::Store`] if all grants that match are undecided at the
+    /// moment, or cannot be read: the caller must not believe that they were revoked.
     pub(super) async fn may_revoke(
         &self,
         caller: &Arc<Caller>,
@@ -194,7 +194,8 @@ impl Broker {
 /// What a caller may revoke, of what it asked for.
 #[derive(Default)]
 pub(super) struct Revocable {
-    /// Live grants, and REVOKING ones, which may still give access. A grant that the request names is here in any state.
+    /// Live grants, and REVOKING ones, which may still give access. A grant that the request names is here in any
+    /// state.
     pub(super) grants: Vec<Grant>,
     /// How many more grants match and stay as they are, as far as the caller may know.
     pub(super) left: u32,
@@ -314,8 +315,8 @@ impl Revoker<'_> {
         }
     }
 
-    /// Adds grants that are already REVOKING. The job waits for those that the caller may revoke. The others do not stay,
-    /// so they do not count as left.
+    /// Adds grants that are already REVOKING. The job waits for those that the caller may revoke. The others do not
+    /// stay, so they do not count as left.
     async fn add_revoking(
         &mut self,
         selector: &GrantSelector,
@@ -348,8 +349,8 @@ impl Revoker<'_> {
         }
     }
 
-    /// Returns a page of the grants that match. A grant that cannot be read does not keep the others from ending. It counts
-    /// as left, so that the caller learns that something stays. The log names its key for the operator.
+    /// Returns a page of the grants that match. A grant that cannot be read does not keep the others from ending. It
+    /// counts as left, so that the caller learns that something stays. The log names its key for the operator.
     async fn find(
         &self,
         selector: &GrantSelector,

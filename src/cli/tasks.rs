@@ -1,8 +1,8 @@
 //! The background tasks of a process. Each task has to go on until the process is told to end.
 //!
 //! A task may end before that, by a panic or by returning. Without this module that would go unnoticed: grants would no
-//! longer expire, or the audit log would never be sealed again. So the end of a task ends the process, with an exit code
-//! of its own, and the supervisor of the process (Kubernetes, say) starts it again.
+//! longer expire, or the audit log would never be sealed again. So the end of a task ends the process, with an exit
+//! code of its own, and the supervisor of the process (Kubernetes, say) starts it again.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -108,7 +108,7 @@ impl Tasks {
             error!(error = %ended, "a background task panicked while the process was ending");
             return;
         }
-        error!(error = %ended, "a background task has ended, so the process ends. It finishes what is under way within server.drain");
+        error!(error = %ended, "a background task has ended, so the process ends within server.drain");
         self.first.send_if_modified(|first| {
             let is_first = first.is_none();
             first.get_or_insert(ended);

@@ -1,42 +1,43 @@
-//! Redis's time, as far as it is believed when something is judged to be over.
+//! How far to believe Redis's clock about settle deadlines.
 //!
-//! A settle deadline is a time of Redis's clock. Where a failover brings a Redis whose clock is ahead, all deadlines
-//! seem to be over at once, while the calls that they stand for may be under way still (I4). So a process compares
-//! Redis's clock with its own: while they disagree about how much time has passed, nothing is over before it is by both.
+//! A settle deadline is a time of Redis's clock. If a failover brings a Redis whose clock is ahead, all deadlines seem
+//! to be over at once, while their calls may still be under way (I4). So a process compares Redis's clock with its own.
+//! While the two disagree about how much time has passed, a deadline is over only when it is over by both.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Answers take their time, and clocks are slewed: so much is no leap. The settle time and the lag have it to spare.
+/// A difference up to this is not a leap: answers take time, and clocks are slewed. Settle time and lag have it to
+/// spare.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
-/// Redis's clock beside one that never leaps.
+/// Compares Redis's clock with a clock that never leaps.
 #[derive(Clone, Debug)]
 pub struct SettleClock {
     /// A moment by the process's own clock, and Redis's time then.
     anchor: Option<(Duration, Timestamp)>,
-    /// Since a leap: until when, by the process's own clock, Redis's is not believed, and how far it is ahead.
+    /// After a leap: until when (by the process's own clock) Redis's clock is not believed, and how far it is ahead.
     leap: Option<(Duration, SignedDuration)>,
     hold: Duration,
-    /// What came of the last time that Redis told.
+    /// The result of the last observation.
     last: Option<SettledTime>,
 }
 
 /// What to believe of Redis's time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SettledTime {
-    /// What is over by this time is over by either clock.
+    /// A deadline before this time is over by both clocks.
     pub now: Timestamp,
-    /// How far that is behind Redis's own time.
+    /// How far `now` is behind Redis's own time.
     pub behind: Duration,
-    /// When, by Redis's clock, it will be behind no more.
+    /// When, by Redis's clock, `now` will no longer be behind.
     pub caught_up: Timestamp,
 }
 
 impl SettleClock {
-    /// Makes a clock. After a leap of Redis's clock `hold` has to pass: as long as any call that was under way before the
-    /// leap can still take effect, a lease and the settle time.
+    /// Makes a clock. After a leap of Redis's clock, `hold` has to pass. It is how long a call from before the leap can
+    /// still take effect: a lease, the call timeout and the settle time.
     #[must_use]
     pub const fn new(hold: Duration) -> Self {
         Self {
@@ -47,14 +48,14 @@ impl SettleClock {
         }
     }
 
-    /// Takes in that Redis's time is `redis`, at a moment by a clock of the process's own that never leaps.
+    /// Notes that Redis's time is `redis` at the moment `own`, which is by the process's own clock that never leaps.
     pub fn observe(&mut self, own: Duration, redis: Timestamp) -> SettledTime {
         let settled = self.settle(own, redis);
         self.last = Some(settled);
         settled
     }
 
-    /// What came of the last time that Redis told; `None` where it has told none.
+    /// The result of the last observation; `None` before the first.
     #[must_use]
     pub const fn last(&self) -> Option<SettledTime> {
         self.last
@@ -67,7 +68,7 @@ impl SettleClock {
         let ahead = redis.duration_since(estimate);
         self.leap = match self.leap {
             _ if ahead <= TOLERANCE => None,
-            // A leap upon a leap is one of its own: calls may have been begun in between.
+            // A second leap starts a new wait, because calls may have begun in between.
             Some((until, before)) if ahead <= before + TOLERANCE => {
                 Some((until, before)).filter(|_| until > own)
             }

@@ -15,8 +15,8 @@ use crate::domain::effect::{Answer, Call, Effect};
 use crate::domain::plan::{Step, put_with_next_name};
 use crate::store::{Begun, LeaseCheck, StoreError};
 
-/// How many names of one series a pass tries at most. Azure refuses about one name in a hundred by chance. If it refuses
-/// this many in a row, the names are not the cause, and the next ones wait for the backoff.
+/// How many names of one series a pass tries at most. Azure refuses about one name in a hundred by chance. If it
+/// refuses this many in a row, the names are not the cause, and the next ones wait for the backoff.
 const MOST_NAMES: u32 = 8;
 
 impl Reconciler {
@@ -94,8 +94,9 @@ impl Reconciler {
         Ok(goes_on)
     }
 
-    /// Before each PUT the pass checks whether the desired state has changed since the claim, or the access has reached its
-    /// end (I5, I6). If so, the pass gives no more access. It may go on with DELETEs: later requests wait for them anyway.
+    /// Before each PUT the pass checks whether the desired state has changed since the claim, or the access has reached
+    /// its end (I5, I6). If so, the pass gives no more access. It may go on with DELETEs: later requests wait for them
+    /// anyway.
     async fn may_give(
         &self,
         step: &Step,
@@ -132,7 +133,8 @@ impl Reconciler {
                         );
                         return Ok(false);
                     }
-                    // Redis's clock says that less is left than ours says: the machine was paused, or that clock leapt ahead.
+                    // Redis's clock says that less is left than ours says: the machine was paused, or that clock leapt
+                    // ahead.
                     if left <= self.call_timeout && !self.renew(progress, lease).await? {
                         return Ok(false);
                     }
@@ -141,13 +143,13 @@ impl Reconciler {
         }
         let has_ended = description.has_ended(lease.redis_now());
         if has_ended {
-            debug!(at = %step.at().scope, "the end of this access has passed during the pass; the pass does not give it");
+            debug!(at = %step.at().scope, "the end of this access has passed; the pass does not give it");
         }
         Ok(!has_ended)
     }
 
-    /// A call starts only if more is left of the lease than the call's whole timeout. If less is left, the pass renews the
-    /// lease first.
+    /// A call starts only if more is left of the lease than the call's whole timeout. If less is left, the pass renews
+    /// the lease first.
     async fn lease_is_long_enough(
         &self,
         progress: &mut Progress,
@@ -179,8 +181,8 @@ impl Reconciler {
         Ok(renewed)
     }
 
-    /// Begins all `steps`, or as many as the lane lets through now. So DELETEs do not wait for PUTs, and a large pass does
-    /// not wait until all small ones are done. Returns the steps whose calls may be made.
+    /// Begins all `steps`, or as many as the lane lets through now. So DELETEs do not wait for PUTs, and a large pass
+    /// does not wait until all small ones are done. Returns the steps whose calls may be made.
     async fn begin_what_may_go(
         &self,
         mut steps: Vec<Step>,
@@ -240,8 +242,8 @@ impl Reconciler {
                 }
                 progress.has_just_begun = true;
             }
-            // If another worker has the lease, it sees the same desired state. If the lease has only run out, this worker
-            // still hands the target back, and the target has to be looked at again.
+            // If another worker has the lease, it sees the same desired state. If the lease has only run out, this
+            // worker still hands the target back, and the target has to be looked at again.
             Begun::Lost => {
                 progress.lost = true;
                 progress.unfinished = true;

@@ -71,9 +71,9 @@ impl Reconciler {
         if !clock_went_back.is_zero() {
             error!(
                 by = ?clock_went_back,
-                "Redis's clock has gone back, as after a failover to a host whose clock is behind. The broker has moved \
-                 what waited by the same amount. Grants end late by as much as that clock is behind. Set the clock of \
-                 Redis's host right"
+                "Redis's clock has gone back, as after a failover to a host whose clock is behind. The broker has \
+                 moved what waited by the same amount. Grants end late by as much as that clock is behind. Set the clock \
+                 of Redis's host right"
             );
         }
         let own_now = Timestamp::now();
@@ -81,8 +81,8 @@ impl Reconciler {
         match clocks.compare(own_now, redis_now) {
             Some(false) => error!(
                 own = %own_now, redis = %redis_now,
-                "Redis's clock and this host's are more than 30 s apart. Grants expire only when both clocks say so. Set the \
-                 wrong one right"
+                "Redis's clock and this host's are more than 30 s apart. Grants expire only when both clocks say so. \
+                 Set the wrong one right"
             ),
             Some(true) => info!("Redis's clock and this host's agree again"),
             None => {}
@@ -92,9 +92,9 @@ impl Reconciler {
             error!(
                 by = ?settled.behind,
                 "Redis's clock has leapt ahead, as after a failover to a host whose clock is ahead. The broker judges \
-                 settle deadlines by this host's clock until no earlier call can take effect. No grant ends early, because \
-                 both clocks have to say so. The broker no longer writes access whose end has passed by Redis's clock. Set \
-                 the clock of Redis's host right"
+                 settle deadlines by this host's clock until no earlier call can take effect. No grant ends early, \
+                 because both clocks have to say so. The broker no longer writes access whose end has passed by Redis's \
+                 clock. Set the clock of Redis's host right"
             );
         }
         let mut expired = 0;

@@ -9,9 +9,9 @@ use crate::domain::ids::TargetId;
 use crate::store::StoreError;
 use crate::telemetry::panic_message;
 
-/// Runs a pass over `target` to its end. A panic in the pass ends neither the worker nor the process: otherwise a target
-/// that makes every worker panic would end one replica after the other. Such a pass records nothing. Its lease ends by
-/// itself, and the next worker that claims the target settles the calls that were begun.
+/// Runs a pass over `target` to its end. A panic in the pass ends neither the worker nor the process: otherwise a
+/// target that makes every worker panic would end one replica after the other. Such a pass records nothing. Its lease
+/// ends by itself, and the next worker that claims the target settles the calls that were begun.
 pub(super) async fn contained(
     target: &TargetId,
     pass: impl Future<Output = Result<(), StoreError>>,
@@ -20,12 +20,12 @@ pub(super) async fn contained(
     match AssertUnwindSafe(pass).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            warn!(%target, %error, "the broker could not record a pass. The lease ends by itself, and another pass follows");
+            warn!(%target, %error, "the broker could not record a pass. Another pass follows when the lease ends");
         }
         Err(panic) => error!(
             %target,
             panic = panic_message(&*panic),
-            "a pass panicked. It has recorded nothing. Its lease ends by itself, and another pass follows"
+            "a pass panicked. It has recorded nothing. Another pass follows when the lease ends"
         ),
     }
 }

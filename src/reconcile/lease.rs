@@ -86,7 +86,8 @@ impl Lease {
         self.clock = (sent, now);
     }
 
-    /// Redis's time now, or a little later: its time in its last answer, plus what has passed since before that request.
+    /// Redis's time now, or a little later: its time in its last answer, plus what has passed since before that
+    /// request.
     pub(super) fn redis_now(&self) -> Timestamp {
         let (since, told) = self.clock;
         told.saturating_add(since.elapsed())

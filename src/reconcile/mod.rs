@@ -140,13 +140,13 @@ impl Reconciler {
         Ok(claimed.map(|claimed| Lease::new(settled(&claimed), claimed, token, sent)))
     }
 
-    /// Redis has just told its time: how much of it is believed when something is judged to be over.
+    /// Notes Redis's present time. Returns what the settle clock believes of it.
     fn settled_time(&self, redis: Timestamp) -> SettledTime {
         self.settle_clock()
             .observe(Moment::now().since_boot(), redis)
     }
 
-    /// What was believed of Redis's time when it told it last.
+    /// What the settle clock believed at the last observation.
     fn last_settled_time(&self) -> Option<SettledTime> {
         self.settle_clock().last()
     }

@@ -79,9 +79,9 @@ impl Store {
         })
     }
 
-    /// The broker's instance id, as this process began with it. The first call of any method connects, checks that Redis
-    /// can keep I1, and reads the id, or makes one if there is none yet. From then on every method fails while Redis does
-    /// not hold the same id and format. O(1).
+    /// The broker's instance id, as this process began with it. The first call of any method connects, checks that
+    /// Redis can keep I1, and reads the id, or makes one if there is none yet. From then on every method fails while
+    /// Redis does not hold the same id and format. O(1).
     ///
     /// # Errors
     /// [`StoreError::NotDurable`] where this Redis can forget or evict what was accepted;
@@ -90,8 +90,8 @@ impl Store {
         Ok(self.link.identity().await?.instance())
     }
 
-    /// Why Redis is in doubt, as the last call found it; `None` while it is not. Every call of this store may change it.
-    /// The reconciler's clock runs a script at every poll, so the value stays current without any request.
+    /// Why Redis is in doubt, as the last call found it; `None` while it is not. Every call of this store may change
+    /// it. The reconciler's clock runs a script at every poll, so the value stays current without any request.
     #[must_use]
     pub fn doubt(&self) -> watch::Receiver<Option<Doubt>> {
         self.link.meta().doubt()
@@ -118,7 +118,7 @@ impl Store {
         for row in rows {
             let damaged = String::from_utf8_lossy(row);
             if self.damage.is_due(&damaged) {
-                error!(%damaged, "the broker cannot read this row. It skips the row, and tries again until the row is mended");
+                error!(%damaged, "the broker cannot read this row, and skips it until it is mended");
             }
         }
     }

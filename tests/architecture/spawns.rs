@@ -1,4 +1,5 @@
-//! Which files may start tasks and threads, and why: all that goes on in the background is started, and watched, by `cli`.
+//! Which files may start tasks and threads, and why: all that goes on in the background is started, and watched, by
+//! `cli`.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! No stored time is believed beyond what it can be (design §5.15): after a failover Redis's clock may be behind, or ahead.
+//! No stored time is believed beyond what it can be (design §5.15): after a failover Redis's clock may be behind, or
+//! ahead.
 //!
 //! A clock that has gone back by ten minutes is the same as times that are all ten minutes further ahead: that is how
 //! these tests set it.

@@ -302,7 +302,8 @@ impl World {
         });
     }
 
-    /// Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle time.
+    /// Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle
+    /// time.
     pub(super) fn bound_deadlines(&mut self) {
         let longest = at(self.redis() + LEASE + CALL_TIMEOUT + SETTLE);
         for effect in self.stored.effects.values_mut() {

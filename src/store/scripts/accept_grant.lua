@@ -2,20 +2,20 @@
 --
 -- Flags: none, so that grants are refused first when Redis reaches its memory limit.
 -- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
--- neither, wish (principal, cluster and access as text: two grants of the same have the same), external (the list of
--- the caller's grant of this external key; '' for none), lists (names of lists that it belongs to), principal (JSON),
--- audit_event (what was there already, grant and job, is put in here), gone_event (of a grant that ends with its
--- cluster; grant and action are put in here), retention (ms), request_life (ms).
+-- neither, wish (the desired state: principal, cluster and access as text: two grants of the same have the same),
+-- external (the list of the caller's grant of this external key; '' for none), lists (names of lists that it belongs
+-- to), principal (JSON), audit_event (what was there already, grant and job, is put in here), gone_event (of a grant
+-- that ends with its cluster; grant and action are put in here), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'key_in_use', grant} where the caller's external
 -- key names a live grant of something else.
 
 local answer = replay()
 if answer then return answer end
 
--- Another cluster under the same id ends the old one's grants (design §5.13). What we know of effects went with the
--- old one, if it was made there: a PUT by the same id may as well have met the new one. So each is open, and put
--- right or deleted as the desired state says. Clearing the token makes a pass that is still at the old one record nothing.
--- A caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
+-- Another cluster under the same id ends the old one's grants (design §5.13). What we know of effects went with the old
+-- one, if it was made there: a PUT by the same id may as well have met the new one. So each is open, and put right or
+-- deleted as the desired state says. Clearing the token makes a pass that is still at the old one record nothing. A
+-- caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
 local key = target_key(a.target)
 local uid = redis.call('HGET', key, 'uid')
 local replaced = uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid

@@ -2,8 +2,8 @@
 -- has read the lists and counted, and the script reads the state of each grant again.
 --
 -- Flags: allow-oom; taking access away must not wait for memory.
--- Argument: caller, request_id, hash, grants [ids], selected (whether a selector matched them: then grants that have ended
--- meanwhile are left out), left (how many more match and stay, as far as the caller may know), job, job_body, by,
+-- Argument: caller, request_id, hash, grants [ids], selected (whether a selector matched them: then grants that have
+-- ended meanwhile are left out), left (how many more match and stay, as far as the caller may know), job, job_body, by,
 -- audit_event (the script adds grant and target), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
 -- grant.
@@ -34,7 +34,8 @@ for _, grant in ipairs(a.grants) do
 end
 
 -- Reads before the first write. If the request names a grant, a damaged target stops the script here, with nothing half
--- done. If a selector matched the grants, the script skips a damaged target, counts its grants as left, and ends the others.
+-- done. If a selector matched the grants, the script skips a damaged target, counts its grants as left, and ends the
+-- others.
 local sound = {}
 for _, row in ipairs(rows) do
   if not a.selected then

@@ -1,5 +1,5 @@
--- Reads what a pass has to know before each PUT: whether its lease holds, and whether the desired state has changed since
--- the claim (I5, I6).
+-- Reads what a pass has to know before each PUT: whether its lease holds, and whether the desired state has changed
+-- since the claim (I5, I6).
 --
 -- Flags: allow-oom.
 -- Argument: target, token.

@@ -3,11 +3,12 @@
 -- Flags: allow-oom.
 -- Argument: token, lease (ms), settle (ms), timeout (ms; of one call), turn (the claimer's own count), backoff
 -- {initial, max} (ms), jitter (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
--- Returns {claimed, damaged}. `claimed` is false if no target is ready in an open lane, or the token's lease is over. Else
--- it is {target, now, lease_end, record, grants, waits}: the record and each grant are flat lists of fields and values;
--- `waits` says for how many ms deletes and writes still have to wait. `damaged`: rows that the script could not read, and
--- skipped.
--- Invariant: at most one worker holds the lease of a target. A target that cannot be read stops no other from being claimed.
+-- Returns {claimed, damaged}. `claimed` is false if no target is ready in an open lane, or the token's lease is over.
+-- Else it is {target, now, lease_end, record, grants, waits}: the record and each grant are flat lists of fields and
+-- values; `waits` says for how many ms deletes and writes still have to wait. `damaged`: rows that the script could not
+-- read, and skipped.
+-- Invariant: at most one worker holds the lease of a target. A target that cannot be read stops no other from being
+-- claimed.
 
 -- Whether a lane lets a call of this bucket through now: Azure has not told it to wait, and it has budget left.
 local function is_open(lane, bucket)
@@ -106,8 +107,8 @@ if (record.token or '') ~= '' then
   end
 end
 
--- A settle deadline or the last moment of a PUT lies at most a lease, a call timeout and the settle time ahead. If one lies
--- further ahead, the clock has gone back, and DELETEs would wait for the difference. So it is cut to that bound.
+-- A settle deadline or the last moment of a PUT lies at most a lease, a call timeout and the settle time ahead. If one
+-- lies further ahead, the clock has gone back, and DELETEs would wait for the difference. So it is cut to that bound.
 local longest = now + math.max(a.lease, number(record.lease)) + math.max(a.timeout, number(record.timeout)) + settle
 for field in pairs(record) do
   if string.match(field, '^[dp]:') and number(redis.call('HGET', key, field)) > longest then
@@ -115,8 +116,8 @@ for field in pairs(record) do
   end
 end
 
--- Counts the attempt now, and sets the earliest next one. So a target that kills its worker backs off, but never past its
--- next settle deadline.
+-- Counts the attempt now, and sets the earliest next one. So a target that kills its worker backs off, but never past
+-- its next settle deadline.
 local attempts = number(record.attempts) + 1
 local pause = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
 pause = math.floor(pause * a.jitter)

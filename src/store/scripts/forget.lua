@@ -2,8 +2,8 @@
 --
 -- Flags: allow-oom.
 -- Argument: limit, retention (ms).
--- Returns {how many members of `retired` it looked at, the members that it could not read}. An unreadable member stays for
--- another retention, so that it does not keep others from being deleted.
+-- Returns {how many members of `retired` it looked at, the members that it could not read}. An unreadable member stays
+-- for another retention, so that it does not keep others from being deleted.
 -- Invariant: a row that cannot be read is never deleted, and never stops the deletion of the others.
 
 local function forget(member)

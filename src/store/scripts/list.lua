@@ -1,11 +1,11 @@
 -- Lists grants or jobs, newest first: those that are in all of some lists.
 --
 -- Flags: allow-oom; reading must not wait for memory.
--- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:'; the script lists their union),
--- names (of lists), before (an id; '' for the newest), count.
--- Returns [[id, record], ..] of the newest `count` of the shortest list, or fewer if there are no more. Each record is a
--- flat list of fields and values, or nil if the id is not in all of the lists, or Redis's error as text if the key does not
--- hold a hash.
+-- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:'; the script lists their
+-- union), names (of lists), before (an id; '' for the newest), count.
+-- Returns [[id, record], ..] of the newest `count` of the shortest list, or fewer if there are no more. Each record is
+-- a flat list of fields and values, or nil if the id is not in all of the lists, or Redis's error as text if the key
+-- does not hold a hash.
 
 local shortest, length = nil, nil
 for _, name in ipairs(a.names) do

@@ -8,9 +8,9 @@
 local P = string.match(KEYS[1], '^(.*:)meta$')
 local a = cjson.decode(ARGV[1])
 
--- Checks that this is still the Redis that the calling process began with: it may have been emptied or replaced since. The
--- check is in the same atomic step as the script, before anything else is read or written. The error writes each value as
--- one word, whatever its bytes are.
+-- Checks that this is still the Redis that the calling process began with: it may have been emptied or replaced since.
+-- The check is in the same atomic step as the script, before anything else is read or written. The error writes each
+-- value as one word, whatever its bytes are.
 local meta = redis.pcall('HMGET', KEYS[1], 'v', 'instance')
 if meta[1] ~= a.began_with.format or meta[2] ~= a.began_with.instance then
   local function word(value)
@@ -32,9 +32,10 @@ local function given(value)
 end
 
 -- The keys of a target's record, of a grant, of a job and of a lane. Besides what claim returns, a target's record has:
--- `token`, `lease_end`, `lease`, `settle` and `timeout` (ms) of its last claim; `attempts` (claims since the last recorded
--- pass); `pause` (a wait, set because its workers died); `urgent` (access has ended since the last claim); for each bucket
--- `w:` (a wait) and `f:` (how many passes in a row have failed there); `o:GRANT` (how often the end of a grant was put off).
+-- `token`, `lease_end`, `lease`, `settle` and `timeout` (ms) of its last claim; `attempts` (claims since the last
+-- recorded pass); `pause` (a wait, set because its workers died); `urgent` (access has ended since the last claim); for
+-- each bucket `w:` (a wait) and `f:` (how many passes in a row have failed there); `o:GRANT` (how often the end of a
+-- grant was put off).
 local function target_key(target) return P .. 'target:' .. target end
 local function grant_key(grant) return P .. 'grant:' .. grant end
 local function job_key(job) return P .. 'job:' .. job end
@@ -47,9 +48,9 @@ local function lists_key(job) return P .. 'job:' .. job .. ':lists' end
 local function ready_key(subscription, bucket) return P .. 'ready:' .. subscription .. ':' .. bucket end
 local function lane_key(subscription) return P .. 'lane:' .. subscription end
 
--- Lists by which the broker finds grants and jobs: sorted sets of ids, all with one score, so that they are in the order of
--- the ids. A grant is in the lists of one family: `live`, `going` while it is REVOKING, or `past` once it has ended. A
--- revocation by selector reads only the first two, however many grants have ended in the last week.
+-- Lists by which the broker finds grants and jobs: sorted sets of ids, all with one score, so that they are in the
+-- order of the ids. A grant is in the lists of one family: `live`, `going` while it is REVOKING, or `past` once it has
+-- ended. A revocation by selector reads only the first two, however many grants have ended in the last week.
 local function grant_list(of, name) return P .. 'grants:' .. of .. ':' .. name end
 local function job_list(name) return P .. 'jobs:' .. name end
 
@@ -101,8 +102,8 @@ local function raise(key, field, value)
   if value > number(redis.call('HGET', key, field)) then redis.call('HSET', key, field, value) end
 end
 
--- A loop over many rows goes on past one that fails (design §5.17): `damaged` keeps the failure for the caller, which logs
--- it. Returns whether `action` succeeded, and its result.
+-- A loop over many rows goes on past one that fails (design §5.17): `damaged` keeps the failure for the caller, which
+-- logs it. Returns whether `action` succeeded, and its result.
 local damaged = {}
 local function try(key, action, ...)
   local went_through, result = pcall(action, ...)
@@ -115,9 +116,9 @@ end
 -- After how long (ms) an unreadable row is looked at again.
 local PUT_OFF = 60000
 
--- No stored time is believed beyond what it can be (design §5.15). After a failover the clock may be behind, and a wait from
--- before would last for the whole difference. So a wait is stored with its length. A wait that ends later than its length
--- from now is ignored.
+-- No stored time is believed beyond what it can be (design §5.15). After a failover the clock may be behind, and a wait
+-- from before would last for the whole difference. So a wait is stored with its length. A wait that ends later than its
+-- length from now is ignored.
 local function wait_of(length)
   return string.format('%d %d', now + length, length)
 end
@@ -134,8 +135,9 @@ local function is_leased(record)
   return (record.token or '') ~= '' and left > 0 and left <= number(record.lease)
 end
 
--- By when (ms) calls without an answer have taken effect or never will. A worker gives up its last call before its lease
--- ends. If the clock has leapt ahead meanwhile, the worker may just have sent one; so the call timeout counts from now.
+-- By when (ms) calls without an answer have taken effect or never will. A worker gives up its last call before its
+-- lease ends. If the clock has leapt ahead meanwhile, the worker may just have sent one; so the call timeout counts
+-- from now.
 local function calls_settle(record, settle)
   local lease_end = math.min(number(record.lease_end), now + number(record.lease))
   return math.max(now + number(record.timeout), lease_end) + settle
@@ -168,8 +170,8 @@ local function look_at(target, bucket, when)
   if when > now then due_at(bucket, target, when) else enqueue(target, bucket) end
 end
 
--- Leaves the target to the worker that has its lease, or to the lease's end. That end may have left `due` already: if the
--- clock has gone back, a lease that was over holds again.
+-- Leaves the target to the worker that has its lease, or to the lease's end. That end may have left `due` already: if
+-- the clock has gone back, a lease that was over holds again.
 local function wait_for_lease(target, record)
   due_at('lease', target, record.lease_end)
 end
@@ -360,8 +362,8 @@ local function finish_job_target(job, target, state, failure)
   redis.call('DEL', requests_key(job))
 end
 
--- The names of the lists that a grant is in. They are only an index. If they cannot be read, access ends all the same (I5,
--- I6), and `forget` reports the damaged record.
+-- The names of the lists that a grant is in. They are only an index. If they cannot be read, access ends all the same
+-- (I5, I6), and `forget` reports the damaged record.
 local function lists_of(grant)
   local is_json, names = pcall(cjson.decode, redis.call('HGET', grant_key(grant), 'lists') or '[]')
   return is_json and type(names) == 'table' and names or {}

@@ -1,30 +1,30 @@
 -- Records a pass: completes, fails and hands back (I2, I4, I5, I10).
 --
 -- Flags: allow-oom.
--- Argument: target, token, generation (that claim returned), claimed (ms; the pass has planned for all deadlines before it),
+-- Argument: target, token, generation (that claim returned), claimed (ms; the pass has planned for all deadlines before
+-- it),
 --   behind and caught_up (ms; how far `claimed` is behind this clock, and when, by this clock, that ends),
 --   rows [{name, body, call, open ('' | put | delete), may_be_gone, sent, unanswered, was and deadline (ms), put_until
 --     (ms), landed}]: the effects that the pass intended to touch. `sent`: the pass sent the call (else the intent is
---     withdrawn). `unanswered`: no answer came, so the call may still be under way. `was`: the settle deadline that claim
---     returned. `landed`: a PUT of this pass took effect,
---   open [names]: effects that the pass leaves open, or that it found open and left so,
---   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
---   jobs [{id, to, final, error, grants [ids], waits_for [buckets], effects [{name, body}] (done for it)}],
---   forget [names], moved (the desired state changes by this record),
---   looks {deletes, writes: {needed, wait (ms), failures}}: whether the bucket has work left, how long that work waits (0:
+--     withdrawn). `unanswered`: no answer came, so the call may still be under way. `was`: the settle deadline that
+--     claim returned. `landed`: a PUT of this pass took effect,
+--   open [names]: effects that the pass leaves open, or that it found open and left so, grants [{id, from, from_ending,
+--   to, ending, error, settled [names], shared}], jobs [{id, to, final, error, grants [ids], waits_for [buckets],
+--   effects [{name, body}] (done for it)}], forget [names], moved (the desired state changes by this record), looks
+--   {deletes, writes: {needed, wait (ms), failures}}: whether the bucket has work left, how long that work waits (0:
 --     not at all) unless access ends meanwhile, and how many passes in a row have failed there,
 --   again (the pass left steps that did not have to wait),
 --   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], lease (ms), settle (ms), lag (ms),
 --   audit_events [..], lost_event, remembered (ms), retention (ms), request_life (ms).
--- Returns {'recorded', damaged ..}, also when it is sent again. Returns {'lost'} if this worker no longer had the lease: then
--- the script records nothing, and marks the effects that the pass touched as unsettled. `damaged`: jobs that the script could
--- not read, and skipped.
+-- Returns {'recorded', damaged ..}, also when it is sent again. Returns {'lost'} if this worker no longer had the
+-- lease: then the script records nothing, and marks the effects that the pass touched as unsettled. `damaged`: jobs
+-- that the script could not read, and skipped.
 -- Invariant: a pass is recorded at most once, and only by the worker that has the lease.
 
 local key = target_key(a.target)
 
--- If this pass was recorded before, the record was sent again because its answer was lost. It is done, and its events are
--- written, even if another worker has had the target since (I10).
+-- If this pass was recorded before, the record was sent again because its answer was lost. It is done, and its events
+-- are written, even if another worker has had the target since (I10).
 local pass_key = P .. 'pass:' .. a.token
 local pass = redis.call('GET', pass_key)
 if pass == '=recorded' then return { 'recorded' } end
@@ -53,8 +53,8 @@ for _, closing in ipairs(a.closed) do
 end
 
 if redis.call('HGET', key, 'token') ~= a.token then
-  -- Another worker has, or had, the target: this pass's calls may have crossed that worker's. Each effect that this pass
-  -- touched is written again once no call of this pass can take effect any more.
+  -- Another worker has, or had, the target: this pass's calls may have crossed that worker's. Each effect that this
+  -- pass touched is written again once no call of this pass can take effect any more.
   local touched = false
   for _, row in ipairs(a.rows) do
     if row.sent then
@@ -63,7 +63,8 @@ if redis.call('HGET', key, 'token') ~= a.token then
       local intent = redis.call('HGET', key, 'i:' .. row.name)
       if not intent or string.match(intent, ':$') then redis.call('HSET', key, 'i:' .. row.name, row.call .. ':') end
       local deadline = math.min(longest, math.max(now + a.settle, row.deadline))
-      -- Always differs from the stored one, so that the pass that now has the target sees that it was set since its claim.
+      -- Always differs from the stored one, so that the pass that now has the target sees that it was set since its
+      -- claim.
       deadline = math.max(deadline, number(redis.call('HGET', key, 'd:' .. row.name)) + 1)
       redis.call('HSET', key, 'd:' .. row.name, deadline)
       if row.call == 'put' then raise(key, 'p:' .. row.name, deadline) end
@@ -156,8 +157,8 @@ for _, change in ipairs(a.grants) do
   end
 end
 
--- Works out when each bucket is looked at again. No wait is longer than the next settle deadline. Waits are cleared only if
--- access has ended meanwhile, or this record takes back a grant that failed.
+-- Works out when each bucket is looked at again. No wait is longer than the next settle deadline. Waits are cleared
+-- only if access has ended meanwhile, or this record takes back a grant that failed.
 local urgent = a.moved or redis.call('HEXISTS', key, 'urgent') == 1
 local next_deadline, next_look = nil, nil
 for field, value in pairs(fields(redis.call('HGETALL', key))) do
@@ -168,8 +169,8 @@ for field, value in pairs(fields(redis.call('HGETALL', key))) do
     redis.call('HSET', key, field, deadline)
   end
   if deadline and deadline > now then next_deadline = math.min(next_deadline or deadline, deadline) end
-  -- The pass has planned for deadlines that were over at the claim. While the worker believes in an earlier time than this
-  -- clock's, a look at the deadline itself would come too early.
+  -- The pass has planned for deadlines that were over at the claim. While the worker believes in an earlier time than
+  -- this clock's, a look at the deadline itself would come too early.
   if deadline and deadline > math.min(now, a.claimed) then
     local over = math.min(deadline + a.behind, math.max(deadline, a.caught_up))
     next_look = math.min(next_look or over, over)

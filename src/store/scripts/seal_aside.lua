@@ -1,9 +1,9 @@
--- Moves entries that cannot be read as events out of the audit log, so that the chain can continue behind them (I10). The
--- script keeps all their bytes in `audit:damaged`, and appends an event for each that reports it.
+-- Moves entries that cannot be read as events out of the audit log, so that the chain can continue behind them (I10).
+-- The script keeps all their bytes in `audit:damaged`, and appends an event for each that reports it.
 --
 -- Flags: allow-oom; as in seal_begin.
--- Argument: token, after (the chain's last sequence number, '' for none), rows [{id, sequence (its place in the audit log),
--- problem, audit_event}] in the audit log's order.
+-- Argument: token, after (the chain's last sequence number, '' for none), rows [{id, sequence (its place in the audit
+-- log), problem, audit_event}] in the audit log's order.
 -- Returns {'aside'}, also when it is sent again, or {'moved'} if the lease or the chain's end is another one.
 -- Invariant: each entry that leaves the audit log is in `audit:damaged`, and one event reports it.
 

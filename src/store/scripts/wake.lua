@@ -2,12 +2,12 @@
 --
 -- Flags: allow-oom.
 -- Argument: limit.
--- Returns {how many members of `due` it looked at, by how many ms the clock has gone back since the last look, the members
--- that it could not read}. It skips the unreadable ones, and looks at them again in a minute.
+-- Returns {how many members of `due` it looked at, by how many ms the clock has gone back since the last look, the
+-- members that it could not read}. It skips the unreadable ones, and looks at them again in a minute.
 -- Invariant: a target that has a record keeps a place in a queue or in `due`.
 
--- The times in `due` come from the clock that wrote them. If a failover has set the clock back, this script moves the times
--- by the same amount. Otherwise DELETEs would wait for the difference.
+-- The times in `due` come from the clock that wrote them. If a failover has set the clock back, this script moves the
+-- times by the same amount. Otherwise DELETEs would wait for the difference.
 local clock_key = P .. 'clock'
 local seen = number(redis.call('GET', clock_key))
 local went_back = seen - now > 1000 and seen - now or 0
