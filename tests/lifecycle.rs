@@ -342,7 +342,7 @@ async fn a_background_task_that_panics_ends_the_process_loudly_with_a_code_of_it
     let world = World::start().await;
     let log = world.dir.path().join("broker.log");
     let broker = BrokerProcess::start_with_log(&config(&world, &long_lease()), &log).await;
-    // A call of a caller's is under way: it is finished first.
+    // A caller's call is under way. The broker finishes it first.
     held(before_commit, Operation::ManagedClusterRead, &world);
     let asked = GetClusterRequest {
         cluster: world.cluster("aks-production"),
@@ -364,7 +364,7 @@ async fn a_background_task_that_panics_ends_the_process_loudly_with_a_code_of_it
     }
 }
 
-/// A task that is told to end is not missed: nothing is told as an error.
+/// A task that is told to end logs no error.
 #[tokio::test]
 async fn a_broker_that_is_told_to_end_ends_without_a_word_of_trouble() {
     let world = World::start().await;

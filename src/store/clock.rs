@@ -133,7 +133,7 @@ impl Store {
                 Ok(due) => readable.push(due),
                 Err(problem) => {
                     let entry = String::from_utf8_lossy(&grant);
-                    error!(key, %entry, score, %problem, "the broker cannot read an expiry; it tries again in a minute");
+                    error!(key, %entry, score, %problem, "the broker cannot read an expiry; it retries in a minute");
                     self.put_off(&grant, own_now).await?;
                 }
             }

@@ -394,7 +394,7 @@ impl Own {
                 Ok(record) => self.put(&target, &record),
                 Err(error) => {
                     if self.0.damage.is_due(&target.to_string()) {
-                        error!(%target, %error, "the broker cannot read this target, so it answers nothing about the cluster");
+                        error!(%target, %error, "the broker cannot read this, so it answers nothing about the cluster");
                     }
                     self.change(&target.cluster, |cluster| {
                         cluster.unreadable.insert(target.principal, Arc::new(error));

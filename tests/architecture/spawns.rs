@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::reading::Named;
 
-/// Files that start tasks or threads, or name what does; how often; and why nothing that they start ends in silence. A
-/// task that is to go on until the process ends is no reason: hand its future out, and let `cli` spawn it by `Tasks`.
+/// Files that start tasks or threads, or name a function that does; how often; and why the end of such a task does not
+/// go unnoticed. A task that runs until the process ends does not belong here: return its future, and let `cli` spawn
+/// it through `Tasks`.
 pub(crate) const SPAWNS: &[(&str, usize, &str)] = &[
     (
         "broker/record.rs",
@@ -73,7 +74,7 @@ pub(crate) const SPAWNS: &[(&str, usize, &str)] = &[
 /// Functions that start a task or a thread.
 const FUNCTIONS: &[&str] = &["spawn", "spawn_blocking", "spawn_local", "scope"];
 
-/// Types that do, by a method of theirs.
+/// Types with a method that starts a task or a thread.
 const TYPES: &[&str] = &[
     "JoinMap",
     "JoinQueue",
