@@ -212,7 +212,7 @@ async fn i5_a_pass_gives_no_more_once_it_was_taken_back() {
     assert!(world.truth().is_empty());
 }
 
-/// The same where nobody takes it back: its end passes in the middle of its pass.
+/// The same without a revocation: the end of the grant passes in the middle of its pass.
 #[tokio::test]
 async fn i6_a_pass_gives_no_more_once_an_end_has_passed() {
     let (world, _broker, mut client) = world(&Timing::default()).await;
@@ -228,7 +228,7 @@ async fn i6_a_pass_gives_no_more_once_an_end_has_passed() {
     );
     let (grant_id, granted) = accepted(&mut client, request).await;
     world.emulator.until_held("mid-pass", 1).await;
-    // Whoever has ended it has no worker: that is in its pass still.
+    // The request that ended it has no worker: the only worker is still in its pass.
     while ask::the_grant(&mut client, &grant_id).await.state() != grant::State::Revoking {
         tokio::task::yield_now().await;
     }

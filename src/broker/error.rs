@@ -171,8 +171,8 @@ const fn to_callers(error: &StoreError) -> &'static str {
         }
         StoreError::InDoubt(_) => {
             "the broker's store is not the one that this server began with: it was emptied or replaced. The broker \
-             accepts nothing and carries nothing out until its operator has settled that; the broker's log says how. Then \
-             send the same request again"
+             accepts nothing and carries nothing out until its operator has settled that; the broker's log says how. \
+             Then send the same request again"
         }
         StoreError::Unreadable { .. } => {
             "what the broker has stored of this is damaged, or in the format of a newer broker. Tell the broker's \

@@ -240,7 +240,7 @@ fn access(which: u8) -> Access {
 }
 
 impl Action {
-    /// What befalls Redis, and what nobody asks for.
+    /// Failures of Redis, and events without a request.
     fn befall(&self, world: &mut World) {
         match self {
             Self::RecordAgain(worker) => world.record_again(usize::from(*worker)),

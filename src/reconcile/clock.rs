@@ -72,8 +72,8 @@ impl Reconciler {
             error!(
                 by = ?clock_went_back,
                 "Redis's clock has gone back, as after a failover to a host whose clock is behind. The broker has \
-                 moved what waited by the same amount. Grants end late by as much as that clock is behind. Set the clock \
-                 of Redis's host right"
+                 moved what waited by the same amount. Grants end late by as much as that clock is behind. Set the \
+                 clock of Redis's host right"
             );
         }
         let own_now = Timestamp::now();
@@ -93,8 +93,8 @@ impl Reconciler {
                 by = ?settled.behind,
                 "Redis's clock has leapt ahead, as after a failover to a host whose clock is ahead. The broker judges \
                  settle deadlines by this host's clock until no earlier call can take effect. No grant ends early, \
-                 because both clocks have to say so. The broker no longer writes access whose end has passed by Redis's \
-                 clock. Set the clock of Redis's host right"
+                 because both clocks have to say so. The broker no longer writes access whose end has passed by \
+                 Redis's clock. Set the clock of Redis's host right"
             );
         }
         let mut expired = 0;

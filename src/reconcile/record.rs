@@ -72,7 +72,9 @@ impl Reconciler {
         match self.store.record(&record).await? {
             Recorded::Recorded => say_what_changed(&conclusion),
             Recorded::Lost => {
-                warn!("the worker lost its lease; another pass writes again what this pass touched")
+                warn!(
+                    "the worker lost its lease; another pass writes again what this pass touched"
+                );
             }
         }
         Ok(())

@@ -166,7 +166,7 @@ impl Store {
     }
 
     /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` entries
-    /// come next; `None`: somebody else has it. O(count), one script.
+    /// come next; `None` if another replica has the lease. O(count), one script.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -118,7 +118,7 @@ impl Reader {
                 // The store itself logs that Redis is in doubt.
                 Ok(()) | Err(StoreError::InDoubt(_)) => {}
                 Err(error) => {
-                    warn!(%error, "the broker lost the stream of changes; it connects again")
+                    warn!(%error, "the broker lost the stream of changes; it connects again");
                 }
             }
             self.tell(self.heard.borrow().position, Change::Lost);

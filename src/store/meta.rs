@@ -74,8 +74,8 @@ impl fmt::Display for Doubt {
             f,
             "Redis in doubt: {key} held {} when this process began, and holds {} now. Redis was emptied or replaced \
              while the broker ran, so the broker accepts nothing and carries nothing out. If you can get Redis's data \
-             back, restore it: the broker then goes on by itself. If the data is lost for good, restart every replica, so \
-             that all of them begin with the present Redis: it does not know the grants that were accepted before",
+             back, restore it: the broker then goes on by itself. If the data is lost for good, restart every replica, \
+             so that all of them begin with the present Redis: it does not know the grants that were accepted before",
             in_words(expected),
             in_words(found)
         )

@@ -1,5 +1,4 @@
-//! Which files may start tasks and threads, and why: all that goes on in the background is started, and watched, by
-//! `cli`.
+//! Which files may start tasks and threads, and why. `cli` starts and watches every background task.
 
 use std::path::Path;
 

@@ -27,8 +27,8 @@ async fn damage(world: &World, command: &str, words: &[&[u8]]) {
     damage.exec_async(&mut connection).await.expect("damage");
 }
 
-/// The key of somebody's grant, whose record is to be damaged, and Bob's grant, which stays sound. Each time of
-/// somebody else: of a target with a damaged grant nobody can say what it calls for.
+/// The key of a grant whose record the test damages, and Bob's grant, which stays sound. The damaged grant is each time
+/// another principal's, because the broker cannot work on a target that has a damaged grant.
 async fn somebodys_and_bobs(world: &World, client: &mut Client) -> (String, String) {
     let cluster = world.cluster("aks-production");
     let somebodys = active(client, reader(Uuid::new_v4(), &cluster)).await;

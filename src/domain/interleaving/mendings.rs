@@ -29,7 +29,7 @@ pub(super) struct Mended {
     pub(super) dates_open_calls: bool,
     /// A deadline is over when it is so by Redis's clock and by the process's own.
     pub(super) judges_by_both_clocks: bool,
-    /// A record that was sent again is known by its token, whoever has recorded since.
+    /// A record that is sent again is recognised by its token, even if other workers have recorded since.
     pub(super) remembers_records: bool,
     /// A pass tries only so many names of a series.
     pub(super) tries_few_names: bool,

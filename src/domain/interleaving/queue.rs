@@ -93,7 +93,7 @@ impl World {
         self.queue.due.remove(&Due::Bucket(call));
     }
 
-    /// The target is left to whoever has its lease, or to the lease's end.
+    /// Leaves the target to the worker that has its lease, or to the lease's end.
     pub(super) fn wait_for_the_lease(&mut self) {
         let end = self.lease.map_or(0, |(_, end)| end);
         self.queue.due.insert(Due::Lease, end);

@@ -284,7 +284,8 @@ impl World {
                 let ended = grant.clone();
                 grants.retain(|grant| grant.id != ended.id);
                 self.stored.put_off.remove(&ended.id);
-                // What may still come meets no cluster, or another one: there it is looked after, and nobody waits.
+                // A late call meets no cluster, or another one. The pass at that one handles it, and no job waits for
+                // it.
                 if !cluster_gone {
                     self.nothing_is_left_of(&ended, &worker.target);
                 }

@@ -34,8 +34,8 @@ end
 local function claimed(found)
   local record = fields(found.list)
   local function left(bucket) return math.max(0, end_of_wait(record['w:' .. bucket]) - now) end
-  return { { found.target, now, number(record.lease_end), found.list, found.grants, { left('deletes'), left('writes') } },
-    damaged }
+  local waits = { left('deletes'), left('writes') }
+  return { { found.target, now, number(record.lease_end), found.list, found.grants, waits }, damaged }
 end
 
 local function take(lane, bucket)

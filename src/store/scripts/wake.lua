@@ -21,8 +21,8 @@ if went_back > 0 or now - seen > 1000 then redis.call('SET', clock_key, now) end
 local function wake_one(member)
   local kind, target = string.match(member, '^(%a+):(.*)$')
   if not kind then error('the member does not begin with `lease:`, `deletes:` or `writes:`') end
-  local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'lease', 'generation', 'pause', 'w:deletes',
-    'w:writes')
+  local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'lease', 'generation', 'pause',
+    'w:deletes', 'w:writes')
   local is_held = is_leased({ token = held[1], lease_end = held[2], lease = held[3] })
   if not held[4] then
     redis.call('ZREM', P .. 'due', member)
