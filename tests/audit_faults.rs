@@ -1,5 +1,5 @@
-//! The trail keeps what was decided and done whatever goes wrong with it: an answer that is lost, an entry that cannot be
-//! read (I10).
+//! The audit log keeps everything that was decided and done, even if an answer is lost or an entry cannot be read
+//! (I10).
 #![cfg(feature = "dev")]
 #![allow(
     clippy::expect_used,
@@ -31,7 +31,7 @@ const STRANGER: Uuid = uuid!("30000000-0000-4000-8000-000000000006");
 const WAITING: &str = "{aab:main}:audit";
 const SEALED: &str = "{aab:main}:audit:sealed";
 
-/// A broker with the policies that it brings along, and its log.
+/// A broker with the policies that it brings along, and its log file.
 struct Office {
     world: World,
     config: PathBuf,
@@ -65,7 +65,7 @@ impl Office {
         asked.query_async(&mut self.redis).await.unwrap()
     }
 
-    /// What the auditor finds of one grant, newest first.
+    /// The events about one grant that the auditor finds, newest first.
     async fn told_of(&self, grant: &Grant) -> Vec<AuditEvent> {
         let auditor = token(&self.world.emulator, AUDITOR);
         let asked = ListAuditEventsRequest {
@@ -84,7 +84,7 @@ impl Office {
         }
     }
 
-    /// `audit verify` of Redis, and of the file too: whether all is whole, and what it says.
+    /// Runs `audit verify` on Redis, and on the file if asked. Returns whether all is whole, and the output.
     async fn verified(&self, with_file: bool) -> (bool, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aks-access-broker"));
         command.arg("audit").arg("verify");
@@ -106,9 +106,9 @@ fn actions(events: &[AuditEvent]) -> Vec<&str> {
         .collect()
 }
 
-/// The connection breaks when the refusal is written down and the answer is on its way: it is sent again.
+/// The connection breaks after Redis has written the refusal, and before the answer arrives. The broker sends it again.
 #[tokio::test]
-async fn i10_a_refusal_whose_answer_was_lost_is_in_the_trail_once() {
+async fn i10_a_refusal_whose_answer_was_lost_is_in_the_audit_log_once() {
     let world = World::start().await;
     let trigger: Trigger = Arc::new(|sent: &[u8]| {
         let sent = String::from_utf8_lossy(sent);
@@ -134,7 +134,7 @@ async fn i10_a_refusal_whose_answer_was_lost_is_in_the_trail_once() {
         let refusal = Refusal::from(stranger.grant(wish).await);
         assert_eq!(refusal.code, Code::PermissionDenied);
     };
-    // From the first one on Redis knows the script.
+    // After the first refusal, Redis knows the script.
     is_refused().await;
     assert_eq!(world.refusals().await.len(), 1);
     proxy.arm();
@@ -144,9 +144,9 @@ async fn i10_a_refusal_whose_answer_was_lost_is_in_the_trail_once() {
     assert_eq!(refusals.len(), 2, "{refusals:?}");
 }
 
-/// One is an event that was damaged, one never was an event.
+/// One entry is an event that was damaged, the other was never an event.
 #[tokio::test]
-async fn i10_entries_that_cannot_be_read_stop_neither_the_sealer_nor_a_list_and_are_told_as_such() {
+async fn i10_unreadable_entries_stop_neither_the_sealer_nor_a_list_and_are_reported() {
     let mut office = Office::open().await;
     let grant = office.active_grant().await;
     let lost: u64 = office.ask("INCR", &[b"{aab:main}:audit:sequence"]).await;
@@ -197,9 +197,9 @@ async fn i10_entries_that_cannot_be_read_stop_neither_the_sealer_nor_a_list_and_
     assert_eq!(kept, 2);
 }
 
-/// Somebody damages one that is sealed already: nothing is left out in silence, and nothing else with it.
+/// A sealed entry is damaged. No answer leaves it out without saying so, and no other entry is lost.
 #[tokio::test]
-async fn i10_a_sealed_entry_that_was_damaged_is_told_in_lists_and_by_verify() {
+async fn i10_a_damaged_sealed_entry_is_reported_by_lists_and_by_verify() {
     let mut office = Office::open().await;
     let grant = office.active_grant().await;
     office.world.sealed().await;
@@ -230,9 +230,9 @@ async fn i10_a_sealed_entry_that_was_damaged_is_told_in_lists_and_by_verify() {
     assert!(!told.contains("missing"), "{told}");
 }
 
-/// What a newer broker wrote is not damaged: it waits for one that can read it, and lists say that it is there.
+/// An entry of a newer broker is not damaged. It waits for a broker that can read it, and lists show it.
 #[tokio::test]
-async fn i10_an_entry_of_a_newer_broker_is_not_moved_and_lists_tell_of_it() {
+async fn i10_an_entry_of_a_newer_broker_stays_and_lists_report_it() {
     let mut office = Office::open().await;
     let grant = office.active_grant().await;
     office.world.sealed().await;

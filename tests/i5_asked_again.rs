@@ -1,5 +1,5 @@
-//! I5 for callers that ask again: no job says that access is gone while it still stands, whoever began to take it away,
-//! and however it is asked for.
+//! I5 for callers that ask again: no job says that access is gone while it still stands, whatever made the grant
+//! REVOKING, and however the caller asks.
 #![cfg(feature = "dev")]
 #![allow(
     clippy::expect_used,
@@ -57,7 +57,7 @@ fn everything_of(whom: Uuid) -> RevokeRequest {
     })
 }
 
-/// From now on ARM takes no role assignment away.
+/// Makes ARM refuse every DELETE of a role assignment from now on.
 fn nothing_is_deleted(world: &World) {
     let fault = Fault::always(Operation::RoleAssignmentDelete, busy());
     world.emulator.add_fault(fault);
@@ -81,7 +81,7 @@ async fn revoked(client: &mut Client, request: RevokeRequest) -> RevokeResponse 
     client.revoke(request).await.expect("accepted").into_inner()
 }
 
-/// A job that is not over, though the request that it answers has ended no live grant.
+/// Checks that a job is not over, although its request has ended no live grant.
 fn waits(answer: &RevokeResponse) -> Job {
     let job = answer.job.clone().expect("a job");
     assert!(job.finish_time.is_none(), "the access stands: {job:?}");
@@ -89,7 +89,7 @@ fn waits(answer: &RevokeResponse) -> Job {
     job
 }
 
-/// Deletes work again, and each of these jobs is over only when nothing of ours is left.
+/// Lets DELETEs work again, and checks that each of these jobs is over only when none of our assignments is left.
 async fn over_when_it_is_gone(world: &World, client: &mut Client, jobs: &[Job]) {
     assert!(!world.truth().is_empty(), "it still stands");
     for job in jobs {
@@ -128,7 +128,7 @@ async fn a_selector_that_is_sent_again_under_another_request_id_waits_for_what_s
     assert_eq!(job.state(), job::State::Succeeded, "nothing is left");
 }
 
-/// Each way to REVOKING: somebody revoked the grant, its time was up, or it could not be given whole.
+/// The ways to REVOKING: a caller revoked the grant, its time was up, or the broker could not give it whole.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Revoked,
@@ -154,7 +154,8 @@ async fn stuck(world: &World, client: &mut Client, way: Way) -> Grant {
             accepted.grant.expect("a grant").grant_id
         }
         Way::Failed => {
-            // Its role is in the way of ours; the access to the cluster itself is given, and has to be taken back.
+            // An unmanaged role assignment blocks ours. The access to the cluster itself is given, and has to be
+            // removed.
             let condition = Some("@Resource[x] StringEquals 'y'");
             world.somebody_else_gives(&cluster, READER, ALICE, condition);
             nothing_is_deleted(world);
@@ -181,7 +182,7 @@ async fn a_grant_that_is_revoking_is_waited_for_by_its_id_and_by_a_selector() {
         let named = revocation(&going.grant_id);
         let by_id = waits(&revoked(&mut client, named.clone()).await);
         let by_selector = waits(&revoked(&mut client, everything_of(ALICE)).await);
-        // Sent again, because the caller lost the answer: the same job, which still waits.
+        // The caller lost the answer and sends the request again. It gets the same job, which still waits.
         let again = waits(&revoked(&mut client, named).await);
         assert_eq!(again.job_id, by_id.job_id, "{way:?}");
 
@@ -191,7 +192,7 @@ async fn a_grant_that_is_revoking_is_waited_for_by_its_id_and_by_a_selector() {
     }
 }
 
-/// The key is free again once its grant is REVOKING: then two grants have it, and one of them is live.
+/// A key is free again once its grant is REVOKING. Then two grants have it, and one of them is live.
 #[tokio::test]
 async fn a_revocation_by_external_key_waits_for_the_grant_that_had_the_key_before() {
     let (world, _broker, mut client) = world().await;
@@ -224,7 +225,7 @@ async fn a_selector_that_means_live_grants_too_ends_them_and_waits_for_all() {
     let writer = access(AzureRole::RbacWriter, &["shop"]);
     let live = active(&mut client, permanent(ALICE, &cluster, writer)).await;
     active(&mut client, reader(BOB, &cluster)).await;
-    // Only what the first grant alone called for cannot be taken away.
+    // Only the assignment that the first grant alone called for cannot be removed.
     let mut assignments = world.emulator.role_assignments().into_iter();
     let readers = assignments.find(|it| it.role == READER && it.principal == ALICE);
     world.emulator.add_fault(Fault {

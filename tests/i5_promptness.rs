@@ -1,6 +1,6 @@
-//! I5, I6: what ends access is carried out at once. It waits neither for what another call was told, nor for a pass that
-//! is still giving. How late it is, is counted in calls and in looks of the clock, by the emulator's history and by what
-//! Redis was asked: never by how long a machine took.
+//! I5, I6: what ends access is carried out at once. It waits neither for what another call was told, nor for a pass
+//! that is still giving. How late it is, is counted in calls and in looks of the clock, by the emulator's history and
+//! by what Redis was asked: never by how long a machine took.
 #![cfg(feature = "dev")]
 #![allow(
     clippy::expect_used,
@@ -91,8 +91,8 @@ async fn revoke(client: &mut Client, grant_id: &str) -> String {
         .job_id
 }
 
-/// An extension's PUT is cut and takes effect after the revocation's DELETE; another grant of the target is told to wait
-/// for an hour. The DELETE that the settle deadline calls for comes all the same, and ends the access.
+/// An extension's PUT is cut and takes effect after the revocation's DELETE; another grant of the target is told to
+/// wait for an hour. The DELETE that the settle deadline calls for comes all the same, and ends the access.
 #[tokio::test]
 async fn i5_a_settle_deadline_does_not_wait_for_what_the_writes_were_told() {
     let timing = Timing {
@@ -212,7 +212,7 @@ async fn i5_a_pass_gives_no_more_once_it_was_taken_back() {
     assert!(world.truth().is_empty());
 }
 
-/// The same where nobody takes it back: its end passes in the middle of its pass.
+/// The same without a revocation: the end of the grant passes in the middle of its pass.
 #[tokio::test]
 async fn i6_a_pass_gives_no_more_once_an_end_has_passed() {
     let (world, _broker, mut client) = world(&Timing::default()).await;
@@ -228,7 +228,7 @@ async fn i6_a_pass_gives_no_more_once_an_end_has_passed() {
     );
     let (grant_id, granted) = accepted(&mut client, request).await;
     world.emulator.until_held("mid-pass", 1).await;
-    // Whoever has ended it has no worker: that is in its pass still.
+    // The request that ended it has no worker: the only worker is still in its pass.
     while ask::the_grant(&mut client, &grant_id).await.state() != grant::State::Revoking {
         tokio::task::yield_now().await;
     }
@@ -242,8 +242,8 @@ async fn i6_a_pass_gives_no_more_once_an_end_has_passed() {
     assert!(world.truth().is_empty());
 }
 
-/// Azure refuses every name: the job says so and when it is tried again, each pass tries a few, and the grant fails when it
-/// has been tried for long enough. Nothing is left of it.
+/// Azure refuses every name: the job says so and when it is tried again, each pass tries a few, and the grant fails
+/// when it has been tried for long enough. Nothing is left of it.
 #[tokio::test]
 async fn a_grant_whose_names_are_all_refused_backs_off_and_fails() {
     let world = World::start().await;

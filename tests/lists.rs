@@ -156,7 +156,7 @@ async fn grants_are_told_by_their_states_with_what_is_in_place_for_them() {
     }
 }
 
-/// A grant that is REVOKING is in lists of its own: whatever else is asked for, it comes where its id belongs.
+/// REVOKING grants are in separate lists. Every answer has them in the order of the ids all the same.
 #[tokio::test]
 async fn grants_that_are_revoking_are_listed_among_all_others_by_state_and_by_page() {
     use grant::State::{Active, Expired, Failed, Revoked, Revoking};

@@ -1,6 +1,6 @@
-//! Redis is emptied or replaced under running brokers. A broker that went on would write role assignments under an id
-//! that no other replica knows, and a job could be over while Azure has what was there before (I2, I6, I7). So nothing is
-//! accepted and nothing is carried out until that is settled, health says so, and the log says what to do.
+//! Redis is emptied or replaced while brokers run. A broker that went on would write role assignments under an id that
+//! no other replica knows, and a job could be over while Azure has the earlier access (I2, I6, I7). So the broker
+//! accepts and carries out nothing until the operator has settled that. Health reports it, and the log says what to do.
 #![cfg(feature = "dev")]
 #![allow(
     clippy::expect_used,
@@ -29,7 +29,7 @@ use uuid::{Uuid, uuid};
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
 const BOB: Uuid = uuid!("10000000-0000-4000-8000-000000000002");
 const HOUR: Duration = Duration::from_hours(1);
-/// What the log and health say, whatever it was that happened.
+/// What the log and health say in each of these cases.
 const REMEDIES: [&str; 3] = ["{aab:main}:meta", "restore it", "restart every replica"];
 
 /// A world with a broker whose log is kept, and a grant that is active.
@@ -101,7 +101,7 @@ fn is_in_doubt(refusal: &Refusal) {
     }
 }
 
-/// Each change and each question is refused, and the refusal says why.
+/// Checks that the broker refuses each change and each question, and says why.
 async fn refuses_everything(world: &World, client: &mut Client, grant: &Grant) {
     let grant_id = &grant.grant_id;
     is_in_doubt(&Refusal::from(client.grant(reader(world, BOB)).await));
@@ -138,7 +138,7 @@ async fn refuses_everything(world: &World, client: &mut Client, grant: &Grant) {
     is_in_doubt(&Refusal::from(client.check_access(asked).await));
 }
 
-/// What the log says of it: once, because it is said again only after a minute.
+/// Checks that the log has one line about the doubt. The broker repeats it only after a minute.
 fn is_logged_once(log: &str, instances: &[&str]) {
     let told: Vec<&str> = log.lines().filter(|it| it.contains("in doubt")).collect();
     assert_eq!(told.len(), 1, "{told:#?}");
@@ -181,7 +181,7 @@ async fn commands(world: &World, prefix: &str) -> Vec<String> {
 /// The connection is not cut: each call sees by itself that Redis is another one. A second replica, which starts then,
 /// knows nothing of what was accepted before.
 #[tokio::test]
-async fn i2_i7_under_an_emptied_redis_no_job_succeeds_that_azure_does_not_agree_with() {
+async fn i2_i7_after_redis_was_emptied_no_job_succeeds_unless_azure_agrees() {
     let office = Office::open().await;
     let (world, first, grant) = (&office.world, &office.broker, &office.grant);
     let (began_with, old_ends) = (instance(world).await, world.described_ends());
@@ -216,15 +216,14 @@ async fn i2_i7_under_an_emptied_redis_no_job_succeeds_that_azure_does_not_agree_
     first.until_serving().await;
     assert_eq!(first.why_not_serving().await, None);
     office.is_extended().await;
-    // The other one began with a Redis that is gone.
+    // The other broker began with a Redis that is gone.
     second.until_not_serving().await;
     refuses_everything(world, &mut second.client(), grant).await;
 }
 
-/// Another Redis takes the old one's place and address: that is seen at the next connection.
+/// Another Redis takes the old one's address. The broker notices at the next connection.
 #[tokio::test]
-async fn i6_i7_a_redis_that_was_replaced_on_its_address_is_not_written_and_the_old_one_settles_it()
-{
+async fn i6_i7_a_replaced_redis_is_not_written_and_the_old_one_ends_the_doubt() {
     let mut office = Office::open().await;
     let began_with = instance(&office.world).await;
     let dir = office.world.dir.path().to_owned();
@@ -238,7 +237,7 @@ async fn i6_i7_a_redis_that_was_replaced_on_its_address_is_not_written_and_the_o
     assert!(scripts.is_empty(), "no script was even sent: {scripts:?}");
     is_logged_once(&office.log(), &[&began_with, "holds nothing now"]);
 
-    // Whoever starts now begins with it: that is the remedy where the old one's data is lost for good.
+    // A broker that starts now begins with the new Redis. That is the remedy if the old data is lost for good.
     let other = BrokerProcess::start(&office.config).await;
     let granted = active(&mut other.client(), reader(world, BOB)).await;
     assert!(!granted.grant_id.is_empty());
@@ -252,10 +251,10 @@ async fn i6_i7_a_redis_that_was_replaced_on_its_address_is_not_written_and_the_o
     assert_eq!(grant.expire_time, office.grant.expire_time);
 }
 
-/// What a pass has begun in Azure goes to its answer, and then the pass ends: it makes no further call and records
-/// nothing. Its intents are in the Redis that was there, and whoever has that goes on from them.
+/// A pass waits for the answer to its present call to Azure. Then it makes no further call, and records nothing. Its
+/// intents are in the earlier Redis; once that is back, the next pass continues from them.
 #[tokio::test]
-async fn i2_i4_a_pass_that_is_under_way_makes_no_further_call_and_records_nothing() {
+async fn i2_i4_a_pass_under_way_makes_no_further_call_and_records_nothing() {
     let office = Office::open().await;
     let world = &office.world;
     let hold = FaultEffect::Hold {
@@ -273,7 +272,9 @@ async fn i2_i4_a_pass_that_is_under_way_makes_no_further_call_and_records_nothin
     world.redis.tell("FLUSHALL").await;
     office.broker.until_not_serving().await;
     assert_eq!(world.emulator.release("put"), 1);
-    office.until_logged("a pass could not be recorded").await;
+    office
+        .until_logged("the broker could not record a pass")
+        .await;
     assert_eq!(world.count(Operation::RoleAssignmentWrite), writes + 1);
     assert_eq!(keys(world).await, Vec::<String>::new());
 

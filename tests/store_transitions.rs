@@ -83,7 +83,8 @@ async fn i4_intents_that_a_worker_left_are_unsettled_until_they_can_do_nothing_m
     assert_eq!(effects.len(), 2);
     for effect in effects.values() {
         assert_eq!(effect.open, Some(Call::Put));
-        // From the lease's end or, because Redis's clock may have gone ahead, from a call that was sent just now.
+        // Counts from the lease's end. Redis's clock may have leapt ahead, so it counts at least from a call sent just
+        // now.
         let deadline = effect.deadline.expect("it is not known what became of it");
         let latest = next.claimed.now + CALL_TIMEOUT + SETTLE;
         assert!(deadline >= settled && deadline <= latest, "{deadline}");
@@ -148,10 +149,9 @@ async fn i5_a_revocation_that_comes_during_a_pass_is_carried_out_after_it() {
     assert_eq!(bench.due(ALICE).await, None);
 }
 
-/// Between the look at the lists and the script another caller has revoked it, or its time was up.
+/// Another caller revokes the grant, or its time is up, after the broker has read the lists and before the script runs.
 #[tokio::test]
-async fn i5_a_selectors_revocation_waits_for_a_grant_that_somebody_else_began_to_revoke_meanwhile()
-{
+async fn i5_a_revocation_by_selector_waits_for_a_grant_that_another_caller_revokes_meanwhile() {
     let bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     let first = bench.revoke(granted.grant).await;

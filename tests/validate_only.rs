@@ -273,10 +273,9 @@ async fn a_revocation_that_is_only_looked_at_says_what_would_go_and_what_other_g
     assert_eq!(refusal.kind(), (Code::NotFound, "GRANT_NOT_FOUND"));
 }
 
-/// I5: what is REVOKING already still lets somebody in. To say "nothing to do" of it would be a lie.
+/// I5: a grant that is already REVOKING may still give access. "Nothing to do" would be wrong.
 #[tokio::test]
-async fn i5_a_revocation_that_is_only_looked_at_says_what_still_stands_of_grants_that_are_revoking()
-{
+async fn i5_validate_only_of_a_revocation_shows_what_still_stands_of_revoking_grants() {
     let (world, _broker, mut client) = world().await;
     let cluster = world.cluster("aks-production");
     let going = active(&mut client, permanent(ALICE, &cluster, reader())).await;

@@ -71,8 +71,8 @@ pub struct Event<'a> {
     pub details: BTreeMap<&'static str, String>,
 }
 
-/// The action of an event that tells of an entry of the trail that could not be read, and was moved aside. `details`: its
-/// place in the trail as `sequence`, its `entry`, and the `problem`.
+/// The action of an event that reports an unreadable entry of the audit log, which the sealer has moved aside.
+/// `details`: its place in the audit log as `sequence`, its `entry`, and the `problem`.
 pub const DAMAGED: &str = "audit/damaged";
 
 /// The broker's own name in the trail.

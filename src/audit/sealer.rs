@@ -1,11 +1,12 @@
-//! Seals the trail: hashes what was appended, exports it, and only then lets it go.
+//! Seals the audit log: hashes the appended events, exports them, and only then lets them go.
 //!
-//! Every replica tries; whoever holds the lease does it. Should two overlap, both come to the same hashes, because they
-//! read the chain's end and what follows on it in one step, and Redis takes one of them. An event may be exported twice,
-//! and never not at all.
+//! Every replica tries; the one that holds the lease does it. If two overlap, both compute the same hashes, because
+//! each reads the chain's end and the events behind it in one step. Redis then takes one of the two. The sealer may
+//! export an event twice, but it never leaves one out.
 //!
-//! What cannot be read as an event does not stop it: that is moved aside with all its bytes, an event tells of it, and the
-//! chain goes on behind the gap. Only an entry of a newer broker's format is waited for, because a newer broker can read it.
+//! An entry that cannot be read as an event does not stop the sealer. It moves the entry aside with all its bytes,
+//! appends an event that reports it, and continues the chain behind the gap. The sealer waits only for an entry in a
+//! newer broker's format, because a newer broker can read it.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,9 @@ use crate::store::{
 const LEASE: Duration = Duration::from_secs(15);
 /// How long an idle sealer waits.
 const PERIOD: Duration = Duration::from_secs(1);
-/// So many events are sealed in one go: Redis waits for the script.
+/// How many events one round seals. Redis waits for the script.
 const AT_ONCE: usize = 100;
-/// What goes wrong is said again after so long.
+/// How often the sealer repeats an error that lasts.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Error)]
@@ -38,19 +39,19 @@ enum SealError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Export(#[from] ExportError),
-    #[error("entry {} of the audit trail: {}: a newer broker has to seal it", .0.position, .0.problem)]
+    #[error("entry {} of the audit log: {}; a newer broker has to seal it", .0.position, .0.problem)]
     Newer(DamagedEntry),
 }
 
-/// What a round leaves.
+/// Whether another round is due at once.
 enum Round {
-    /// Nothing that could be sealed now.
+    /// The round left nothing that could be sealed now.
     Over,
-    /// Perhaps something: another round is due at once.
+    /// The round may have left something.
     LeftSomething,
 }
 
-/// Seals, exports and bounds the trail.
+/// Seals, exports and bounds the audit log.
 pub struct Sealer {
     store: Store,
     chain: String,
@@ -60,7 +61,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Of the store's own chain.
+    /// Makes a sealer for the store's own chain.
     #[must_use]
     pub fn new(store: Store, instance: InstanceId, keep: Keep, export: Export) -> Self {
         Self {
@@ -72,7 +73,7 @@ impl Sealer {
         }
     }
 
-    /// Until `stop`. What is left then the next one seals.
+    /// Runs until `stop`. The next sealer seals what is left then.
     pub async fn run(self, stop: CancellationToken) {
         let mut said: Option<Instant> = None;
         loop {
@@ -82,16 +83,16 @@ impl Sealer {
                 // The store itself logs that Redis is in doubt.
                 Err(SealError::Store(StoreError::InDoubt(_))) => {}
                 Err(SealError::Store(error @ StoreError::Unavailable(_))) => {
-                    warn!(%error, "the audit trail waits for Redis to be sealed");
+                    warn!(%error, "the broker cannot seal the audit log now; it waits for Redis");
                 }
                 Err(error) => {
                     if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
-                        error!(%error, "the audit trail can be neither sealed nor exported: it grows until that is mended");
+                        error!(%error, "the broker cannot seal or export the audit log, so it grows");
                         said = Some(Instant::now());
                     }
                 }
             }
-            // Whoever cannot export stands back for longer than the others wait.
+            // A replica that cannot export waits for longer than the others, so that another one gets the lease.
             let period = if said.is_some() { 3 * PERIOD } else { PERIOD };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -100,8 +101,8 @@ impl Sealer {
         }
     }
 
-    /// One round: seals the events that come first in the trail; or, where what comes first cannot be read, moves that
-    /// aside.
+    /// One round: seals the events that come first in the audit log. If the first entries cannot be read, moves those
+    /// aside instead.
     async fn round(&self) -> Result<Round, SealError> {
         let begun = self.store.begin_seal(self.token, LEASE, AT_ONCE).await?;
         let Some((head, entries)) = begun else {
@@ -125,7 +126,7 @@ impl Sealer {
             self.store.end_seal(self.token).await?;
             return Err(error.into());
         }
-        // With nothing to seal, too: time draws the bounds.
+        // Also with nothing to seal: what is kept is bounded by age.
         let was_sealed = self
             .store
             .seal(self.token, LEASE, &head, &events, self.keep)
@@ -138,7 +139,7 @@ impl Sealer {
         })
     }
 
-    /// Moves what cannot be read out of the way of what comes behind it.
+    /// Moves unreadable entries out of the way of the entries behind them.
     async fn set_aside(
         &self,
         head: &SealHead,
@@ -160,7 +161,8 @@ impl Sealer {
         {
             error!(
                 entry = %position, sequence, problem,
-                "an entry of the audit trail cannot be read; it is kept in audit:damaged, and the chain goes on behind it"
+                "the broker cannot read an entry of the audit log. It keeps the entry in audit:damaged, and continues \
+                 the chain behind it"
             );
         }
         self.store.set_aside(self.token, head, &rows).await?;
@@ -180,7 +182,7 @@ impl Sealer {
                 error!(
                     expected = next.start(),
                     found = event.sequence,
-                    "events of the audit trail are missing: somebody took them out, or the store has lost them"
+                    "events of the audit log are missing: they were removed from Redis, or Redis has lost them"
                 );
             }
             let record = Record::of(&self.chain, event, &previous);
@@ -208,7 +210,7 @@ fn events_first(entries: Vec<TrailEntry>) -> Vec<StoredEvent> {
     events.collect()
 }
 
-/// Which place in the trail each of these had: what it says itself, if that can be so, else the next one.
+/// The place in the audit log that each entry had: the one that it names, if that is possible, else the next one.
 fn places<'a>(head: &SealHead, damaged: impl Iterator<Item = &'a DamagedEntry>) -> Vec<SetAside> {
     let mut last = head.sequence.max(head.aside).unwrap_or_default();
     let rows = damaged.map(|entry| {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn i10_a_damaged_entry_has_the_place_that_it_says_or_the_next_one() {
+    fn i10_a_damaged_entry_gets_the_place_that_it_names_or_the_next_one() {
         let head = SealHead {
             sequence: Some(7),
             ..SealHead::default()

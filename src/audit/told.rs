@@ -13,7 +13,7 @@ use crate::store::{DamagedEntry, StoredEvent, TrailEntry};
 
 /// The action of what cannot be read.
 const UNREADABLE: &str = "unreadable";
-/// Among its details: what is wrong with it, and, where it is text at all, that text.
+/// Details of an unreadable entry: what is wrong with it, and its text if it is text.
 const PROBLEM: &str = "problem";
 const TEXT: &str = "event";
 
@@ -63,16 +63,16 @@ pub struct Says {
 }
 
 impl TrailEvent {
-    /// Reads one. What is damaged is told as an event as well: whoever looks here has to see it.
+    /// Reads an entry. A damaged entry becomes an event as well, so that the auditor sees it.
     #[must_use]
     pub fn of(chain: &str, entry: &TrailEntry) -> Self {
         match entry {
-            TrailEntry::Event(stored) => Self::of_stored(chain, stored),
-            TrailEntry::Damaged(damaged) => Self::of_damaged(chain, damaged),
+            TrailEntry::Event(stored) => Self::from_stored(chain, stored),
+            TrailEntry::Damaged(damaged) => Self::from_damaged(chain, damaged),
         }
     }
 
-    fn of_stored(chain: &str, stored: &StoredEvent) -> Self {
+    fn from_stored(chain: &str, stored: &StoredEvent) -> Self {
         let says = read(&stored.event).unwrap_or_else(|error| Says {
             action: UNREADABLE.to_owned(),
             details: BTreeMap::from([
@@ -91,8 +91,8 @@ impl TrailEvent {
         }
     }
 
-    /// Its time is that of its place in the store: scripts append an event there at its own time.
-    fn of_damaged(chain: &str, damaged: &DamagedEntry) -> Self {
+    /// Takes the time from the entry's position, because scripts append an event at its own time.
+    fn from_damaged(chain: &str, damaged: &DamagedEntry) -> Self {
         let millis = i64::try_from(damaged.position.millis).ok();
         let time = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
         let time = time.unwrap_or(Timestamp::MAX);
@@ -122,11 +122,11 @@ impl TrailEvent {
         [UNREADABLE, DAMAGED].contains(&self.says.action.as_str())
     }
 
-    /// The same without what is left of its own words, which may be about anybody.
+    /// The same event without what is left of the entry's text, which may be about any person.
     #[must_use]
     pub fn without_its_text(mut self) -> Self {
         if self.says.details.remove(TEXT).is_some() {
-            // What was wrong may quote it.
+            // The problem may quote the text.
             let problem = "its event cannot be read".to_owned();
             self.says.details.insert(PROBLEM.to_owned(), problem);
         }
@@ -134,7 +134,7 @@ impl TrailEvent {
     }
 }
 
-/// An event is an object; a list of values would be taken for its fields as well.
+/// Accepts only a JSON object. serde would also accept a list of values as the fields.
 fn read(event: &str) -> Result<Says, serde_json::Error> {
     let fields: Map<String, Value> = serde_json::from_str(event)?;
     Says::deserialize(Value::Object(fields))

@@ -175,7 +175,7 @@ impl Verifier {
             for ((before, known), (sequence, link)) in follow {
                 let between = before.saturating_add(1)..=sequence.saturating_sub(1);
                 let missing = self.missing(name, between.clone());
-                // The hash of what was sealed in between is not known.
+                // The hash of the unreadable entry in between is not known.
                 let follows = missing.is_empty()
                     && self
                         .damaged(name, &between)
@@ -202,8 +202,7 @@ impl Verifier {
         (extents, flaws)
     }
 
-    /// At which of these places of a chain something stood that could not be read, and whether that was before it could
-    /// be sealed.
+    /// Which of these places of a chain had an unreadable entry, and whether the sealer set it aside unsealed.
     fn damaged(
         &self,
         name: &str,
@@ -221,8 +220,8 @@ impl Verifier {
         damaged.filter(|(sequence, _)| places.contains(sequence))
     }
 
-    /// That these are missing, but for the places where something stood that could not be read: that is a flaw of its
-    /// own.
+    /// Adds the flaw that these events are missing, except at places with an unreadable entry, which is a separate
+    /// flaw.
     fn missing(&self, name: &str, places: RangeInclusive<u64>) -> Vec<Flaw> {
         let damaged: BTreeSet<u64> = self.damaged(name, &places).map(|(at, _)| at).collect();
         let missing = |first: u64, last: u64| Flaw::Missing {

@@ -170,9 +170,9 @@ const fn to_callers(error: &StoreError) -> &'static str {
              right, and finds in its log how; then send the same request again"
         }
         StoreError::InDoubt(_) => {
-            "the broker's store is not the one that this server began with: it was emptied or replaced. Nothing is \
-             accepted or carried out until the broker's operator has settled that, who finds in its log how; then send the \
-             same request again"
+            "the broker's store is not the one that this server began with: it was emptied or replaced. The broker \
+             accepts nothing and carries nothing out until its operator has settled that; the broker's log says how. \
+             Then send the same request again"
         }
         StoreError::Unreadable { .. } => {
             "what the broker has stored of this is damaged, or in the format of a newer broker. Tell the broker's \
@@ -234,7 +234,7 @@ impl BrokerError {
     #[must_use]
     pub fn for_the_operator(&self) -> Option<String> {
         match self {
-            // Whoever carries things out, or the store itself, says so all the time, once for all callers.
+            // The reconciler, or the store itself, logs this repeatedly, once for all callers.
             Self::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => None,
             Self::Store(error) => Some(error.to_string()),
             Self::Check(error) => match error.store() {

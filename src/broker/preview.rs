@@ -45,7 +45,7 @@ pub struct PlannedGrant {
 pub struct PlannedRevocation {
     /// The grants that its job would wait for: the live ones that it would end, and those that are REVOKING already.
     pub grants: Vec<Grant>,
-    /// How many more match and would stay as they are, as far as the caller may know.
+    /// How many more grants match and would stay as they are, as far as the caller may know.
     pub left: u32,
     /// What would be done for all of them; at most the first 1,000.
     pub effects: Vec<(TargetId, PlannedEffect)>,
@@ -206,7 +206,7 @@ impl Broker {
     ) -> Result<PlannedRevocation, BrokerError> {
         let may = self.may_revoke(caller, request).await?;
         let mut grants = may.grants;
-        // What is REVOKING may stand still, and the job would wait for it: then there is something to do.
+        // The access of a REVOKING grant may still stand, and the job would wait for it. So there is something to do.
         grants.retain(|grant| !matches!(grant.state, GrantState::Ended(_)));
         let mut by_target: BTreeMap<TargetId, Vec<&Grant>> = BTreeMap::new();
         for grant in &grants {

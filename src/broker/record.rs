@@ -70,7 +70,7 @@ impl Broker {
         let written = tokio::spawn(async move { store.write_event(token, &event).await });
         match written.await {
             Ok(written) => written?,
-            // It was not written down, so it is no answer either. Otherwise the process is ending.
+            // If it was not written, the caller does not get the refusal either. Otherwise the process is ending.
             Err(failed) => {
                 if let Ok(panic) = failed.try_into_panic() {
                     std::panic::resume_unwind(panic);

@@ -26,9 +26,9 @@ use crate::store::{Found, Lives, NewRevocation, Revoked, StoreError};
 /// The most grants that one revocation ends: one script does it, and Redis waits for it.
 pub const MOST_REVOKED: usize = 1_000;
 
-/// How many grants that are REVOKING already the job of one revocation waits for. They are part of the same script, so
-/// there is a bound. Beyond it they count as left, and the request is not refused: live grants must not keep their
-/// access because of those that are losing it anyway.
+/// For how many grants that are already REVOKING the job of one revocation waits. They go through the same script, so
+/// there is a bound. Further ones count as left. The request is not refused because of them: live grants must not keep
+/// their access because other grants are losing theirs.
 const MOST_WAITED_FOR: usize = 1_000;
 
 /// How many grants are looked at in one go.
@@ -87,13 +87,13 @@ impl Broker {
         self.accepted_job(&new.request, &accepted).await
     }
 
-    /// The one grant that is meant, if the caller may revoke it; or, of all that match and have not ended, those that it
-    /// may.
+    /// The one grant that the request names, if the caller may revoke it. For a selector: the grants that match, have
+    /// not ended, and may be revoked by the caller.
     ///
     /// # Errors
-    /// [`BrokerError::TooManyMatches`] where more of them are live than the caller was ready to end;
-    /// [`BrokerError::ClustersNotListed`] or [`BrokerError::Store`] where nothing else matches than what nobody can
-    /// decide about at the moment, or what cannot be read: the caller must not take that for done.
+    /// [`BrokerError::TooManyMatches`] if more of them are live than the caller was ready to end;
+    /// [`BrokerError::ClustersNotListed`] or [`BrokerError::Store`] if all grants that match are undecided at the
+    /// moment, or cannot be read: the caller must not believe that they were revoked.
     pub(super) async fn may_revoke(
         &self,
         caller: &Arc<Caller>,
@@ -194,16 +194,16 @@ impl Broker {
 /// What a caller may revoke, of what it asked for.
 #[derive(Default)]
 pub(super) struct Revocable {
-    /// Those that are live, and those that are REVOKING and may still let somebody in; the one that was named, in
-    /// whatever state.
+    /// Live grants, and REVOKING ones, which may still give access. A grant that the request names is here in any
+    /// state.
     pub(super) grants: Vec<Grant>,
-    /// How many more match and stay as they are, as far as the caller may know.
+    /// How many more grants match and stay as they are, as far as the caller may know.
     pub(super) left: u32,
     /// How many more match that it does not even see: for the audit trail.
     unseen: u32,
     /// Of some of them nobody can say at the moment whether it may.
     is_undecided: bool,
-    /// One of those that match, as far as lists tell, and cannot be read.
+    /// The error of a grant that is in the lists of the selector, and cannot be read.
     damaged: Option<StoreError>,
     /// The policies that allow it, of all of them.
     decision: Decision,
@@ -264,8 +264,8 @@ impl Revoker<'_> {
         Broker::may_change(&self.rules, self.caller, Action::Revoke, &wanted)
     }
 
-    /// Live grants are looked for before those that are REVOKING: one that moves on meanwhile is found at least once,
-    /// because none moves the other way.
+    /// Looks for live grants first, then for REVOKING ones. So a grant whose state changes meanwhile is found at least
+    /// once, because no grant changes from REVOKING to live.
     async fn matching(
         &mut self,
         selector: &GrantSelector,
@@ -274,7 +274,7 @@ impl Revoker<'_> {
     ) -> Result<Revocable, BrokerError> {
         let mut may = Revocable::default();
         self.add_live(selector, most, sight, &mut may).await?;
-        self.add_going(selector, &mut may).await?;
+        self.add_revoking(selector, &mut may).await?;
         Ok(may)
     }
 
@@ -315,9 +315,9 @@ impl Revoker<'_> {
         }
     }
 
-    /// Grants that are REVOKING already: the job waits for those that the caller may revoke. The others do not stay, so
-    /// they are not left either.
-    async fn add_going(
+    /// Adds grants that are already REVOKING. The job waits for those that the caller may revoke. The others do not
+    /// stay, so they do not count as left.
+    async fn add_revoking(
         &mut self,
         selector: &GrantSelector,
         may: &mut Revocable,
@@ -326,7 +326,7 @@ impl Revoker<'_> {
         let most = may.grants.len() + MOST_WAITED_FOR;
         let mut before = None;
         loop {
-            let found = self.find(selector, Lives::Going, before, may).await?;
+            let found = self.find(selector, Lives::Revoking, before, may).await?;
             let rows = found.rows.into_iter();
             for grant in rows.filter(|grant| !live.contains(&grant.id)) {
                 match self.may(&grant).await {
@@ -349,8 +349,8 @@ impl Revoker<'_> {
         }
     }
 
-    /// Some of the grants that match. One that cannot be read does not keep the others from ending: it counts as left,
-    /// so that the caller learns that something stays, and the operator learns its key.
+    /// Returns a page of the grants that match. A grant that cannot be read does not keep the others from ending. It
+    /// counts as left, so that the caller learns that something stays. The log names its key for the operator.
     async fn find(
         &self,
         selector: &GrantSelector,
@@ -365,7 +365,7 @@ impl Revoker<'_> {
             match read {
                 Ok(grant) => rows.push(grant),
                 Err(damage) => {
-                    error!(error = %damage, "a revocation by selector passes over a grant that it cannot read");
+                    error!(error = %damage, "a revocation by selector skips a grant that the broker cannot read");
                     may.left += 1;
                     may.damaged.get_or_insert(damage);
                 }

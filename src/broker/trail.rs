@@ -54,8 +54,8 @@ pub struct AuditPage {
 }
 
 impl Broker {
-    /// A page of the events that the caller may see. An entry that cannot be read may have been about anything, so it is
-    /// in every answer whose time it falls into. O(events that are looked at): there is no index but time.
+    /// A page of the events that the caller may see. An entry that cannot be read may have been about anything, so it
+    /// is in every answer whose time it falls into. O(events that are looked at): there is no index but time.
     ///
     /// # Errors
     /// [`BrokerError::PageToken`] for a token of another query.

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 1_000;
 /// `audit …`
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Find events of the audit trail that were damaged, changed, dropped or reordered: in files that
+    /// Find events of the audit log that were damaged, changed, dropped or reordered: in files that
     /// `audit.file` named, in Redis, and between the two. Ends with status 1 where there are any.
     Verify(Verify),
 }

@@ -68,7 +68,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What a command ends with that has failed: `docs/configuration.md` tells operators.
+/// The exit code of a command that failed; `docs/configuration.md` explains it to operators.
 fn exit_code(error: &(dyn std::error::Error + 'static)) -> u8 {
     if error.is::<TaskEnded>() {
         tasks::EXIT_CODE
@@ -105,7 +105,7 @@ impl Command {
     }
 }
 
-/// The command's own last word, where logging may not be set up. Nobody may be there to read it.
+/// Prints the error that ended the command: logging may not be set up. Ignores a closed standard error.
 fn report(error: &dyn std::error::Error) {
     let _ = writeln!(io::stderr(), "aks-access-broker: {error}");
 }

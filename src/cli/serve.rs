@@ -87,7 +87,7 @@ async fn serve(config: &Config) -> Result<(), AnyError> {
     }
 }
 
-/// Everything that the broker is, until `shutdown`; or until one of its background tasks ends too soon.
+/// Runs the whole broker until `shutdown`, or until a background task ends too soon.
 async fn run_until(config: &Config, shutdown: &CancellationToken) -> Result<(), AnyError> {
     let tasks = Tasks::new(shutdown.clone());
     supervise(&tasks, run_broker(config, &tasks)).await
@@ -325,8 +325,8 @@ async fn keys_are_there(tokens: &Tokens) {
     }
 }
 
-/// Keeps health up to date about Redis in doubt, until the broker ends. The store learns of a doubt, and of its end, from
-/// the outcome of its calls. The reconciler's clock makes calls at every poll, so no request is needed for that.
+/// Keeps health up to date about Redis in doubt, until the broker ends. The store learns of a doubt, and of its end,
+/// from the outcome of its calls. The reconciler's clock makes calls at every poll, so no request is needed for that.
 async fn tell_readiness(
     mut doubt: watch::Receiver<Option<Doubt>>,
     ready: &watch::Sender<Readiness>,

@@ -1,8 +1,8 @@
-//! The background tasks of a process. Each of them has to go on until the process is told to end.
+//! The background tasks of a process. Each task has to go on until the process is told to end.
 //!
-//! One that ends before that, by a panic or by returning, would be missed by nobody: grants would not expire any more, or
-//! the audit trail would never be sealed again. So its end is the end of the process, with an exit code of its own, and
-//! whatever runs the process starts it again.
+//! A task may end before that, by a panic or by returning. Without this module that would go unnoticed: grants would no
+//! longer expire, or the audit log would never be sealed again. So the end of a task ends the process, with an exit
+//! code of its own, and the supervisor of the process (Kubernetes, say) starts it again.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -16,15 +16,15 @@ use tracing::error;
 
 use crate::telemetry::panic_message;
 
-/// The exit code of a process one of whose background tasks has ended too soon; `EX_SOFTWARE` of `sysexits.h`.
+/// The exit code if a background task has ended too soon; `EX_SOFTWARE` of `sysexits.h`.
 pub(super) const EXIT_CODE: u8 = 70;
 
-/// A background task has ended, though the process was not told to end.
+/// A background task has ended although the process was not told to end.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub(super) enum TaskEnded {
     #[error("the background task {task:?} panicked: {message}")]
     Panicked { task: &'static str, message: String },
-    #[error("the background task {task:?} returned, though the process was not told to end")]
+    #[error("the background task {task:?} returned although the process was not told to end")]
     Returned { task: &'static str },
 }
 
@@ -32,12 +32,12 @@ pub(super) enum TaskEnded {
 #[derive(Clone, Debug)]
 pub(super) struct Tasks {
     shutdown: CancellationToken,
-    /// The first that ended too soon.
+    /// The first task that ended too soon.
     first: watch::Sender<Option<TaskEnded>>,
 }
 
 impl Tasks {
-    /// Tasks that have to go on until `shutdown`.
+    /// Makes tasks that have to go on until `shutdown`.
     pub(super) fn new(shutdown: CancellationToken) -> Self {
         Self {
             shutdown,
@@ -45,12 +45,12 @@ impl Tasks {
         }
     }
 
-    /// What tells the tasks to end.
+    /// The token that tells the tasks to end.
     pub(super) const fn shutdown(&self) -> &CancellationToken {
         &self.shutdown
     }
 
-    /// Runs a task that has nothing to finish: at shutdown it is dropped wherever it waits.
+    /// Runs a task that has nothing to finish. At shutdown it is dropped wherever it waits.
     pub(super) fn spawn(
         &self,
         name: &'static str,
@@ -60,8 +60,8 @@ impl Tasks {
         self.spawn_to_its_end(name, task.map(drop));
     }
 
-    /// Runs a task that hears of shutdown by itself, and may have something to finish then. The handle waits for its
-    /// end, however that comes.
+    /// Runs a task that watches for shutdown itself, and may have something to finish then. The handle waits for the
+    /// task's end, whatever its cause.
     pub(super) fn spawn_to_its_end(
         &self,
         name: &'static str,
@@ -69,13 +69,13 @@ impl Tasks {
     ) -> JoinHandle<()> {
         let tasks = self.clone();
         tokio::spawn(async move {
-            // What the task leaves behind half-changed is looked at by nobody any more: the process ends.
+            // The task may leave something half-changed. Nothing reads that any more, because the process ends.
             let how = AssertUnwindSafe(task).catch_unwind().await;
-            tasks.has_ended(name, how);
+            tasks.report_end(name, how);
         })
     }
 
-    /// Waits for a task that ends before shutdown; for ever, where none does.
+    /// Waits for the first task that ends before shutdown. If no task does, waits for ever.
     pub(super) async fn first_to_end(&self) -> TaskEnded {
         let mut first = self.first.subscribe();
         loop {
@@ -83,18 +83,18 @@ impl Tasks {
                 return ended;
             }
             if first.changed().await.is_err() {
-                // The sender is this one's own.
+                // `self` holds the sender, so this does not happen.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// The first task that has ended before shutdown, if one has.
+    /// The first task that has ended before shutdown, if any.
     pub(super) fn ended(&self) -> Option<TaskEnded> {
         self.first.borrow().clone()
     }
 
-    fn has_ended(&self, task: &'static str, how: Result<(), Box<dyn Any + Send>>) {
+    fn report_end(&self, task: &'static str, how: Result<(), Box<dyn Any + Send>>) {
         let is_asked_for = self.shutdown.is_cancelled();
         let ended = match how {
             Ok(()) if is_asked_for => return,
@@ -105,10 +105,10 @@ impl Tasks {
             },
         };
         if is_asked_for {
-            error!(error = %ended, "while the process was ending anyway");
+            error!(error = %ended, "a background task panicked while the process was ending");
             return;
         }
-        error!(error = %ended, "the process ends: what is under way is finished within server.drain");
+        error!(error = %ended, "a background task has ended, so the process ends within server.drain");
         self.first.send_if_modified(|first| {
             let is_first = first.is_none();
             first.get_or_insert(ended);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_panics_is_told_by_its_name_and_with_its_message() {
+    async fn a_task_that_panics_is_logged_with_its_name_and_message() {
         let (log, _guard) = Captured::begin();
         let tasks = Tasks::new(CancellationToken::new());
         tasks.spawn("patient", pending());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_returns_is_told_as_well_and_the_first_counts() {
+    async fn a_task_that_returns_is_logged_as_well_and_the_first_counts() {
         let (log, _guard) = Captured::begin();
         let tasks = Tasks::new(CancellationToken::new());
         tasks.spawn_to_its_end("short", ready(())).await.unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutdown_ends_tasks_in_silence_and_waits_for_what_they_finish() {
+    async fn shutdown_ends_tasks_silently_and_waits_for_what_they_finish() {
         let (log, _guard) = Captured::begin();
         let shutdown = CancellationToken::new();
         let tasks = Tasks::new(shutdown.clone());
@@ -182,9 +182,9 @@ mod tests {
         assert_eq!(log.text(), "");
     }
 
-    /// There is nothing left to end, but somebody has to hear of it.
+    /// The process is ending already, but the operator has to learn of the panic.
     #[tokio::test]
-    async fn a_panic_during_shutdown_is_told_and_ends_nothing_more() {
+    async fn a_panic_during_shutdown_is_logged_and_changes_nothing_else() {
         let (log, _guard) = Captured::begin();
         let shutdown = CancellationToken::new();
         let tasks = Tasks::new(shutdown.clone());

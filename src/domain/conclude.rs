@@ -35,22 +35,22 @@ pub struct FailedStep {
     pub retry: Retry,
 }
 
-/// What a pass made of the steps that it had planned, besides the effects themselves.
+/// What became of the steps that a pass had planned, besides the effects themselves.
 #[derive(Clone, Copy, Debug)]
 pub struct Steps<'a> {
     /// What was done, and what was found in place.
     pub done: &'a [PlannedEffect],
     /// Steps that did not do what they were meant to.
     pub failed: &'a [FailedStep],
-    /// Steps whose call was not made: their bucket waits, or the pass handed them back. Nothing that they were to write or
-    /// to verify counts as done.
+    /// Steps whose call the pass did not make: their bucket waits, or the pass handed them back. What they were to
+    /// write or to verify does not count as done.
     pub left: &'a [Step],
     /// Whether calls of a kind wait.
     pub waiting: PerCall<bool>,
 }
 
 impl Steps<'_> {
-    /// Of a pass that planned nothing, or did all that it planned.
+    /// The steps of a pass that planned nothing, or did everything that it planned.
     pub const NONE: Self = Self {
         done: &[],
         failed: &[],
@@ -61,7 +61,7 @@ impl Steps<'_> {
         },
     };
 
-    /// Whether a PUT of this pass leaves in doubt what stands at a place.
+    /// Whether a PUT of this pass leaves it open what stands at a place.
     fn leave_in_doubt(&self, at: &RoleAtScope) -> bool {
         let failed = |step: &FailedStep| step.call == Call::Put && step.at == *at;
         let left = |step: &Step| step.call() == Call::Put && step.at() == at;
@@ -106,18 +106,19 @@ pub struct GrantChange {
     pub error: Option<Failure>,
     /// Effects that must still be settled when the change is recorded.
     pub settled: Vec<AssignmentName>,
-    /// Whether the ending is put off if the desired state has changed meanwhile: it rests on other grants that still call
-    /// for some of its effects. After [`MOST_PUT_OFF`] times it no longer is.
+    /// Whether `record` puts off the ending if the desired state has changed meanwhile, because other grants still call
+    /// for some of the grant's effects. After [`MOST_PUT_OFF`] times it is no longer put off.
     pub shared: bool,
 }
 
 /// How often in a row an ending that rests on other grants is put off because the desired state has changed meanwhile.
-/// Then it is decided by what its pass was claimed with, so that a steady stream of requests cannot put it off for ever.
+/// After that, the state at the pass's claim decides, so that a steady stream of requests cannot put the ending off for
+/// ever.
 ///
-/// This is safe. At the claim everything that only this grant called for was gone and settled, and what still stands was
-/// called for by other grants that were live then. Whoever has ended one of those since waits for its effects by an
-/// ending of its own, which the same record leaves untouched. So no effect is left without an ending that waits for it:
-/// the grant ends as it would have, had this pass recorded a moment before the other request came.
+/// This is safe. At the claim, everything that only this grant called for was gone and settled. Other grants that were
+/// live then called for what still stands. If one of those has been ended since, its own ending waits for its effects,
+/// and the same record leaves that ending untouched. So every effect has an ending that waits for it. The grant ends as
+/// it would have ended if this pass had recorded a moment before the other request came.
 pub const MOST_PUT_OFF: u32 = 3;
 
 /// A change of one job on this target, made only if every grant it rests on changed as concluded.
@@ -131,7 +132,7 @@ pub struct JobChange {
     pub error: Option<Failure>,
     /// The grants it rests on.
     pub grants: BTreeSet<GrantId>,
-    /// The calls that it waits for where it is retrying: it goes on when the soonest of them may be made.
+    /// The calls that a retrying job waits for. It goes on as soon as the first of them may be made.
     pub waits_for: BTreeSet<Call>,
     /// What the pass did for it.
     pub effects: Vec<JobEffect>,
@@ -156,7 +157,7 @@ struct Outcome {
     was_active: bool,
 }
 
-/// Concludes a pass from the target with its effects as they are after the answers, and what became of its steps.
+/// Concludes a pass, from the target's effects after the answers, and from what became of the steps.
 #[must_use]
 pub fn conclude(target: &Target, steps: Steps<'_>, terms: Terms) -> Conclusion {
     let wishes = target.wishes();
@@ -206,7 +207,7 @@ pub fn conclude(target: &Target, steps: Steps<'_>, terms: Terms) -> Conclusion {
     conclusion
 }
 
-/// A target as it is after its pass: with its grants as `conclusion` leaves them.
+/// A target after its pass, with its grants as `conclusion` leaves them.
 #[must_use]
 pub fn concluded(target: &Target, conclusion: &Conclusion) -> Target {
     let mut after = target.clone();
@@ -310,7 +311,7 @@ fn live_change(
             error: Some(failure),
             ..unchanged(grant)
         },
-        // What failed before may fail still: its step was not made.
+        // The step was not made, so an earlier failure may still hold.
         (_, None) if is_left(grant, steps.left) => unchanged(grant),
         // Nothing failed that it calls for: whatever did before has been mended.
         (_, None) => GrantChange {
@@ -344,7 +345,7 @@ fn ending_change(
     }
 }
 
-/// Whether a step was not made that the grant calls for.
+/// Whether the pass left a step that the grant calls for.
 fn is_left(grant: &Grant, left: &[Step]) -> bool {
     let calls_for = grant.calls_for();
     left.iter().any(|step| calls_for.contains(step.at()))

@@ -74,12 +74,13 @@ pub enum Call {
     Delete,
 }
 
-/// One value for each of the two calls: Azure limits and refuses them apart, and neither waits for the other.
+/// One value for each of the two kinds of call. Azure limits and refuses the kinds separately, and neither waits for
+/// the other.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PerCall<T> {
-    /// That of PUTs.
+    /// The value for PUTs.
     pub writes: T,
-    /// That of DELETEs.
+    /// The value for DELETEs.
     pub deletes: T,
 }
 

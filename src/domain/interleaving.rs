@@ -1,8 +1,8 @@
 //! A model of the protocol (design §5): crashes, late commits, lagging answers, refused names, lanes that are told to
 //! wait, clusters that go and come again, workers that are suspended, records that are sent again, clocks that leap, a
 //! Redis that is emptied, and requests without end, in every order that proptest can think of. The end must be exact
-//! (I2), what was said to be over must stay over (I5), what ends access must never wait for anything else's wait, and no
-//! job may be over while what it waits for stands.
+//! (I2), what was said to be over must stay over (I5), what ends access must never wait for anything else's wait, and
+//! no job may be over while what it waits for stands.
 //!
 //! Each rule that this rests on can be taken out ([`mendings`]); the model has to find that.
 
@@ -240,7 +240,7 @@ fn access(which: u8) -> Access {
 }
 
 impl Action {
-    /// What befalls Redis, and what nobody asks for.
+    /// Failures of Redis, and events without a request.
     fn befall(&self, world: &mut World) {
         match self {
             Self::RecordAgain(worker) => world.record_again(usize::from(*worker)),

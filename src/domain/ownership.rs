@@ -26,9 +26,9 @@ pub fn assignment_name(
     AssignmentName::new(Uuid::new_v5(&instance.guid(), seed.as_bytes()))
 }
 
-/// The length of a series: names at its places 0 to 63 are the broker's own, and the planner uses no others, so every
-/// name that was ever intended is recognised. One refused name in a hundred makes even four in a row a rarity; where
-/// Azure refuses all 64 of them, the names are not what is wrong.
+/// The length of a series. The names at places 0 to 63 are the broker's own, and the planner uses no others, so the
+/// broker recognises every name that it ever intended. Azure refuses about one name in a hundred by chance, so even
+/// four in a row are rare. If Azure refuses all 64, the names are not the cause.
 pub const LONGEST_SERIES: u32 = 64;
 
 /// The place of `name` in that series, if it is one of its names.
@@ -59,7 +59,7 @@ const MARK: &str = "aks-access-broker/v1";
 pub const MAX_DESCRIPTION: usize = 512;
 
 impl Description {
-    /// Whether the end that it says has passed.
+    /// Whether the end in this description has passed.
     #[must_use]
     pub fn has_ended(&self, now: Timestamp) -> bool {
         self.expiry <= Expiry::At(now)

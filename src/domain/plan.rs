@@ -64,8 +64,8 @@ impl Step {
 
 /// The steps that a pass over `target` takes: deletes first, because taking access away goes first.
 ///
-/// What only grants call for whose end has passed is not given any more; it is taken away as soon as the clock has
-/// ended them (I6).
+/// If all grants that call for an assignment have passed their end, the plan no longer writes it. It is removed as soon
+/// as the clock has ended those grants (I6).
 #[must_use]
 pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> {
     let wishes = target.wishes();
@@ -101,8 +101,8 @@ pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> 
     deletes
 }
 
-/// The step that goes on with the next name of the series, after Azure refused one for good; `None` where the series
-/// has no other name.
+/// The step that tries the next name of the series, after Azure refused one for good; `None` if the series has no other
+/// name.
 #[must_use]
 pub fn put_with_next_name(target: &Target, instance: InstanceId, at: &RoleAtScope) -> Option<Step> {
     let wish = target.wishes().remove(at)?;
@@ -131,8 +131,8 @@ fn carrier<'a>(target: &'a Target, at: &'a RoleAtScope) -> Option<&'a Effect> {
         .or_else(|| target.series(at).find(usable))
 }
 
-/// The first place in the series that no effect of the record has. Where all have been refused it is the last one: it
-/// is asked for again, with backoff, instead of a name that nobody would recognise.
+/// The first place in the series that no effect of the record has. If Azure has refused all names, the last place: the
+/// broker asks for that name again, with backoff, instead of using one that it would not recognise.
 fn next_n(target: &Target, at: &RoleAtScope) -> u32 {
     let next = target.series(at).map(|effect| effect.n + 1).max();
     next.unwrap_or(0).min(LONGEST_SERIES - 1)

@@ -1,37 +1,38 @@
-//! Redis's time, as far as it is believed when something is judged to be over.
+//! How far to believe Redis's clock about settle deadlines.
 //!
-//! A settle deadline is a time of Redis's clock. Where a failover brings a Redis whose clock is ahead, all deadlines
-//! seem to be over at once, while the calls that they stand for may be under way still (I4). So a process compares
-//! Redis's clock with its own: while they disagree about how much time has passed, nothing is over before it is by both.
+//! A settle deadline is a time of Redis's clock. If a failover brings a Redis whose clock is ahead, all deadlines seem
+//! to be over at once, while their calls may still be under way (I4). So a process compares Redis's clock with its own.
+//! While the two disagree about how much time has passed, a deadline is over only when it is over by both.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Answers take their time, and clocks are slewed: so much is no leap. The settle time and the lag have it to spare.
+/// A difference up to this is not a leap: answers take time, and clocks are slewed. Settle time and lag have it to
+/// spare.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
-/// A process that begins believes Redis's clock unless it is so far ahead of the host's.
+/// A process that starts believes Redis's clock, unless it is ahead of the host's by more than this.
 const HOSTS_AGREE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// Redis's clock beside one that never leaps.
+/// Compares Redis's clock with a clock that never leaps.
 #[derive(Clone, Debug)]
 pub struct SettleClock {
     /// A moment by the process's own clock, and Redis's time then.
     anchor: Option<(Duration, Timestamp)>,
-    /// Since a leap: until when, by the process's own clock, Redis's is not believed, and how far it is ahead.
+    /// After a leap: until when (by the process's own clock) Redis's clock is not believed, and how far it is ahead.
     leap: Option<(Duration, SignedDuration)>,
     hold: Duration,
-    /// What came of the last time that Redis told.
+    /// The result of the last observation.
     last: Option<SettledTime>,
 }
 
-/// Redis has told its time.
+/// An answer with Redis's time.
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
-    /// When it was asked, by a clock of the process's own that never leaps.
+    /// When the process asked, by a clock of its own that never leaps.
     pub asked: Duration,
-    /// When the answer was there, by the same clock.
+    /// When the answer arrived, by the same clock.
     pub answered: Duration,
     /// Redis's time.
     pub redis: Timestamp,
@@ -42,17 +43,17 @@ pub struct Told {
 /// What to believe of Redis's time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SettledTime {
-    /// What is over by this time is over by either clock.
+    /// A deadline before this time is over by both clocks.
     pub now: Timestamp,
-    /// How far that is behind Redis's own time.
+    /// How far `now` is behind Redis's own time.
     pub behind: Duration,
-    /// When, by Redis's clock, it will be behind no more.
+    /// When, by Redis's clock, `now` will no longer be behind.
     pub caught_up: Timestamp,
 }
 
 impl SettleClock {
-    /// Makes a clock. After a leap of Redis's clock `hold` has to pass: as long as any call that was under way before the
-    /// leap can still take effect, a lease, a call and the settle time.
+    /// Makes a clock. After a leap of Redis's clock, `hold` has to pass. It is how long a call from before the leap can
+    /// still take effect: a lease, the call timeout and the settle time.
     #[must_use]
     pub const fn new(hold: Duration) -> Self {
         Self {
@@ -63,14 +64,14 @@ impl SettleClock {
         }
     }
 
-    /// Takes in what time Redis has told.
-    pub fn hears(&mut self, told: Told) -> SettledTime {
+    /// Notes an answer of Redis's with its time.
+    pub fn observe(&mut self, told: Told) -> SettledTime {
         let settled = self.settle(told);
         self.last = Some(settled);
         settled
     }
 
-    /// What came of the last time that Redis told; `None` where it has told none.
+    /// The result of the last observation; `None` before the first.
     #[must_use]
     pub const fn last(&self) -> Option<SettledTime> {
         self.last
@@ -86,12 +87,12 @@ impl SettleClock {
         let passed = own.saturating_sub(anchored);
         let estimate = then.saturating_add(passed).unwrap_or(Timestamp::MAX);
         let ahead = redis.duration_since(estimate);
-        // An answer that took long says too little of when it was given: it neither shows a leap nor ends one.
+        // A slow answer does not say well enough when Redis gave it. It neither shows a leap nor ends one.
         let took = SignedDuration::try_from(own.saturating_sub(told.asked));
         if took.is_ok_and(|took| took <= TOLERANCE) {
             self.leap = match self.leap {
                 _ if ahead <= TOLERANCE => None,
-                // A leap upon a leap is one of its own: calls may have been begun in between.
+                // A second leap starts a new wait, because calls may have begun in between.
                 Some((until, before)) if ahead <= before + TOLERANCE => {
                     Some((until, before)).filter(|_| until > own)
                 }
@@ -124,7 +125,7 @@ impl SettleClock {
     }
 }
 
-/// Where a process has heard no time before, the host's clock is all there is to compare with.
+/// A process that has just started has only the host's clock to compare with.
 fn first_anchor(told: Told) -> (Duration, Timestamp) {
     let is_far_ahead = told.redis.duration_since(told.host) > HOSTS_AGREE_WITHIN;
     let believed = if is_far_ahead { told.host } else { told.redis };
@@ -146,8 +147,8 @@ mod tests {
     }
 
     /// Redis tells its time at once.
-    fn hears(clock: &mut SettleClock, own: Duration, redis: Timestamp) -> SettledTime {
-        clock.hears(Told {
+    fn observe(clock: &mut SettleClock, own: Duration, redis: Timestamp) -> SettledTime {
+        clock.observe(Told {
             asked: own,
             answered: own,
             redis,
@@ -160,7 +161,7 @@ mod tests {
         let mut clock = SettleClock::new(HOLD);
         for second in 0..1_000_u32 {
             let redis = at(5_000 + i64::from(second));
-            let settled = hears(&mut clock, own(u64::from(second)), redis);
+            let settled = observe(&mut clock, own(u64::from(second)), redis);
             assert_eq!(settled.now, redis);
             assert_eq!(settled.behind, Duration::ZERO);
         }
@@ -169,47 +170,50 @@ mod tests {
     #[test]
     fn a_leap_ahead_is_believed_when_nothing_of_before_can_be_under_way() {
         let mut clock = SettleClock::new(HOLD);
-        hears(&mut clock, own(10), at(1_000));
-        let leapt = hears(&mut clock, own(20), at(1_510));
+        observe(&mut clock, own(10), at(1_000));
+        let leapt = observe(&mut clock, own(20), at(1_510));
         assert_eq!(leapt.now, at(1_010));
         assert_eq!(leapt.behind, own(500));
         assert_eq!(leapt.caught_up, at(1_570));
-        assert_eq!(hears(&mut clock, own(79), at(1_569)).now, at(1_069));
-        assert_eq!(hears(&mut clock, own(80), at(1_570)).now, at(1_570));
-        assert_eq!(hears(&mut clock, own(81), at(1_571)).behind, Duration::ZERO);
+        assert_eq!(observe(&mut clock, own(79), at(1_569)).now, at(1_069));
+        assert_eq!(observe(&mut clock, own(80), at(1_570)).now, at(1_570));
+        assert_eq!(
+            observe(&mut clock, own(81), at(1_571)).behind,
+            Duration::ZERO
+        );
     }
 
     #[test]
     fn a_leap_upon_a_leap_is_waited_for_anew() {
         let mut clock = SettleClock::new(HOLD);
-        hears(&mut clock, own(0), at(1_000));
-        assert_eq!(hears(&mut clock, own(10), at(1_110)).caught_up, at(1_170));
-        let again = hears(&mut clock, own(50), at(1_250));
+        observe(&mut clock, own(0), at(1_000));
+        assert_eq!(observe(&mut clock, own(10), at(1_110)).caught_up, at(1_170));
+        let again = observe(&mut clock, own(50), at(1_250));
         assert_eq!((again.now, again.caught_up), (at(1_050), at(1_310)));
-        assert_eq!(hears(&mut clock, own(109), at(1_309)).now, at(1_109));
-        assert_eq!(hears(&mut clock, own(110), at(1_310)).now, at(1_310));
+        assert_eq!(observe(&mut clock, own(109), at(1_309)).now, at(1_109));
+        assert_eq!(observe(&mut clock, own(110), at(1_310)).now, at(1_310));
     }
 
     #[test]
     fn a_clock_that_went_back_is_believed_at_once() {
         let mut clock = SettleClock::new(HOLD);
-        hears(&mut clock, own(10), at(1_000));
-        assert_eq!(hears(&mut clock, own(20), at(500)).now, at(500));
-        assert_eq!(hears(&mut clock, own(30), at(510)).behind, Duration::ZERO);
+        observe(&mut clock, own(10), at(1_000));
+        assert_eq!(observe(&mut clock, own(20), at(500)).now, at(500));
+        assert_eq!(observe(&mut clock, own(30), at(510)).behind, Duration::ZERO);
     }
 
     #[test]
     fn a_slow_answer_is_no_leap() {
         let mut clock = SettleClock::new(HOLD);
-        hears(&mut clock, own(10), at(1_000));
+        observe(&mut clock, own(10), at(1_000));
         let slow = Told {
             asked: own(20),
             answered: own(24),
             redis: at(1_010),
             host: at(1_010),
         };
-        assert_eq!(clock.hears(slow).now, at(1_010));
-        let next = hears(&mut clock, own(25), at(1_015));
+        assert_eq!(clock.observe(slow).now, at(1_010));
+        let next = observe(&mut clock, own(25), at(1_015));
         assert_eq!((next.now, next.behind), (at(1_015), Duration::ZERO));
     }
 
@@ -222,8 +226,8 @@ mod tests {
             redis: at(redis),
             host: at(redis - 400),
         };
-        assert_eq!(clock.hears(told(0, 1_400)).now, at(1_000));
-        assert_eq!(clock.hears(told(59, 1_459)).now, at(1_059));
-        assert_eq!(clock.hears(told(60, 1_460)).now, at(1_460));
+        assert_eq!(clock.observe(told(0, 1_400)).now, at(1_000));
+        assert_eq!(clock.observe(told(59, 1_459)).now, at(1_059));
+        assert_eq!(clock.observe(told(60, 1_460)).now, at(1_460));
     }
 }

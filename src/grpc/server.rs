@@ -41,7 +41,7 @@ pub enum Readiness {
     Starting,
     /// It can.
     Ready,
-    /// It cannot until the operator has done something. The text says what, in ASCII.
+    /// It cannot, until the operator acts. The text says what to do, in ASCII.
     NotReady(Arc<str>),
 }
 
@@ -64,7 +64,7 @@ pub struct Parts {
     pub shutdown: CancellationToken,
 }
 
-/// What serves until `shutdown` is cancelled, and then for as long as calls under way take, at most `server.drain`.
+/// Serves until `shutdown` is cancelled, then finishes the calls under way, for at most `server.drain`.
 ///
 /// # Errors
 /// [`ServeError`]
@@ -115,12 +115,13 @@ pub fn serve(
     };
     let drain = settings.drain;
     Ok(async move {
-        // Before the first caller can ask: left alone, health begins with "serving".
+        // Sets health before the first caller can ask, because its default is "serving".
         let is_ready = *ready.borrow() == Readiness::Ready;
         report(&reporter, is_ready).await;
         let server = connections::serve(listener, tls, service, at_once, shutdown.clone());
         let server = within_drain(server, &shutdown, drain);
-        // On one task: if telling health ended too soon, the server would end with it, and not go on in silence.
+        // Both run on one task. If the update of health ends too soon, the server ends with it, so the failure is
+        // noticed.
         let telling = tell_health(reporter, ready, shutdown.clone());
         let (ended, ()) = tokio::join!(server, telling);
         if ended.is_none() {
@@ -178,10 +179,10 @@ where
     }
 }
 
-/// The response header with the reason: health's own message has no field for one.
+/// The response header with the reason, because the message of health has no field for one.
 const WHY_NOT_READY: HeaderName = HeaderName::from_static("not-serving-because");
 
-/// The header for an answer of health's, while there is a reason to tell.
+/// The header of a health answer, while there is a reason.
 fn why_not_ready(
     path: Option<&str>,
     ready: &watch::Receiver<Readiness>,

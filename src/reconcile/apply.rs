@@ -162,7 +162,7 @@ impl Reconciler {
         }
     }
 
-    /// Where a name stands in our own series: any that was ever intended is known, whatever became of it.
+    /// The place of a name in our own series. The broker knows every name that it ever intended.
     fn place_in_series(
         &self,
         target: &Target,

@@ -1,5 +1,5 @@
-//! The calls of a pass: their intents are written down first, and before each call that gives access the pass looks
-//! whether it may still be given.
+//! The calls of a pass. The pass writes down their intents first. Before each call that gives access it checks whether
+//! the access may still be given.
 
 use std::collections::VecDeque;
 
@@ -15,19 +15,19 @@ use crate::domain::effect::{Answer, Call, Effect};
 use crate::domain::plan::{Step, put_with_next_name};
 use crate::store::{Begun, LeaseCheck, StoreError};
 
-/// At most so many names of one series are tried in a pass. One in a hundred is refused by chance; where so many are, the
-/// names are not what is wrong, and the next ones wait for the backoff.
+/// How many names of one series a pass tries at most. Azure refuses about one name in a hundred by chance. If it
+/// refuses this many in a row, the names are not the cause, and the next ones wait for the backoff.
 const MOST_NAMES: u32 = 8;
 
 impl Reconciler {
-    /// Makes the calls of `steps`, all of one kind, as far as their lane lets them through. What is not made is kept in
-    /// `progress`.
+    /// Makes the calls of `steps`, all of one kind, as far as their lane lets them through. `progress` keeps the steps
+    /// that are left.
     ///
-    /// Where Redis does not answer, no further call is made; what was answered by Azure so far is still recorded, if Redis
+    /// If Redis does not answer, the pass makes no further call. It still records what Azure has answered so far, if Redis
     /// is back by then.
     ///
     /// # Errors
-    /// [`StoreError`] where nothing is to be recorded: it is damaged, or in doubt.
+    /// [`StoreError`] if the pass must not record: Redis is in doubt, or a value is damaged.
     pub(super) async fn make_calls(
         &self,
         steps: Vec<Step>,
@@ -68,7 +68,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Makes the call of `step`, and where Azure refuses its name, of the same with the next names.
+    /// Makes the call of `step`. If Azure refuses the name, tries the same call with the next names.
     async fn call(
         &self,
         step: Step,
@@ -84,7 +84,7 @@ impl Reconciler {
                 return Ok(());
             }
             names += 1;
-            progress.is_sent(step.name());
+            progress.mark_sent(step.name());
             let applied = self.apply(&progress.target, &step, lease.redis_now()).await;
             if applied.cluster_may_be_gone && self.cluster_is_gone(&progress.target).await {
                 progress.cluster_gone = true;
@@ -103,8 +103,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Whether the next call may be made; where it may not, whether the target has to be looked at again is kept in
-    /// `progress`.
+    /// Whether the pass may make the next call. If not, `progress` keeps that the target has to be looked at again.
     async fn may_go_on(
         &self,
         step: &Step,
@@ -119,8 +118,9 @@ impl Reconciler {
         Ok(goes_on)
     }
 
-    /// Before each PUT the pass knows whether what it was claimed for has been taken back, or has reached its end (I5, I6);
-    /// it then gives no more. What it takes away it may go on with: whatever has been asked for since waits for that.
+    /// Before each PUT the pass checks whether the desired state has changed since the claim, or the access has reached
+    /// its end (I5, I6). If so, the pass gives no more access. It may go on with DELETEs: later requests wait for them
+    /// anyway.
     async fn may_give(
         &self,
         step: &Step,
@@ -130,7 +130,7 @@ impl Reconciler {
         let Step::Put { description, .. } = step else {
             return Ok(true);
         };
-        // begin has looked already, at the same moment.
+        // `begin` has just checked the same.
         if !std::mem::take(&mut progress.has_just_begun) {
             let sent = Moment::now();
             match self
@@ -139,7 +139,9 @@ impl Reconciler {
                 .await?
             {
                 LeaseCheck::Lost => {
-                    warn!("the lease was lost in mid-pass; nothing more is given");
+                    warn!(
+                        "the worker lost its lease in the middle of a pass; the pass gives no more access"
+                    );
                     progress.lost = true;
                     return Ok(false);
                 }
@@ -148,12 +150,15 @@ impl Reconciler {
                     now,
                     left,
                 } => {
-                    lease.hears_the_time(sent, now);
+                    lease.set_redis_time(sent, now);
                     if has_ended {
-                        debug!("access has ended on the target in mid-pass; nothing more is given");
+                        debug!(
+                            "access ended on the target during the pass; the pass gives no more access"
+                        );
                         return Ok(false);
                     }
-                    // By Redis's clock less is left than by ours: the machine was paused, or that clock has gone ahead.
+                    // Redis's clock says that less is left than ours says: the machine was paused, or that clock leapt
+                    // ahead.
                     if left <= self.call_timeout && !self.renew(progress, lease).await? {
                         return Ok(false);
                     }
@@ -162,13 +167,13 @@ impl Reconciler {
         }
         let has_ended = description.has_ended(lease.redis_now());
         if has_ended {
-            debug!(at = %step.at().scope, "its end has passed in mid-pass; it is not given any more");
+            debug!(at = %step.at().scope, "the end of this access has passed; the pass does not give it");
         }
         Ok(!has_ended)
     }
 
-    /// A call starts only if what is left of the lease exceeds the call's whole timeout; else the lease is
-    /// lengthened first.
+    /// A call starts only if more is left of the lease than the call's whole timeout. If less is left, the pass renews
+    /// the lease first.
     async fn lease_is_long_enough(
         &self,
         progress: &mut Progress,
@@ -190,17 +195,18 @@ impl Reconciler {
             .renew(target, lease.token, self.settings.lease)
             .await?;
         if renewed {
-            lease.is_renewed(sent);
+            lease.mark_renewed(sent);
         } else {
-            warn!("the lease was lost in mid-pass; nothing more is called");
+            warn!(
+                "the worker lost its lease in the middle of a pass; the pass makes no more calls"
+            );
             progress.lost = true;
         }
         Ok(renewed)
     }
 
-    /// Begins all `steps`, or as many as the lane lets through now: what takes access away does not wait for
-    /// what gives it, nor a large pass until everybody else's small ones are done. Answers with the steps
-    /// whose calls may be made.
+    /// Begins all `steps`, or as many as the lane lets through now. So DELETEs do not wait for PUTs, and a large pass
+    /// does not wait until all small ones are done. Returns the steps whose calls may be made.
     async fn begin_what_may_go(
         &self,
         mut steps: Vec<Step>,
@@ -233,7 +239,7 @@ impl Reconciler {
         Ok(steps)
     }
 
-    /// Writes down the intents of `steps`; their calls may be made only where it answers `Begun`.
+    /// Writes down the intents of `steps`. The pass may make their calls only if this returns `Begun`.
     async fn begin(
         &self,
         steps: &[Step],
@@ -260,15 +266,15 @@ impl Reconciler {
                 }
                 progress.has_just_begun = true;
             }
-            // Whoever has the lease sees the same wishes. Perhaps nobody has, and it is still ours to hand back:
-            // then the target has to be looked at again.
+            // If another worker has the lease, it sees the same desired state. If the lease has only run out, this
+            // worker still hands the target back, and the target has to be looked at again.
             Begun::Lost => {
                 progress.lost = true;
                 progress.unfinished = true;
-                warn!("the lease was lost before these calls were begun");
+                warn!("the worker lost its lease before it began these calls");
             }
-            // Record sees that the generation has moved, and queues the target.
-            Begun::Moved => debug!("the wishes have changed since the claim"),
+            // `record` sees that the generation has changed, and queues the target.
+            Begun::Moved => debug!("the desired state has changed since the claim"),
             Begun::Wait { wait, .. } => {
                 for (_, call) in &effects {
                     *progress.budget_wait.get_mut(*call) = Some(wait);
@@ -287,7 +293,7 @@ impl Reconciler {
         let Some(next) = put_with_next_name(&progress.target, self.instance, refused.at()) else {
             return Ok(None);
         };
-        info!(refused = %refused.name(), next = %next.name(), "Azure refuses a name; going on with the next");
+        info!(refused = %refused.name(), next = %next.name(), "Azure refuses a name; the broker tries the next one");
         let begun = self
             .begin(std::slice::from_ref(&next), progress, lease)
             .await?;

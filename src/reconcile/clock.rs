@@ -1,4 +1,4 @@
-//! What nobody asks for: expiries, retries, and settle deadlines, from one clock.
+//! Work that time makes due, without a request: expiries, retries and settle deadlines.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::store::{DueExpiry, Expired, StoreError, Woken};
 /// How many targets or grants one look takes up.
 const AT_ONCE: u32 = 100;
 
-/// Redis's clock and ours may differ by so much before somebody has to be told.
+/// How far Redis's clock and this host's may differ before the operator is told.
 const CLOCKS_AGREE_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
-/// Whether the two clocks agreed when they were last compared: said once, not at every look.
+/// What the last look found about the two clocks. The log gets each change once, not a line at every look.
 #[derive(Debug, Default)]
 struct Clocks {
     apart: bool,
@@ -27,8 +27,9 @@ struct Clocks {
 }
 
 impl Clocks {
-    /// Compares them; whether they agree, where that has changed. Whether or not a grant is due: by a clock
-    /// that is behind none is, and nobody would hear why grants outlive their end.
+    /// Compares the clocks. Returns whether they agree if that has changed, else `None`. The caller compares at every
+    /// look, also when no grant is due: by a clock that is behind no grant is due, and the operator has to learn why
+    /// grants outlive their end.
     fn compare(&mut self, own: Timestamp, redis: Timestamp) -> Option<bool> {
         let apart = own.duration_since(redis).abs() > CLOCKS_AGREE_WITHIN;
         let changed = apart != self.apart;
@@ -36,8 +37,8 @@ impl Clocks {
         changed.then_some(!apart)
     }
 
-    /// Takes in whether Redis's clock is ahead of what it should be by now; whether that is news.
-    const fn leaps(&mut self, leapt: bool) -> bool {
+    /// Notes whether Redis's clock is ahead of where it should be. Returns true when a leap begins.
+    const fn note_leap(&mut self, leapt: bool) -> bool {
         let is_news = leapt && !self.leapt;
         self.leapt = leapt;
         is_news
@@ -71,8 +72,9 @@ impl Reconciler {
         if !clock_went_back.is_zero() {
             error!(
                 by = ?clock_went_back,
-                "Redis's clock has gone back, as after a failover to a host whose clock is behind: what waited is moved \
-                 along with it, but grants end late by as much as that clock is behind: set the clock of Redis's host right"
+                "Redis's clock has gone back, as after a failover to a host whose clock is behind. The broker has \
+                 moved what waited by the same amount. Grants end late by as much as that clock is behind. Set the \
+                 clock of Redis's host right"
             );
         }
         let own_now = Timestamp::now();
@@ -81,17 +83,20 @@ impl Reconciler {
         match clocks.compare(own_now, redis_now) {
             Some(false) => error!(
                 own = %own_now, redis = %redis_now,
-                "Redis's clock and this host's are more than 30 s apart: grants expire only when both say so"
+                "Redis's clock and this host's are more than 30 s apart. Grants expire only when both clocks say so. \
+                 Set the wrong one right"
             ),
             Some(true) => info!("Redis's clock and this host's agree again"),
             None => {}
         }
         let settled = self.settled_time(asked, redis_now);
-        if clocks.leaps(!settled.behind.is_zero()) {
+        if clocks.note_leap(!settled.behind.is_zero()) {
             error!(
                 by = ?settled.behind,
-                "Redis's clock has leapt ahead, as after a failover to a host whose clock is ahead: settle deadlines are \
-                 judged by this host's clock until no earlier call can take effect. Set the clock of Redis's host right"
+                "Redis's clock has leapt ahead, as after a failover to a host whose clock is ahead. The broker judges \
+                 settle deadlines by this host's clock until no earlier call can take effect. No grant ends early, \
+                 because both clocks have to say so. The broker no longer writes access whose end has passed by \
+                 Redis's clock. Set the clock of Redis's host right"
             );
         }
         let mut expired = 0;
@@ -100,9 +105,9 @@ impl Reconciler {
                 Ok(true) => expired += 1,
                 Ok(false) => {}
                 Err(error) if error.is_passing() => return Err(error),
-                // Damage of one grant's: it must not keep the others from ending (I6).
+                // One grant is damaged. The others must end all the same (I6).
                 Err(error) => {
-                    error!(grant = %grant.grant, %error, "a grant cannot be ended; it is tried again in a minute");
+                    error!(grant = %grant.grant, %error, "the broker cannot end a grant; it tries again in a minute");
                     self.store.put_off_expiry(grant, own_now).await?;
                 }
             }
@@ -133,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_that_are_apart_are_told_once_whichever_is_behind() {
+    fn clocks_that_are_apart_are_reported_once_whichever_is_behind() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut clocks = Clocks::default();
         assert_eq!(clocks.compare(at(1_000), at(1_030)), None);

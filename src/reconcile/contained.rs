@@ -1,4 +1,4 @@
-//! What goes wrong in one pass stays in it.
+//! Keeps a panic or an error of one pass away from all other passes.
 
 use std::panic::AssertUnwindSafe;
 
@@ -9,23 +9,23 @@ use crate::domain::ids::TargetId;
 use crate::store::StoreError;
 use crate::telemetry::panic_message;
 
-/// Carries a pass over `target` to its end. Should it panic, that ends neither the process nor the worker: a target that
-/// makes every worker panic would otherwise end one replica after the other. Nothing of it is recorded, so the lease ends
-/// by itself, and whoever takes the target over settles the calls that were begun.
+/// Runs a pass over `target` to its end. A panic in the pass ends neither the worker nor the process: otherwise a
+/// target that makes every worker panic would end one replica after the other. Such a pass records nothing. Its lease
+/// ends by itself, and the next worker that claims the target settles the calls that were begun.
 pub(super) async fn contained(
     target: &TargetId,
     pass: impl Future<Output = Result<(), StoreError>>,
 ) {
-    // A pass owns what it changes: what is shared are handles on Redis and Azure.
+    // A pass owns what it changes. It shares only handles on Redis and Azure.
     match AssertUnwindSafe(pass).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            warn!(%target, %error, "a pass could not be recorded; its lease ends by itself");
+            warn!(%target, %error, "the broker could not record a pass. Another pass follows when the lease ends");
         }
         Err(panic) => error!(
             %target,
             panic = panic_message(&*panic),
-            "a pass panicked: nothing of it is recorded, and its lease ends by itself"
+            "a pass panicked. It has recorded nothing. Another pass follows when the lease ends"
         ),
     }
 }
@@ -40,9 +40,9 @@ mod tests {
     use crate::domain::ids::{ClusterId, PrincipalId};
     use crate::telemetry::Captured;
 
-    /// I6: of many targets one may be poisoned. The others are still worked on, by the same process.
+    /// I6: a target that makes its pass panic does not stop the process from working on the others.
     #[tokio::test]
-    async fn a_pass_that_panics_ends_nothing_but_itself_and_is_told_with_its_target() {
+    async fn a_pass_that_panics_ends_only_itself_and_is_logged_with_its_target() {
         let (log, _guard) = Captured::begin();
         let cluster = "/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/rg/providers/\
                        Microsoft.ContainerService/managedClusters/one";

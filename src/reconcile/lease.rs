@@ -1,4 +1,4 @@
-//! A claim, and how much of its lease is left.
+//! A worker's claim on a target, and how much of its lease is left.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::domain::ids::LeaseToken;
 use crate::domain::settle_clock::SettledTime;
 use crate::store::Claimed;
 
-/// A moment by a clock that goes on while the machine sleeps. `std::time::Instant` stands still then, and a worker that
-/// counted by it would take a lease for its own that somebody else has long had.
+/// A moment by a clock that goes on while the machine sleeps. `std::time::Instant` stands still then: a worker that
+/// counted by it would still believe in its lease when another worker has long taken it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Moment(Duration);
 
 impl Moment {
     pub(super) fn now() -> Self {
         let time = clock_gettime(ClockId::Boottime);
-        // Neither is ever negative, nor a second's part more than a second.
+        // Both parts are never negative, and the nanoseconds are always less than a second.
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
         Self(Duration::new(seconds, nanos))
@@ -32,23 +32,23 @@ impl Moment {
     }
 }
 
-/// A claim, and since when its lease counts.
+/// A claim, and the moment from which its lease counts.
 pub(super) struct Lease {
     pub(super) claimed: Claimed,
-    /// The time at the claim, as far as it is believed.
+    /// The time at the claim, as the settle clock believes it.
     pub(super) settled: SettledTime,
     pub(super) token: LeaseToken,
-    /// When the lease was last begun or lengthened, counted from before that was sent: what is left of it
-    /// is never overrated.
+    /// A moment before the last request that began or renewed the lease was sent. So the worker never overrates what is
+    /// left of the lease.
     since: Moment,
     /// When the claim was sent.
     begun: Moment,
-    /// Redis's time when it last told it, and a moment before it was asked.
+    /// Redis's time in its last answer, and a moment before that request was sent.
     clock: (Moment, Timestamp),
 }
 
 impl Lease {
-    /// A lease that was asked for at `sent`.
+    /// Makes the lease that the worker asked for at `sent`.
     pub(super) fn new(
         settled: SettledTime,
         claimed: Claimed,
@@ -71,22 +71,23 @@ impl Lease {
         self.begun.elapsed()
     }
 
-    /// What is left of it at least, where a lease lasts `length`.
+    /// How much of the lease is left at least, if a lease lasts `length`.
     pub(super) fn left(&self, length: Duration) -> Duration {
         length.saturating_sub(self.since.elapsed())
     }
 
-    /// It has been lengthened by a request that was sent then.
-    pub(super) const fn is_renewed(&mut self, sent: Moment) {
+    /// Notes that a request sent at `sent` has renewed the lease.
+    pub(super) const fn mark_renewed(&mut self, sent: Moment) {
         self.since = sent;
     }
 
-    /// Redis has told its time, asked at `sent`.
-    pub(super) const fn hears_the_time(&mut self, sent: Moment, now: Timestamp) {
+    /// Notes that a request sent at `sent` was answered with Redis's time `now`.
+    pub(super) const fn set_redis_time(&mut self, sent: Moment, now: Timestamp) {
         self.clock = (sent, now);
     }
 
-    /// Redis's time now, or a little later: its time when it last told it, and what has passed since before it was asked.
+    /// Redis's time now, or a little later: its time in its last answer, plus what has passed since before that
+    /// request.
     pub(super) fn redis_now(&self) -> Timestamp {
         let (since, told) = self.clock;
         told.saturating_add(since.elapsed())
@@ -106,7 +107,7 @@ mod tests {
         assert!(first.elapsed() >= Duration::ZERO);
     }
 
-    /// The kernel says itself which of its clocks counts the time asleep.
+    /// `/proc/uptime` counts the time that the machine slept, so the lease's clock has to agree with it.
     #[test]
     fn leases_are_counted_by_the_clock_that_goes_on_while_the_machine_sleeps() {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();

@@ -143,7 +143,7 @@ impl Reconciler {
 
     /// Redis has just told its time, asked at `asked`: how much of it is believed when something is judged to be over.
     fn settled_time(&self, asked: Moment, redis: Timestamp) -> SettledTime {
-        self.settle_clock().hears(Told {
+        self.settle_clock().observe(Told {
             asked: asked.since_boot(),
             answered: Moment::now().since_boot(),
             redis,
@@ -151,7 +151,7 @@ impl Reconciler {
         })
     }
 
-    /// What was believed of Redis's time when it told it last.
+    /// What the settle clock believed at the last observation.
     fn last_settled_time(&self) -> Option<SettledTime> {
         self.settle_clock().last()
     }

@@ -28,7 +28,7 @@ use crate::store::StoreError;
 const LATE: SignedDuration = SignedDuration::from_mins(15);
 
 impl Reconciler {
-    /// Passes once over a claimed target. What takes access away goes first, and waits for nothing that giving needs.
+    /// Passes once over a claimed target. DELETEs go first, and never wait for what PUTs need.
     ///
     /// # Errors
     /// [`StoreError`] where the pass could not be recorded: its intents stay open, and whoever takes the

@@ -18,7 +18,7 @@ use crate::store::{Claimed, Closing, TouchedEffect};
 /// What a pass has gathered so far.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is an observation of its own, and any of them go together"
+    reason = "each is a separate observation, and they combine freely"
 )]
 pub(super) struct Progress {
     pub(super) target: Target,
@@ -41,7 +41,7 @@ pub(super) struct Progress {
     pub(super) unfinished: bool,
     /// The lane's budget does not reach before so long.
     pub(super) budget_wait: PerCall<Option<Duration>>,
-    /// begin has answered just now, and nothing has been called since.
+    /// Whether `begin` has just answered, with no call since.
     pub(super) has_just_begun: bool,
 }
 
@@ -67,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// Keeps back the steps whose calls have to wait: the target was claimed for something else. Gives the others.
+    /// Keeps back the steps whose calls have to wait, and returns the others.
     pub(super) fn hold_back_what_waits(
         &mut self,
         steps: Vec<Step>,
@@ -80,8 +80,8 @@ impl Progress {
         others
     }
 
-    /// How many passes in a row have failed at calls of this kind, this one included. One that has made none, because they
-    /// wait, counts neither way.
+    /// How many passes in a row have failed at calls of this kind, including this one. A pass that made no such call,
+    /// because the calls wait, does not change the count.
     pub(super) fn failures(&self, call: Call) -> u32 {
         let before = *self.target.failures.get(call);
         if self.cluster_gone {
@@ -118,8 +118,8 @@ impl Progress {
         self.closings.iter().any(|closing| closing.call == call)
     }
 
-    /// The call that touches an effect is about to be sent.
-    pub(super) fn is_sent(&mut self, name: AssignmentName) {
+    /// Marks that the call that touches an effect is about to be sent.
+    pub(super) fn mark_sent(&mut self, name: AssignmentName) {
         if let Some(touched) = self.touched.get_mut(&name) {
             touched.sent = true;
             touched.unanswered = true;

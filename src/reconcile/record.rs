@@ -1,4 +1,4 @@
-//! What a pass leaves behind: what became of grants, jobs and effects, and when the target is looked at next.
+//! Records a pass: what became of grants, jobs and effects, and when the target is looked at next.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Reconciler {
             done: &progress.done,
             failed: &progress.failed,
             left: &progress.left,
-            // Waiting for the lane's budget is no failure.
+            // Waiting for the lane's budget is not a failure.
             waiting: PerCall::from_fn(|call| {
                 waits.get(call).is_some() && progress.failures(call) > 0
             }),
@@ -71,12 +71,16 @@ impl Reconciler {
         };
         match self.store.record(&record).await? {
             Recorded::Recorded => say_what_changed(&conclusion),
-            Recorded::Lost => warn!("the lease was lost; what this pass touched is written again"),
+            Recorded::Lost => {
+                warn!(
+                    "the worker lost its lease; another pass writes again what this pass touched"
+                );
+            }
         }
         Ok(())
     }
 
-    /// What the next pass would do, had it seen what this one has, and how long that waits.
+    /// What the next pass would do, knowing what this pass has found, and how long that waits.
     fn looks(
         &self,
         progress: &Progress,
@@ -93,8 +97,9 @@ impl Reconciler {
         })
     }
 
-    /// How long calls of a kind wait: as long as the soonest that a failed one wants, for what somebody else has to put
-    /// right holds nothing up; or until the lane has room again; or for the rest of what they waited before.
+    /// How long calls of a kind wait. If calls failed: the shortest wait that one of them asks for, so that a failure
+    /// that the operator has to mend holds up no other call. Else until the lane has budget again, or for the rest of
+    /// an earlier wait.
     fn wait(&self, progress: &Progress, lease: &Lease, call: Call) -> Option<Duration> {
         if progress.cluster_gone {
             return None;

@@ -87,8 +87,8 @@ pub struct NewExtension {
 pub enum Revoked {
     /// This one, which has to be there.
     One(GrantId),
-    /// Those of these that have not ended: a selector matched them. Live ones end; the job waits for those that are
-    /// going already as well. At most some thousands, because one script does it all, and Redis waits for it.
+    /// Grants that a selector matched and that have not ended. The script ends the live ones. The job also waits for
+    /// those that are already REVOKING. At most some thousands, because one script does it all, and Redis waits for it.
     Selected(Vec<GrantId>),
 }
 
@@ -103,7 +103,7 @@ pub struct NewRevocation {
     pub request: RequestKey,
     /// Why.
     pub justification: String,
-    /// How many more the selector matches that stay as they are, as far as its caller may know.
+    /// How many more grants the selector matches that stay as they are, as far as the caller may know.
     pub left: u32,
     /// The audit event, as JSON; each grant's own says which grant and which target.
     pub audit_event: String,

@@ -4,8 +4,8 @@
 //! moved, oldest first, by whoever holds the sealer's lease. So an event is in exactly one of the two, and the bounds of
 //! the trail are only ever drawn behind what has been exported.
 //!
-//! What cannot be read as an event stops neither the sealer nor a list. The sealer moves it to `audit:damaged`, with all
-//! its bytes, before it can be sealed, and an event of the trail tells of it.
+//! An entry that cannot be read as an event stops neither the sealer nor a list. The sealer moves it to
+//! `audit:damaged`, with all its bytes, instead of sealing it. An event of the audit log reports it.
 
 mod entry;
 
@@ -33,27 +33,27 @@ pub struct SealHead {
     pub sequence: Option<u64>,
     /// Its hash, in hex; empty where there is none.
     pub hash: String,
-    /// The last place in the trail that was given up because what stood there could not be read.
+    /// The last place in the audit log that the sealer gave up, because the entry there could not be read.
     pub aside: Option<u64>,
 }
 
-/// An entry that is moved out of the trail, because it cannot be read as an event.
+/// An entry to move out of the audit log, because it cannot be read as an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SetAside {
-    /// Where it stands in its stream.
+    /// Its position in its stream.
     pub position: Position,
-    /// Its place in the trail, as far as can be told.
+    /// Its place in the audit log, as far as that is known.
     pub sequence: u64,
     /// What is wrong with it.
     pub problem: String,
-    /// The event, as JSON, that tells of it.
+    /// The event that reports it, as JSON.
     pub audit_event: String,
 }
 
 /// An event of the trail, as it is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredEvent {
-    /// Where it stands in its stream.
+    /// Its position in its stream.
     pub position: Position,
     /// Its place in the trail.
     pub sequence: u64,
@@ -151,8 +151,8 @@ struct SealRow<'a> {
 }
 
 impl Store {
-    /// Writes one event, as JSON, that stands alone: a refusal. `token` is of this event alone: where the answer is lost
-    /// and the event is sent again, it is written once. O(1), one script.
+    /// Writes one event that stands alone, as JSON: a refusal. `token` belongs to this event alone, so an event that is
+    /// sent again, because the answer was lost, is written once. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]: it may have been written or not.
@@ -165,8 +165,8 @@ impl Store {
         self.run::<_, ()>(&self.scripts.audit, &argument).await
     }
 
-    /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` entries come
-    /// next; `None`: somebody else has it. O(count), one script.
+    /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` entries
+    /// come next; `None` if another replica has the lease. O(count), one script.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -192,8 +192,8 @@ impl Store {
         )))
     }
 
-    /// Moves entries that cannot be read out of the trail, each with all its bytes, and writes down the event that tells of
-    /// it; `false`: the lease or the chain's end is another one. O(rows), one script.
+    /// Moves unreadable entries out of the audit log, each with all its bytes, and appends the events that report them.
+    /// Returns `false` if the lease or the chain's end is another one. O(rows), one script.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -292,8 +292,8 @@ impl Store {
         }
     }
 
-    /// Up to `count` entries before a position, the newest first, and none from before a time. What cannot be read is
-    /// among them, and told to the operator, once a minute each. O(count).
+    /// Up to `count` entries before a position, the newest first, and none from before a time. Unreadable
+    /// entries are among them; the log names each, once a minute. O(count).
     ///
     /// # Errors
     /// [`StoreError`]
@@ -380,7 +380,7 @@ impl Store {
         let entries = read_entries(&entries, &key)?;
         for entry in &entries {
             if let TrailEntry::Damaged(damaged) = entry {
-                self.tell_of_damage(&key, &damaged.position.to_string(), &damaged.problem);
+                self.log_damaged_entry(&key, &damaged.position.to_string(), &damaged.problem);
             }
         }
         Ok(entries)

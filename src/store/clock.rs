@@ -65,18 +65,18 @@ fn due_expiry(grant: &[u8], score: f64) -> Result<DueExpiry, String> {
     })
 }
 
-/// What a look at what is due has done.
+/// What a run of `wake` has done.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Woken {
-    /// How many times were up, each of a lease or of a target's bucket: what they stand for is queued.
+    /// How many members of `due` it looked at, each a lease or a bucket of a target. It has queued what they stand for.
     pub looked_at: u32,
-    /// By how much Redis's clock has gone back since the last look; zero: it has not.
+    /// By how much Redis's clock has gone back since the last look; zero if it has not.
     pub clock_went_back: Duration,
 }
 
 impl Store {
-    /// Queues what up to `limit` times that have come stand for. What cannot be read is told and put off. O(limit), one
-    /// script; O(all that waits) once after Redis's clock has gone back.
+    /// Queues up to `limit` leases and buckets whose time has come. Logs and puts off rows that cannot be read.
+    /// O(limit), one script; O(all that waits) once after Redis's clock has gone back.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -84,7 +84,7 @@ impl Store {
         let (looked_at, went_back, damaged): (u32, u64, Vec<Vec<u8>>) = self
             .run(&self.scripts.wake, &LimitArgument { limit })
             .await?;
-        self.tell_of_damaged(&damaged);
+        self.log_damaged_rows(&damaged);
         Ok(Woken {
             looked_at,
             clock_went_back: Duration::from_millis(went_back),
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Forgets up to `limit` grants and jobs that were over long enough ago, and says at how many it looked.
-    /// One that cannot be read is told and put off: the others are forgotten all the same. O(limit), one script.
+    /// Logs and puts off a row that cannot be read, and goes on with the others. O(limit), one script.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -100,7 +100,7 @@ impl Store {
         let argument = LimitArgument { limit };
         let (looked_at, damaged): (u32, Vec<Vec<u8>>) =
             self.run(&self.scripts.forget, &argument).await?;
-        self.tell_of_damaged(&damaged);
+        self.log_damaged_rows(&damaged);
         Ok(looked_at)
     }
 
@@ -133,7 +133,7 @@ impl Store {
                 Ok(due) => readable.push(due),
                 Err(problem) => {
                     let entry = String::from_utf8_lossy(&grant);
-                    error!(key, %entry, score, %problem, "an expiry cannot be read, and is put off");
+                    error!(key, %entry, score, %problem, "the broker cannot read an expiry; it retries in a minute");
                     self.put_off(&grant, own_now).await?;
                 }
             }
@@ -159,7 +159,7 @@ impl Store {
         let key = self.key("expiries");
         let later = own_now.saturating_add(PUT_OFF).unwrap_or(Timestamp::MAX);
         let mut write = redis::pipe();
-        // Only a row that is still there, and never to an earlier time.
+        // Changes only a row that is still there, and never to an earlier time.
         write
             .cmd("ZADD")
             .arg(&key)

@@ -20,8 +20,9 @@ pub enum StoreError {
         /// Each setting that is wrong, with its remedy.
         problems: Vec<String>,
     },
-    /// Redis is not the one that this process began with: it was emptied or replaced meanwhile. Nothing was changed.
-    /// The store itself tells the operator, once a minute.
+    /// Redis is not the one that this process began with: it was emptied or replaced meanwhile. The call changed
+    /// nothing in the present Redis. If the connection broke during the call, the call may have run on the earlier
+    /// Redis. The store itself tells the operator, once a minute.
     #[error("{0}")]
     InDoubt(Doubt),
     /// A stored value that cannot be read: another format, or damage. Never guessed at.

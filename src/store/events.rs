@@ -68,7 +68,7 @@ pub struct Changes {
     heard: watch::Receiver<Heard>,
 }
 
-/// What `XREAD` answers: of each stream its key and its entries; nothing where nothing came.
+/// The answer of `XREAD`: the key and the entries of each stream, or nothing if nothing came.
 type Come = Option<Vec<(Vec<u8>, Vec<RawEntry>)>>;
 
 struct Reader {
@@ -78,7 +78,7 @@ struct Reader {
 }
 
 impl Changes {
-    /// The changes, and their reader, which follows the stream for good: nothing comes before it runs.
+    /// Makes the changes, and their reader. The reader follows the stream for good; no change arrives before it runs.
     pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (events, _) = broadcast::channel(BACKLOG);
         let (heard, is_heard) = watch::channel(Heard {
@@ -117,7 +117,9 @@ impl Reader {
             match self.read().await {
                 // The store itself logs that Redis is in doubt.
                 Ok(()) | Err(StoreError::InDoubt(_)) => {}
-                Err(error) => warn!(%error, "the stream of changes is lost; connecting again"),
+                Err(error) => {
+                    warn!(%error, "the broker lost the stream of changes; it connects again");
+                }
             }
             self.tell(self.heard.borrow().position, Change::Lost);
             tokio::time::sleep(RECONNECT).await;
@@ -126,7 +128,7 @@ impl Reader {
 
     /// Follows the stream over one connection, until that is lost or Redis is in doubt.
     async fn read(&self) -> Result<(), StoreError> {
-        // Without it, nothing that is read can be compared with what this process began with.
+        // Reads the identity first, because each answer is compared with it.
         self.store.instance().await?;
         let key = self.store.key("events");
         let mut connection = self.store.link.dedicated(BLOCK + PATIENCE).await?;
@@ -166,8 +168,9 @@ impl Reader {
         }
     }
 
-    /// Asks over the reader's own connection, and compares `meta` afterwards: then all that was read before comes from the
-    /// Redis that this process began with. A script could not block, so the commands are sent as they are.
+    /// Sends commands over the reader's own connection, and reads `meta` last. If `meta` is right, everything read
+    /// before it comes from the Redis that this process began with. A script cannot block, so this sends plain
+    /// commands.
     async fn ask<T: redis::FromRedisValue>(
         &self,
         connection: &mut redis::aio::MultiplexedConnection,
@@ -283,9 +286,9 @@ impl Store {
             match member.parse() {
                 Ok(target) => Some(target),
                 Err(error) => {
-                    // It names none of our targets, whatever it is.
+                    // It names no target, so no target is missed.
                     let error: crate::domain::ids::InvalidTargetId = error;
-                    self.tell_of_damage(&key, &member, &error);
+                    self.log_damaged_entry(&key, &member, &error);
                     None
                 }
             }

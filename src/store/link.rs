@@ -1,9 +1,10 @@
 //! The connection to Redis: one that many requests share, made anew when it is lost, and never used
 //! before the server behind it has shown that it can keep I1 and is the one that this process began with.
 //!
-//! Everything that the store does goes through [`Link::invoke`], as a script that compares `meta` first. So there is no
-//! moment at which another Redis is read or written by mistake. The one exception is the reader of the stream of
-//! changes, which blocks, has a connection of its own, and compares `meta` with every answer.
+//! The store's work goes through [`Link::invoke`], as a script that compares `meta` first. So there is no moment at
+//! which another Redis is read or written by mistake. There are two exceptions. The reader of the stream of changes
+//! blocks, so it has its own connection, and reads `meta` with every answer. A new connection sends `INFO`, `CONFIG
+//! GET` and `HMGET` of `meta` before it is used; a process that starts makes a missing `meta` with `HSETNX`.
 //!
 //! A library's own reconnecting would be invisible: after a failover the next server may be one that
 //! evicts, or a replica. So the connection is replaced here, where the check belongs.
@@ -29,9 +30,9 @@ use crate::config;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest time between the two sendings of one script. The first one waits for at most three answers (Redis does not
-/// know the script, loads it, runs it). A new connection takes its own time and waits for three more (two for durability,
-/// one for `meta`). [`Link::with`] enforces this bound, because the machine may sleep in between.
+/// The longest time between the two sendings of one script. The first one waits for at most three answers (Redis does
+/// not know the script, loads it, runs it). A new connection takes its own time and waits for three more (two for
+/// durability, one for `meta`). [`Link::with`] enforces this bound, because the machine may sleep in between.
 const SENT_AGAIN_WITHIN: Duration =
     CONNECTION_TIMEOUT.saturating_add(RESPONSE_TIMEOUT.saturating_mul(6));
 
@@ -59,7 +60,7 @@ struct Current {
 }
 
 impl Link {
-    /// `meta` is the key that says which broker's Redis it is.
+    /// Makes a link. `meta` is the key that holds the format and the broker's instance id.
     pub(super) fn new(redis: &config::Redis, meta: String) -> Result<Self, StoreError> {
         let link = Self {
             redis: Arc::new(redis.clone()),
@@ -74,7 +75,7 @@ impl Link {
         &self.meta
     }
 
-    /// What this process began with. The first call reads it from Redis, and makes it where it is not there yet.
+    /// What this process began with. The first call reads it from Redis, or makes it if it is missing.
     ///
     /// # Errors
     /// [`StoreError`]; then the next call tries again.
@@ -82,12 +83,12 @@ impl Link {
         if let Some(identity) = self.meta.began_with() {
             return Ok(identity);
         }
-        // Read first: a full Redis takes no writes, and a broker that was there before can start all the same.
+        // Reads first: a full Redis takes no writes, but a broker that ran before has to start all the same.
         let held = match self.held().await? {
             (Some(format), Some(instance)) => (Some(format), Some(instance)),
             _ => self.make_meta().await?,
         };
-        // Many at once all read the same, and none waits for another's failure.
+        // Several callers may do this at once. All read the same, and none waits for another's failure.
         let identity = Identity::read(self.meta.key(), &held)?;
         Ok(self.meta.begin_with(identity))
     }
@@ -100,7 +101,7 @@ impl Link {
         .await
     }
 
-    /// Makes what is missing: of two brokers that start at once, one's counts for both.
+    /// Makes the missing fields. If two brokers start at once, the values of one count for both.
     async fn make_meta(&self) -> Result<Held, StoreError> {
         let fresh = Uuid::new_v4().to_string();
         for (field, value) in [("v", FORMAT), ("instance", fresh.as_str())] {
@@ -114,12 +115,13 @@ impl Link {
         self.held().await
     }
 
-    /// Runs a script with these arguments; where the connection is lost meanwhile, once more over a new one. So every
-    /// script has to be idempotent. Each compares `meta` itself, with the [`identity`](Self::identity) that its argument
-    /// holds.
+    /// Runs a script with these arguments. If the connection is lost meanwhile, runs it once more over a new one, so
+    /// every script has to be idempotent. Each script compares `meta` with the [`identity`](Self::identity) in its
+    /// argument.
     ///
     /// # Errors
-    /// [`StoreError::InDoubt`] where Redis is not the one that this process began with: the script has changed nothing.
+    /// [`StoreError::InDoubt`] if Redis is not the one that this process began with. The script has changed nothing in
+    /// the present Redis. If the first connection broke, the script may have run on the earlier one.
     pub(super) async fn invoke<T>(
         &self,
         script: &Script,
@@ -141,7 +143,7 @@ impl Link {
         self.meta.judge(ticket, outcome)
     }
 
-    /// A connection of one's own, for commands that block. The caller has to compare `meta` with each answer.
+    /// Makes a separate connection, for commands that block. The caller has to compare `meta` with each answer.
     pub(super) async fn dedicated(
         &self,
         response_timeout: Duration,
@@ -232,7 +234,7 @@ impl Sent {
         }
     }
 
-    /// How long ago that was, by the clock that says more.
+    /// How long ago that was: the larger of what the two clocks say.
     fn elapsed(self) -> Duration {
         let by_the_wall = self.by_the_wall.elapsed().unwrap_or_default();
         self.at.elapsed().max(by_the_wall)

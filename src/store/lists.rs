@@ -23,8 +23,8 @@ use crate::domain::selector::GrantSelector;
 pub enum Lives {
     /// Those that call for access.
     Live,
-    /// Those that call for access no more, and are not known to be gone: they may still let somebody in.
-    Going,
+    /// Those that are REVOKING: they no longer call for access, but may still give it.
+    Revoking,
     /// Those that are going, or have ended.
     Past,
     /// All.
@@ -36,18 +36,18 @@ impl Lives {
     const fn families(self) -> &'static [&'static str] {
         match self {
             Self::Live => &["grants:live:"],
-            Self::Going => &["grants:going:"],
+            Self::Revoking => &["grants:going:"],
             Self::Past => &["grants:going:", "grants:past:"],
             Self::Either => &["grants:live:", "grants:going:", "grants:past:"],
         }
     }
 
-    /// Whether a grant in this state is one of them. Its record decides, not the list: where the names of its lists
-    /// are damaged, it stays in the lists that it was in.
+    /// Whether a grant in this state is one of them. The record decides, not the list: a grant whose list names are
+    /// damaged stays in its former lists.
     const fn includes(self, state: GrantState) -> bool {
         match self {
             Self::Live => state.is_live(),
-            Self::Going => matches!(state, GrantState::Revoking(_)),
+            Self::Revoking => matches!(state, GrantState::Revoking(_)),
             Self::Past => !state.is_live(),
             Self::Either => true,
         }
@@ -194,7 +194,7 @@ impl Store {
     /// `selector` means. O(count), one script.
     ///
     /// # Errors
-    /// [`StoreError`], also where one of the records cannot be read: a list leaves nothing out in silence.
+    /// [`StoreError`], also if one of the records cannot be read: a list never silently leaves one out.
     pub async fn find_grants(
         &self,
         selector: &GrantSelector,
@@ -206,8 +206,8 @@ impl Store {
         found.all_readable()
     }
 
-    /// The same, with an error in the place of each record that cannot be read: it may be of a grant that is meant, as
-    /// far as lists tell. The error names its key.
+    /// The same, with an error in the place of each record that cannot be read. By its lists, that grant matches. The
+    /// error names the key.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -270,8 +270,8 @@ impl Store {
         self.look(&argument, read).await?.all_readable()
     }
 
-    /// Looks through lists, and reads what is in all of them. A record that cannot be read is an error, which names it:
-    /// a list that left it out would be taken for the whole truth.
+    /// Looks through lists, and reads the records that are in all of them. A record that cannot be read is an error
+    /// that names its key, because a caller would take an incomplete list for a complete one.
     async fn look<T, Id>(
         &self,
         argument: &ListArgument<'_>,

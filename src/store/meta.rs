@@ -1,10 +1,10 @@
-//! Whether Redis is still the one that this process began with.
+//! Checks whether Redis is still the one that this process began with.
 //!
 //! The key `meta` holds the format of the broker's keys and the broker's instance id. A process reads both once. From
-//! then on they are compared with what Redis holds: by every script, before its first write; at every new connection;
-//! and by the reader of the stream of changes. A difference means that Redis was emptied or replaced under the running
-//! process: *Redis in doubt*. A process that went on would accept grants that no other replica can carry out, because
-//! the names of role assignments are made from the instance id.
+//! then on three places compare them with what Redis holds: every script, before it reads or writes anything; every new
+//! connection; and the reader of the stream of changes. A difference means that Redis was emptied or replaced under the
+//! running process: *Redis in doubt*. A process that went on would accept grants that no other replica can carry out,
+//! because the broker makes the names of role assignments from the instance id.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -23,17 +23,17 @@ use crate::telemetry::Repeats;
 
 /// The format of the broker's keys that this version reads and writes.
 pub(super) const FORMAT: &str = "1";
-/// How often a doubt is logged while it lasts.
+/// How often the store logs a doubt while it lasts.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
-/// What a script answers with instead of doing anything while Redis is in doubt; see `prelude.lua`.
+/// The error code of a script that did nothing because Redis is in doubt; see `prelude.lua`.
 pub(super) const ERROR_CODE: &str = "INDOUBT";
-/// How many bytes of an unexpected value are repeated in messages.
+/// How many bytes of an unexpected value messages repeat.
 const LONGEST_WORD: usize = 64;
 
 /// Redis is not the one that this process began with. The text is for the operator, and names the remedy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Doubt {
-    /// The key that was looked at.
+    /// The key that was compared.
     key: String,
     /// What it held when this process began: `FORMAT/INSTANCE`.
     expected: String,
@@ -42,7 +42,7 @@ pub struct Doubt {
 }
 
 impl Doubt {
-    /// Reads what a script answers: the key, what was expected and what was found, with blanks between them.
+    /// Reads a script's answer: the key, what it expected and what it found, separated by blanks.
     pub(super) fn parse(answer: &str) -> Option<Self> {
         let mut words = answer.split_ascii_whitespace().map(str::to_owned);
         Some(Self {
@@ -72,20 +72,20 @@ impl fmt::Display for Doubt {
         } = self;
         write!(
             f,
-            "Redis in doubt: {key} held {} when this process began, and holds {} now. Redis was emptied or replaced while \
-             the broker ran, so the broker accepts nothing and carries nothing out. If Redis's data can be had again, \
-             restore it: the broker then goes on by itself. If the data is lost for good, restart every replica, so that \
-             all of them begin with the Redis that is there now: it does not know the grants that were accepted before",
+            "Redis in doubt: {key} held {} when this process began, and holds {} now. Redis was emptied or replaced \
+             while the broker ran, so the broker accepts nothing and carries nothing out. If you can get Redis's data \
+             back, restore it: the broker then goes on by itself. If the data is lost for good, restart every replica, \
+             so that all of them begin with the present Redis: it does not know the grants that were accepted before",
             in_words(expected),
             in_words(found)
         )
     }
 }
 
-/// What `meta` holds, as its bytes are: the format and the instance id.
+/// The raw bytes that `meta` holds: the format and the instance id.
 pub(super) type Held = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// What a process began with. Kept as it was read, because that is what scripts compare.
+/// What this process began with. It keeps the text as it was read, because scripts compare that text.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(super) struct Identity {
     format: &'static str,
@@ -97,7 +97,7 @@ pub(super) struct Identity {
 
 impl Identity {
     /// # Errors
-    /// [`StoreError::Unreadable`] for another format, or what is no instance id.
+    /// [`StoreError::Unreadable`] for another format, or a value that is not an instance id.
     pub(super) fn read(key: &str, held: &Held) -> Result<Self, StoreError> {
         let unreadable = |problem: String| StoreError::Unreadable {
             key: key.to_owned(),
@@ -133,12 +133,12 @@ pub(super) struct Meta {
     key: String,
     began_with: OnceLock<Identity>,
     doubt: watch::Sender<Option<Doubt>>,
-    /// How often Redis was found in doubt: tells an answer from before a doubt from one that came after it.
+    /// How often Redis was found in doubt. It tells an answer from before a doubt from an answer after it.
     found: AtomicU64,
     told: Repeats,
 }
 
-/// A call that is about to be sent.
+/// Marks when a call was sent: before or after the last doubt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket(u64);
 
@@ -161,7 +161,7 @@ impl Meta {
         self.began_with.get()
     }
 
-    /// The first one counts for the process, if several tasks read it at once.
+    /// Keeps the first identity for the whole process, if several tasks read one at once.
     pub(super) fn begin_with(&self, identity: Identity) -> &Identity {
         self.began_with.get_or_init(|| identity)
     }
@@ -178,7 +178,7 @@ impl Meta {
         read
     }
 
-    /// Compares what a new connection finds with what the process began with, once it has begun.
+    /// Compares what a new connection finds with what the process began with. Does nothing before it has begun.
     ///
     /// # Errors
     /// [`StoreError::InDoubt`] where they differ.
@@ -192,13 +192,13 @@ impl Meta {
         let held: Result<Held, RedisError> = self.read().query_async(connection).await;
         match held {
             Ok(held) => self.compare(&held),
-            // Something else stands under the key.
+            // The key holds another type.
             Err(error) if error.code() == Some("WRONGTYPE") => self.compare(&(None, None)),
             Err(error) => Err(StoreError::from_redis(error)),
         }
     }
 
-    /// Compares what `meta` holds with what the process began with, once it has begun.
+    /// Compares what `meta` holds with what the process began with. Does nothing before it has begun.
     ///
     /// # Errors
     /// [`StoreError::InDoubt`] where they differ.
@@ -217,12 +217,12 @@ impl Meta {
         }))
     }
 
-    /// Has to be taken before a call is sent; [`judge`](Self::judge) wants it.
+    /// Takes a ticket for a call. Take it before you send the call; [`judge`](Self::judge) needs it.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket(self.found.load(Ordering::Acquire))
     }
 
-    /// Learns from the outcome of a call that compared `meta` whether Redis is in doubt, and passes it on.
+    /// Learns from the outcome of a call that compared `meta` whether Redis is in doubt. Returns the outcome unchanged.
     pub(super) fn judge<T>(
         &self,
         Ticket(sent): Ticket,
@@ -230,18 +230,18 @@ impl Meta {
     ) -> Result<T, StoreError> {
         match &outcome {
             Ok(_) => {
-                // One that was sent before the last doubt says nothing of what came after it.
+                // An answer to a call from before the last doubt does not end that doubt.
                 if sent == self.found.load(Ordering::Acquire) {
-                    self.is_settled();
+                    self.mark_settled();
                 }
             }
-            Err(StoreError::InDoubt(doubt)) => self.is_in_doubt(doubt),
+            Err(StoreError::InDoubt(doubt)) => self.mark_in_doubt(doubt),
             Err(_) => {}
         }
         outcome
     }
 
-    fn is_in_doubt(&self, doubt: &Doubt) {
+    fn mark_in_doubt(&self, doubt: &Doubt) {
         self.found.fetch_add(1, Ordering::AcqRel);
         self.doubt.send_if_modified(|known| {
             let is_new = known.as_ref() != Some(doubt);
@@ -255,7 +255,7 @@ impl Meta {
         }
     }
 
-    fn is_settled(&self) {
+    fn mark_settled(&self) {
         if self.doubt.borrow().is_none() {
             return;
         }
@@ -264,13 +264,13 @@ impl Meta {
             self.told.begin_anew();
             info!(
                 key = self.key,
-                "Redis is in doubt no more: it holds again what this process began with"
+                "Redis is no longer in doubt: it holds what this process began with. The broker goes on"
             );
         }
     }
 }
 
-/// What `meta` holds as one word, whatever its bytes are. The prelude of the scripts does the same.
+/// Writes what `meta` holds as one word, whatever its bytes are. `prelude.lua` does the same.
 fn words_of((format, instance): &Held) -> String {
     let word = |held: &Option<Vec<u8>>| match held {
         None => "none".to_owned(),
@@ -321,13 +321,13 @@ mod tests {
             assert!(told.contains("restore") && told.contains("restart every replica"));
             assert!(
                 told.is_ascii(),
-                "it travels in a header of health's answer: {told}"
+                "health answers with it in a header, so it has to be ASCII: {told}"
             );
         }
     }
 
     #[test]
-    fn an_answer_that_was_sent_before_a_doubt_does_not_settle_it() {
+    fn an_answer_to_a_call_from_before_a_doubt_does_not_end_it() {
         let meta = begun();
         let doubt = meta.doubt();
         let early = meta.ticket();
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_or_what_is_no_instance_id_is_nothing_to_begin_with() {
+    fn a_process_does_not_begin_with_another_format_or_a_bad_instance_id() {
         for held in [(None, None), held("2", INSTANCE), held("1", "me")] {
             let error = Identity::read("meta", &held).unwrap_err();
             assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");

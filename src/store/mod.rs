@@ -50,7 +50,7 @@ use script::Scripts;
 /// How long the record of a request outlives its job.
 const REQUEST_LIFE: Duration = Duration::from_hours(24);
 
-/// How long the log is silent about an entry that cannot be read, after it was logged.
+/// How long the log stays silent about an unreadable entry after a line about it.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 /// A handle on the broker's keys, cheap to clone.
@@ -79,9 +79,9 @@ impl Store {
         })
     }
 
-    /// The broker's instance id, as this process began with it. The first call connects, checks that Redis can keep I1,
-    /// and reads the id, or makes it where there is none yet. Every other method does the same first. From then on each
-    /// method is refused while Redis does not hold the same id and format. O(1).
+    /// The broker's instance id, as this process began with it. The first call of any method connects, checks that
+    /// Redis can keep I1, and reads the id, or makes one if there is none yet. From then on every method fails while
+    /// Redis does not hold the same id and format. O(1).
     ///
     /// # Errors
     /// [`StoreError::NotDurable`] where this Redis can forget or evict what was accepted;
@@ -90,8 +90,8 @@ impl Store {
         Ok(self.link.identity().await?.instance())
     }
 
-    /// Why Redis is in doubt, as the last call found it; `None` while it is not. Every call of this store's may change it.
-    /// The reconciler's clock runs a script at every poll, so it changes without any request.
+    /// Why Redis is in doubt, as the last call found it; `None` while it is not. Every call of this store may change
+    /// it. The reconciler's clock runs a script at every poll, so the value stays current without any request.
     #[must_use]
     pub fn doubt(&self) -> watch::Receiver<Option<Doubt>> {
         self.link.meta().doubt()
@@ -106,19 +106,19 @@ impl Store {
         doubt.map_or(Ok(()), |doubt| Err(StoreError::InDoubt(doubt)))
     }
 
-    /// Logs what was passed over because it cannot be read, once a minute for the same entry.
-    fn tell_of_damage(&self, key: &str, entry: &str, problem: &dyn std::fmt::Display) {
+    /// Logs an entry that the broker skips because it cannot read it, once a minute for the same entry.
+    fn log_damaged_entry(&self, key: &str, entry: &str, problem: &dyn std::fmt::Display) {
         if self.damage.is_due(&format!("{key} {entry}")) {
-            error!(key, entry, %problem, "what stands there cannot be read, and is passed over");
+            error!(key, entry, %problem, "the broker cannot read this entry, and skips it");
         }
     }
 
-    /// The same of what a script has passed over: each row says a key, and what is wrong with it.
-    fn tell_of_damaged(&self, rows: &[Vec<u8>]) {
+    /// Logs the rows that a script skipped, once a minute for the same row. Each row names a key and the problem.
+    fn log_damaged_rows(&self, rows: &[Vec<u8>]) {
         for row in rows {
             let damaged = String::from_utf8_lossy(row);
             if self.damage.is_due(&damaged) {
-                error!(%damaged, "what stands there cannot be read; it is passed over, and tried again until it is mended");
+                error!(%damaged, "the broker cannot read this row, and skips it until it is mended");
             }
         }
     }

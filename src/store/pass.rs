@@ -55,11 +55,11 @@ pub struct Claimed {
     pub now: Timestamp,
     /// When the lease ends, by Redis's clock.
     pub lease_end: Timestamp,
-    /// How long calls of a kind wait still: a pass makes none of them. Zero: they do not.
+    /// For how long calls of each kind still have to wait; the pass makes none of these. Zero if they need not wait.
     pub waits: PerCall<Duration>,
 }
 
-/// What a look at the target in mid-pass showed.
+/// What `check_lease` found during a pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeaseCheck {
     /// The lease is ours.
@@ -71,7 +71,7 @@ pub enum LeaseCheck {
         /// What is left of the lease, by Redis's clock.
         left: Duration,
     },
-    /// The lease is somebody else's, or over.
+    /// The lease is over, or another worker has it.
     Lost,
 }
 
@@ -80,7 +80,7 @@ pub enum LeaseCheck {
 pub enum Begun {
     /// They are written; calls may go out.
     Begun,
-    /// The lease is somebody else's, or over.
+    /// The lease is over, or another worker has it.
     Lost,
     /// The wishes have changed since the claim: claim again.
     Moved,
@@ -113,7 +113,7 @@ pub struct TouchedEffect {
     pub call: Call,
     /// Whether the call was sent at all: an intent whose call never started is withdrawn.
     pub sent: bool,
-    /// Whether it was sent and got no answer, so that it may be under way still.
+    /// Whether the call was sent and got no answer, so that it may still be under way.
     pub unanswered: bool,
     /// The settle deadline that the claim returned.
     pub loaded_deadline: Option<Timestamp>,
@@ -133,10 +133,10 @@ pub struct Closing {
 /// What a pass leaves to do by calls of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct NextLook {
-    /// Whether something is left to do by now.
+    /// Whether there is work left now.
     pub needed: bool,
-    /// How long that waits, unless access ends meanwhile; `None`: not at all. No wait is longer than the target's next
-    /// settle deadline.
+    /// How long that work waits, unless access ends meanwhile; `None` if not at all. No wait is longer than the
+    /// target's next settle deadline.
     pub wait: Option<Duration>,
     /// How many passes in a row have failed at such calls.
     pub failures: u32,
@@ -151,15 +151,15 @@ pub struct PassRecord<'a> {
     pub token: LeaseToken,
     /// The generation that claim returned.
     pub generation: u64,
-    /// The time at the claim by which the pass has judged what was over.
+    /// The time at the claim, by which the pass has judged settle deadlines.
     pub claimed: Timestamp,
-    /// How far what is believed of Redis's time is behind it by now.
+    /// The settle clock's present view of Redis's time.
     pub clock: SettledTime,
     /// What it touched.
     pub effects: &'a [TouchedEffect],
     /// What it means for grants and jobs.
     pub conclusion: &'a Conclusion,
-    /// Effects that it leaves open, or found open and left so.
+    /// Effects that the pass leaves open, including those that it found open.
     pub open: &'a [AssignmentName],
     /// What is left to do, by kind of call.
     pub looks: PerCall<NextLook>,
@@ -190,8 +190,8 @@ type ClaimAnswer = (Vec<u8>, i64, i64, Fields, Vec<Fields>, (u64, u64));
 type LeaseCheckAnswer = (String, u64, i64, u64);
 
 impl Store {
-    /// Claims the target that is to be looked at next; `None` where none is ready in an open lane. What cannot be read
-    /// is passed over, and told. O(lanes + effects and grants of the target), one script.
+    /// Claims the next target; `None` if no target is ready in an open lane. Skips and logs rows that cannot be read.
+    /// O(lanes + effects and grants of the target), one script.
     ///
     /// # Errors
     /// [`StoreError`]; after [`StoreError::Unavailable`] a target may be claimed under the token: its
@@ -217,7 +217,7 @@ impl Store {
         };
         let (claimed, damaged): (Option<ClaimAnswer>, Vec<Vec<u8>>) =
             self.run(&self.scripts.claim, &argument).await?;
-        self.tell_of_damaged(&damaged);
+        self.log_damaged_rows(&damaged);
         claimed.map(|claimed| self.read_claim(claimed)).transpose()
     }
 
@@ -316,7 +316,7 @@ impl Store {
     /// call that gives access. O(1), one script.
     ///
     /// # Errors
-    /// [`StoreError`]: then the call must not be made.
+    /// [`StoreError`]: then the pass must not make the call.
     pub async fn check_lease(
         &self,
         target: &TargetId,
@@ -416,7 +416,7 @@ impl Store {
         let answer: Vec<Vec<u8>> = self.run(&self.scripts.record, &argument).await?;
         match answer.split_first() {
             Some((word, damaged)) if word == b"recorded" => {
-                self.tell_of_damaged(damaged);
+                self.log_damaged_rows(damaged);
                 Ok(Recorded::Recorded)
             }
             Some((word, _)) if word == b"lost" => Ok(Recorded::Lost),

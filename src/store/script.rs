@@ -97,7 +97,8 @@ impl Store {
     /// Runs a script, once more over a new connection if the first was lost: scripts are idempotent.
     ///
     /// # Errors
-    /// [`StoreError::InDoubt`] where Redis is not the one that this process began with: then nothing was changed.
+    /// [`StoreError::InDoubt`] if Redis is not the one that this process began with. The script has changed nothing in
+    /// the present Redis. If the first connection broke, the script may have run on the earlier one.
     pub(super) async fn run<A, T>(&self, script: &Script, argument: &A) -> Result<T, StoreError>
     where
         A: Serialize,
@@ -107,7 +108,7 @@ impl Store {
         self.link.invoke(script, &[argument.as_bytes()]).await
     }
 
-    /// Carries out plain commands in one atomic step, and gives their answers in order. They run as a script, so that the
+    /// Runs plain commands in one atomic step, and returns their answers in order. They run as a script, so that the
     /// step begins with the comparison of `meta`. They have to be idempotent.
     ///
     /// # Errors

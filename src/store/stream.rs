@@ -1,5 +1,5 @@
-//! Entries of streams, whatever their bytes are: the client's own types take a whole answer for broken where one entry
-//! holds what is no text.
+//! Entries of streams, whatever their bytes are. The client's own types reject a whole answer if one entry has a value
+//! that is not text.
 
 use super::error::StoreError;
 use super::read::Fields;
@@ -8,7 +8,7 @@ use crate::domain::freshness::Position;
 /// An entry as Redis answers it: its id, and its fields.
 pub(super) type RawEntry = (Vec<u8>, Fields);
 
-/// An entry whose fields are looked at one by one.
+/// An entry whose fields are read one by one.
 pub(super) struct Entry<'a> {
     pub(super) position: Position,
     fields: &'a Fields,
@@ -38,7 +38,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Where an entry stands in its stream.
+/// The position of an entry in its stream.
 ///
 /// # Errors
 /// [`StoreError::Unreadable`] where the id is none that Redis gives.

@@ -37,7 +37,8 @@ pub enum TelemetryError {
     Taken(#[from] TryInitError),
 }
 
-/// Sends every event that `log.filter` lets through to standard error, from now on; each panic of any thread is one, too.
+/// Sends every event that `log.filter` lets through to standard error from now on. Each panic of any thread is an event
+/// too.
 ///
 /// # Errors
 /// [`TelemetryError`]

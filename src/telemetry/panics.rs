@@ -1,4 +1,4 @@
-//! Panics in the log: one that ends a task ends nothing else, and nobody would hear of it.
+//! Logs panics. A panic that ends a task ends nothing else, so it would go unnoticed otherwise.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -6,7 +6,7 @@ use std::panic;
 
 use tracing::{Level, error};
 
-/// What a panic said. `payload`: what it unwinds with.
+/// The message of a panic. `payload` is the value that the panic carries.
 #[must_use]
 pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
@@ -14,7 +14,7 @@ pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
     text.unwrap_or("a panic without a message")
 }
 
-/// Tells each panic as an error in the log from now on, with its place; where the log has no errors, on standard error.
+/// Logs each panic at `error` from now on, with its place. If the log filters errors out, writes it to standard error.
 pub(super) fn log_panics() {
     let without_a_log = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

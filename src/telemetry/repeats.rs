@@ -1,13 +1,13 @@
-//! How often the same thing is logged that is found again and again.
+//! Limits how often a repeated finding is logged.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many different things are remembered.
+/// How many different findings are remembered.
 const MOST: usize = 1_000;
 
-/// Says when a line is due that would otherwise fill the log: at once, and then again after a while.
+/// Says when a repeated line is due: at once, and then again after a while.
 #[derive(Debug)]
 pub struct Repeats {
     every: Duration,
@@ -16,7 +16,7 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    /// The same thing is told again after so long.
+    /// Makes a limit that lets the same finding through again after this time.
     #[must_use]
     pub fn every(every: Duration) -> Self {
         Self {
@@ -25,7 +25,7 @@ impl Repeats {
         }
     }
 
-    /// Whether this has to be told now; it then counts as told.
+    /// Whether this finding has to be logged now. If so, it counts as logged.
     pub fn is_due(&self, what: &str) -> bool {
         let now = Instant::now();
         let is_recent = |told: &Instant| now.saturating_duration_since(*told) < self.every;
@@ -36,7 +36,7 @@ impl Repeats {
         if told.len() >= MOST {
             told.retain(|_, told| is_recent(told));
         }
-        // Too much is told twice rather than not at all.
+        // With too many findings, logs some twice rather than not at all.
         if told.len() >= MOST {
             told.clear();
         }
@@ -44,7 +44,7 @@ impl Repeats {
         true
     }
 
-    /// Forgets what was told: the next time is a first time.
+    /// Forgets all findings, so that the next one is logged at once.
     pub fn begin_anew(&self) {
         self.told().clear();
     }

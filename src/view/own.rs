@@ -34,7 +34,7 @@ const READ_AT_ONCE: usize = 32;
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// So much longer than it may be of use it is kept, for callers that take their time.
 const SLACK: SignedDuration = SignedDuration::from_mins(1);
-/// How long the log is silent about a record that cannot be read, after it was logged.
+/// How long the log stays silent about an unreadable record after a line about it.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// How often what has become old is dropped.
 const TIDY: Duration = Duration::from_mins(1);
@@ -313,7 +313,7 @@ impl Own {
             Ok(()) => self.is_at(position),
             Err(error) => {
                 if !is_logged_by_the_store(&error) {
-                    warn!(%error, "what the broker did lately cannot be read");
+                    warn!(%error, "the broker cannot read its own recent changes");
                 }
                 self.catch_up(store, lost).await;
             }
@@ -394,7 +394,7 @@ impl Own {
                 Ok(record) => self.put(&target, &record),
                 Err(error) => {
                     if self.0.damage.is_due(&target.to_string()) {
-                        error!(%target, %error, "nothing is said of a cluster while this cannot be read");
+                        error!(%target, %error, "the broker cannot read this, so it answers nothing about the cluster");
                     }
                     self.change(&target.cluster, |cluster| {
                         cluster.unreadable.insert(target.principal, Arc::new(error));

@@ -1,11 +1,12 @@
-//! Which files may start tasks and threads, and why: all that goes on in the background is started, and watched, by `cli`.
+//! Which files may start tasks and threads, and why. `cli` starts and watches every background task.
 
 use std::path::Path;
 
 use super::reading::Named;
 
-/// Files that start tasks or threads, or name what does; how often; and why nothing that they start ends in silence. A
-/// task that is to go on until the process ends is no reason: hand its future out, and let `cli` spawn it by `Tasks`.
+/// Files that start tasks or threads, or name a function that does; how often; and why the end of such a task does not
+/// go unnoticed. A task that runs until the process ends does not belong here: return its future, and let `cli` spawn
+/// it through `Tasks`.
 pub(crate) const SPAWNS: &[(&str, usize, &str)] = &[
     (
         "broker/record.rs",
@@ -72,7 +73,7 @@ pub(crate) const SPAWNS: &[(&str, usize, &str)] = &[
 /// Functions that start a task or a thread.
 const FUNCTIONS: &[&str] = &["spawn", "spawn_blocking", "spawn_local", "scope"];
 
-/// Types that do, by a method of theirs.
+/// Types with a method that starts a task or a thread.
 const TYPES: &[&str] = &[
     "JoinMap",
     "JoinQueue",

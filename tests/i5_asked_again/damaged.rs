@@ -1,5 +1,4 @@
-//! A grant whose record is damaged: a revocation by selector passes over it, ends the others, and says that something
-//! stays.
+//! A grant whose record is damaged: a revocation by selector skips it, ends the others, and counts it as left.
 
 use std::fs;
 
@@ -28,8 +27,8 @@ async fn damage(world: &World, command: &str, words: &[&[u8]]) {
     damage.exec_async(&mut connection).await.expect("damage");
 }
 
-/// The key of somebody's grant, whose record is to be damaged, and Bob's grant, which stays sound. Each time of somebody
-/// else: of a target with a damaged grant nobody can say what it calls for.
+/// The key of a grant whose record the test damages, and Bob's grant, which stays sound. The damaged grant is each time
+/// another principal's, because the broker cannot work on a target that has a damaged grant.
 async fn somebodys_and_bobs(world: &World, client: &mut Client) -> (String, String) {
     let cluster = world.cluster("aks-production");
     let somebodys = active(client, reader(Uuid::new_v4(), &cluster)).await;
@@ -39,7 +38,7 @@ async fn somebodys_and_bobs(world: &World, client: &mut Client) -> (String, Stri
 }
 
 #[tokio::test]
-async fn i5_a_grant_that_cannot_be_read_keeps_no_other_from_ending_and_counts_as_left() {
+async fn i5_an_unreadable_grant_does_not_stop_others_from_ending_and_counts_as_left() {
     let world = World::start().await;
     let log = world.dir.path().join("broker.log");
     let config = world.config_with(&Timing::default(), &[]);
@@ -77,7 +76,7 @@ async fn i5_a_grant_that_cannot_be_read_keeps_no_other_from_ending_and_counts_as
         let plan = plan.expect("a plan").into_inner();
         assert_eq!((plan.matched_grants, plan.left_grants), (1, 1), "{what}");
 
-        // Nothing else matches any more: the caller must not take what is left for gone.
+        // Only the damaged grant still matches. The caller must not believe that it is gone.
         let refusal = Refusal::from(client.revoke(here(&world)).await);
         let expected = (Code::Internal, "STORE_UNREADABLE");
         assert_eq!(refusal.kind(), expected, "{what}: {refusal:?}");
@@ -94,9 +93,9 @@ async fn i5_a_grant_that_cannot_be_read_keeps_no_other_from_ending_and_counts_as
     }
 }
 
-/// The same of one that is REVOKING: it may let somebody in as well.
+/// The same for a REVOKING grant, because it may still give access.
 #[tokio::test]
-async fn i5_a_revoking_grant_that_cannot_be_read_counts_as_left() {
+async fn i5_an_unreadable_revoking_grant_counts_as_left() {
     let world = World::start().await;
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();

@@ -1,4 +1,4 @@
-//! What a caller may not revoke, or of which nobody can say whether it may, among grants that are REVOKING already.
+//! Grants that are already REVOKING, and that the caller may not revoke, or about which the broker cannot decide.
 
 use std::fs;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ async fn a_revoking_grant_that_the_caller_may_not_revoke_is_neither_waited_for_n
     over_when_it_is_gone(&world, &mut all, &[both, own]).await;
 }
 
-/// What nobody can decide does not look as if it were done, though it is REVOKING already.
+/// If the broker cannot decide, the revocation does not look done, although the grant is already REVOKING.
 #[tokio::test]
 async fn a_revoking_grant_that_nobody_can_decide_about_is_asked_for_again_or_counts_as_left() {
     let world = World::start().await;
@@ -92,7 +92,7 @@ async fn a_revoking_grant_that_nobody_can_decide_about_is_asked_for_again_or_cou
     let job = answer.job.expect("a job");
     assert_eq!(job.total_targets, 1, "the live one, of which it is known");
 
-    // The other one alone: nothing is promised.
+    // Only the other cluster is asked about: the broker promises nothing.
     let mut alone = everything_of(BOB);
     let selector = alone.selector.as_mut().expect("a selector");
     selector.cluster = world.cluster("aks-production");

@@ -1,4 +1,4 @@
-//! Very many grants that are REVOKING already: one script stays bounded, and live grants do not stay because of it.
+//! Very many grants that are already REVOKING: the script stays bounded, and all live grants end all the same.
 
 use aks_access_broker::config;
 use aks_access_broker::domain::ids::{ClusterId, GrantId};
@@ -12,12 +12,12 @@ use super::{Timing, World, ask, revocation_of, revoked, waits};
 /// How many REVOKING grants one job waits for.
 const BOUND: u128 = 1_000;
 
-/// Accepts so many grants, each of somebody else, as a broker would.
+/// Accepts this many grants, each for another principal, as a broker would.
 async fn accept(store: &Store, cluster: &ClusterId, principals: Vec<u128>) -> Vec<GrantId> {
     let accept = async |principal| {
         let mut new = bench::reader(principal);
         new.target.cluster = cluster.clone();
-        // Unknown, as where Azure did not tell: the broker will not take the cluster for another one.
+        // The cluster's uid is unknown, so the broker does not take the cluster for another one.
         new.cluster_uid = String::new();
         store.accept_grant(&new).await.unwrap();
         new.grant
@@ -26,7 +26,7 @@ async fn accept(store: &Store, cluster: &ClusterId, principals: Vec<u128>) -> Ve
     accepted.collect().await
 }
 
-/// REVOKING, and in no queue: they stay so until somebody asks for their targets.
+/// Makes the grants REVOKING, with their targets in no queue. They stay so until a request is about their targets.
 async fn are_revoking(world: &World, store: &Store, grants: Vec<GrantId>) {
     let revocation = NewRevocation {
         grants: Revoked::Selected(grants.clone()),
@@ -44,7 +44,7 @@ async fn are_revoking(world: &World, store: &Store, grants: Vec<GrantId>) {
 }
 
 #[tokio::test]
-async fn i5_live_grants_end_however_many_others_are_revoking_already() {
+async fn i5_live_grants_end_even_if_very_many_others_are_already_revoking() {
     let world = World::start().await;
     let cluster = world.cluster("aks-production");
     let settings = config::Redis {

@@ -1,8 +1,9 @@
 //! How late a revocation is, counted: by the calls that Azure received and by how often the broker's clock looked.
 //!
-//! The weather is bad for PUTs alone: they are slow, cut, late, refused, told to wait. DELETEs are slow at most, so their
-//! bucket is always open. Then nothing may stand between an accepted revocation and its DELETEs but the PUT that is under
-//! way at that moment, and a look of the clock. The run is drawn from a seed, which is printed; `LATE_SEED` repeats one.
+//! The weather is bad for PUTs alone: they are slow, cut, late, refused, told to wait. DELETEs are slow at most, so
+//! their bucket is always open. Then nothing may stand between an accepted revocation and its DELETEs but the PUT that
+//! is under way at that moment, and a look of the clock. The run is drawn from a seed, which is printed; `LATE_SEED`
+//! repeats one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -134,8 +135,8 @@ async fn live(
     }
 }
 
-/// How often the clock looked, with no call of the target's under way, between the revocation and the DELETE that was the
-/// last to be made for the first time.
+/// How often the clock looked, with no call of the target's under way, between the revocation and the DELETE that was
+/// the last to be made for the first time.
 fn lateness(one: &Taken, calls: &[Call], looks: &[Timestamp]) -> usize {
     let own: Vec<&Call> = calls.iter().filter(|call| is_of(one, call)).collect();
     let puts = own.iter().filter(|call| {

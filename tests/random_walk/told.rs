@@ -344,8 +344,8 @@ impl Model {
     }
 }
 
-/// What all targets of a job have in common is told, and nothing where they differ; some of the targets are certain, and
-/// none is another than these.
+/// What all targets of a job have in common is told, and nothing where they differ; some of the targets are certain,
+/// and none is another than these.
 fn in_common(
     what: &str,
     told: &String,

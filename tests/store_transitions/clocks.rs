@@ -1,7 +1,8 @@
-//! No stored time is believed beyond what it can be (design §5.15): after a failover Redis's clock may be behind, or ahead.
+//! No stored time is believed beyond what it can be (design §5.15): after a failover Redis's clock may be behind, or
+//! ahead.
 //!
-//! A clock that has gone back by ten minutes is the same as times that are all ten minutes further ahead: that is how
-//! these tests set it.
+//! These tests move all stored times ten minutes ahead. That has the same effect as a clock that has gone back by ten
+//! minutes.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 use super::ALICE;
 use super::bench::{Bench, CALL_TIMEOUT, LAG, LEASE, Pass, SETTLE, SUBSCRIPTION, target_of};
 
-/// Longer than anything that is stored waits by itself.
+/// Longer than any stored wait.
 const BACK: i64 = 10 * 60 * 1_000;
 
 impl Bench {
@@ -45,7 +46,7 @@ impl Bench {
     }
 }
 
-/// A stored time as it looks to a clock that has gone back; `None`: it is no time.
+/// A stored time as a clock that has gone back sees it; `None` if the value is not a time.
 fn later(field: &str, value: &str) -> Option<String> {
     let moved = |time: &str| Some((time.parse::<i64>().ok()? + BACK).to_string());
     let is_wait = field == "pause" || field.ends_with(":closed") || field.starts_with("w:");
@@ -62,7 +63,7 @@ fn later(field: &str, value: &str) -> Option<String> {
 
 /// A worker that was lost before a failover holds its target no longer than a lease.
 #[tokio::test]
-async fn i5_a_lease_that_ends_further_ahead_than_it_is_long_does_not_hold() {
+async fn i5_a_lease_that_ends_later_than_its_length_does_not_hold() {
     let mut bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     bench.revoke(granted.grant).await;
@@ -78,7 +79,7 @@ async fn i5_a_lease_that_ends_further_ahead_than_it_is_long_does_not_hold() {
     let woken = bench.store.wake(10).await.unwrap();
     let back = u64::try_from(BACK).unwrap();
     assert!(woken.clock_went_back >= Duration::from_millis(back - 5_000));
-    // A revocation that is asked for again finds nobody at it.
+    // A caller revokes again, and no worker has the target.
     bench.revoke(granted.grant).await;
     let next = bench.pass().await;
     let latest = next.claimed.now + LEASE + CALL_TIMEOUT + SETTLE;
@@ -89,7 +90,7 @@ async fn i5_a_lease_that_ends_further_ahead_than_it_is_long_does_not_hold() {
 }
 
 #[tokio::test]
-async fn i5_what_is_due_moves_with_the_clock() {
+async fn i5_due_times_move_with_the_clock() {
     let mut bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     bench.revoke(granted.grant).await;
@@ -125,14 +126,14 @@ async fn waits_that_are_longer_than_they_were_told_are_over() {
     );
     bench.clock_goes_back().await;
 
-    // Whoever asks again is not told to wait for the rest.
+    // A caller that asks again does not wait for the rest.
     bench.grant(ALICE).await;
     let mut next = bench.pass().await;
     assert_eq!(next.claimed.waits.writes, Duration::ZERO);
     assert_eq!(next.begin(&bench).await, Begun::Begun, "the lane is open");
 }
 
-/// A bucket that was emptied by the clock of before would not fill until this clock has caught up.
+/// A budget that was used up by the earlier clock would not refill until the present clock has caught up.
 #[tokio::test]
 async fn a_bucket_that_was_emptied_ahead_of_now_is_full() {
     let mut bench = Bench::start().await;
@@ -146,9 +147,9 @@ async fn a_bucket_that_was_emptied_ahead_of_now_is_full() {
     assert_eq!(pass.begin(&bench).await, Begun::Begun);
 }
 
-/// What is kept of a deadline after the clock has gone back is what it can be at most; so the revocation ends.
+/// After the clock has gone back, a deadline is cut to the latest time that is possible. So the revocation ends.
 #[tokio::test]
-async fn i5_a_settle_deadline_is_no_further_ahead_than_it_can_be() {
+async fn i5_a_settle_deadline_is_cut_to_the_latest_possible_time() {
     let mut bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     bench.revoke(granted.grant).await;
@@ -173,10 +174,10 @@ async fn i5_a_settle_deadline_is_no_further_ahead_than_it_can_be() {
     }
 }
 
-/// A worker that was suspended, or that a clock has overtaken, takes it for earlier than it is: the deadline that it
-/// gives a call without an answer may have passed already.
+/// A worker's time is behind if it was suspended, or if Redis's clock has leapt ahead. The deadline that it gives a
+/// call without an answer may then have passed already.
 #[tokio::test]
-async fn i4_a_call_without_an_answer_is_waited_for_whatever_its_worker_takes_the_time_for() {
+async fn i4_a_call_without_an_answer_gets_the_settle_time_even_if_its_workers_clock_is_behind() {
     let mut bench = Bench::start().await;
     let granted = bench.grant(ALICE).await;
     let mut pass = bench.pass().await;
@@ -209,9 +210,9 @@ async fn i4_a_call_without_an_answer_is_waited_for_whatever_its_worker_takes_the
     assert_eq!(bench.job(granted.job).await.state, JobState::Running);
 }
 
-/// What was set since the claim stays, whatever the pass makes of what it has loaded: its clock may be another.
+/// A deadline that was set since the claim stays, whatever the pass concludes from the deadlines that it has loaded.
 #[tokio::test]
-async fn i4_a_deadline_that_was_set_since_the_claim_is_not_cleared_by_the_pass() {
+async fn i4_a_pass_does_not_clear_a_deadline_that_was_set_since_its_claim() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
     let mut late = bench.short_pass().await;
@@ -219,7 +220,7 @@ async fn i4_a_deadline_that_was_set_since_the_claim_is_not_cleared_by_the_pass()
     late.all_answered();
     bench.is_given_up(&late).await;
     let mut other = bench.pass().await;
-    // By a clock that is far ahead everything that it has loaded is over.
+    // By a clock that is far ahead, all deadlines that the pass has loaded are over.
     other.claimed.now = other.claimed.now + LAG + SETTLE + LEASE;
     other.steps = other.puts_again();
     assert_eq!(other.begin(&bench).await, Begun::Begun);

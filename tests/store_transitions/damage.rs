@@ -1,4 +1,4 @@
-//! Loops over many go on (design §5.17): one row that cannot be read keeps nobody else from anything.
+//! Loops over many rows go on past one that cannot be read (design §5.17).
 
 use aks_access_broker::domain::grant::{Ending, Expiry, GrantState};
 use aks_access_broker::domain::ids::JobId;
@@ -43,11 +43,11 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn i6_what_is_due_is_looked_at_past_what_cannot_be_read() {
+async fn i6_wake_skips_unreadable_rows_and_queues_the_others() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
     let target = target_of(ALICE);
-    // Of another type; no target's; and of no kind that there is.
+    // A key of another type, a member without a target, and a member of an unknown kind.
     bench.damage(&format!("target:{}", target_of(BOB))).await;
     for member in [
         format!("deletes:{}", target_of(BOB)),
@@ -80,9 +80,9 @@ async fn i6_what_is_due_is_looked_at_past_what_cannot_be_read() {
     }
 }
 
-/// A target, one of its grants, a job that waits, a lane: whichever cannot be read, the others are claimed.
+/// A target, one of its grants, a waiting job or a lane is damaged. The other targets are claimed all the same.
 #[tokio::test]
-async fn i6_what_can_be_read_is_claimed_past_what_cannot() {
+async fn i6_claim_skips_unreadable_rows_and_takes_the_others() {
     let mut bench = Bench::start().await;
     let alices = bench.grant(ALICE).await;
     let bobs = bench.grant(BOB).await;
@@ -106,7 +106,7 @@ async fn i6_what_can_be_read_is_claimed_past_what_cannot() {
         assert!(due.is_some_and(|due| due > 0.0), "it is tried again");
     }
 
-    // Somebody puts it right.
+    // The operator restores the row.
     let grant = format!("{{aab:main}}:grant:{}", bobs.grant);
     let _: i64 = bench.ask("DEL", &[&grant]).await;
     let _: i64 = bench
@@ -124,7 +124,7 @@ async fn i6_what_can_be_read_is_claimed_past_what_cannot() {
     assert_eq!(bench.ready("writes").await, [bobs.target.to_string()]);
 }
 
-/// A job that is damaged while the pass is under way: the grant is given all the same, and other jobs end.
+/// A job is damaged while a pass is under way. The pass gives the grant all the same, and other jobs end.
 #[tokio::test]
 async fn a_pass_is_recorded_past_a_job_that_cannot_be_read() {
     let mut bench = Bench::start().await;
@@ -141,9 +141,9 @@ async fn a_pass_is_recorded_past_a_job_that_cannot_be_read() {
     assert_eq!(bench.job(second.job).await.state, JobState::Succeeded);
 }
 
-/// Ending access is all or nothing: what is damaged shows before the first write.
+/// Ending access is all or nothing: the script finds the damage before its first write.
 #[tokio::test]
-async fn i5_a_revocation_whose_target_cannot_be_read_leaves_nothing_half_done() {
+async fn i5_a_revocation_with_an_unreadable_target_leaves_nothing_half_done() {
     let mut bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     bench.damage(&format!("target:{}", granted.target)).await;
@@ -184,9 +184,9 @@ async fn what_was_over_is_forgotten_past_what_cannot_be_read() {
     assert!(bench.store.job(granted.job).await.unwrap().is_none());
 }
 
-/// Of many that a selector matched, one on a target that cannot be read is left, and said to be.
+/// A selector matches many grants. The script leaves the one on an unreadable target, and counts it as left.
 #[tokio::test]
-async fn i5_a_revocation_of_many_ends_the_others_past_a_target_that_cannot_be_read() {
+async fn i5_a_revocation_by_selector_skips_an_unreadable_target_and_ends_the_others() {
     let mut bench = Bench::start().await;
     let alices = bench.active(ALICE).await;
     let bobs = bench.active(BOB).await;
@@ -205,7 +205,7 @@ async fn i5_a_revocation_of_many_ends_the_others_past_a_target_that_cannot_be_re
     let state = bench.grant_now(bobs.grant).await.state;
     assert_eq!(state, GrantState::Ended(Ending::Revoked));
 
-    // With nothing else to end it is no job that is over.
+    // If there is nothing else to end, the answer is an error, and not a job that is over.
     let alone = NewRevocation {
         grants: Revoked::Selected(vec![alices.grant]),
         ..super::bench::revocation(alices.grant)
@@ -214,7 +214,7 @@ async fn i5_a_revocation_of_many_ends_the_others_past_a_target_that_cannot_be_re
     assert!(refused.is_err(), "{refused:?}");
 }
 
-/// Bytes that are no text are told by their key; they do not look like trouble with the connection.
+/// An error about bytes that are not text names the key, and does not look like trouble with the connection.
 #[tokio::test]
 async fn a_record_that_is_no_text_is_told_by_its_key() {
     let mut bench = Bench::start().await;

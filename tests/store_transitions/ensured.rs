@@ -142,7 +142,7 @@ async fn i6_a_damaged_grant_whose_time_is_up_is_not_half_ended() {
     assert_eq!(expiries, 1, "it is tried again");
 }
 
-/// The names of its lists are only an index: a grant ends without them.
+/// The lists are only an index. A grant ends even if the names of its lists cannot be read.
 #[tokio::test]
 async fn i6_a_grant_whose_lists_cannot_be_read_ends_all_the_same() {
     let mut bench = Bench::start().await;
@@ -159,7 +159,7 @@ async fn i6_a_grant_whose_lists_cannot_be_read_ends_all_the_same() {
     let ended = bench.grant_now(new.grant).await;
     assert_eq!(ended.state, GrantState::Ended(Ending::Expired));
     assert_eq!(bench.job(job).await.state, JobState::Succeeded);
-    // It is in the lists of live ones still, and no answer takes it for one.
+    // The grant is still in the lists of live grants, but no answer calls it live.
     let all = GrantSelector::default();
     let live = bench.store.find_grants(&all, Lives::Live, None, 10);
     assert_eq!(live.await.unwrap().rows, []);

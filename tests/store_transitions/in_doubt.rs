@@ -29,7 +29,7 @@ const META: &str = "{aab:main}:meta";
 /// What was called, and what came of it.
 type Called = Vec<(&'static str, Result<(), StoreError>)>;
 
-/// Calls everything that the store offers, in an order in which a store that is well answers each.
+/// Calls every method of the store, in an order in which a sound store answers each.
 async fn call_everything(bench: &Bench, granted: &NewGrant, pass: &Pass) -> Called {
     let mut called = accept_everything(bench, granted).await;
     called.extend(pass_through_everything(bench, pass).await);
@@ -210,7 +210,7 @@ async fn write_the_trail(bench: &Bench) -> Called {
     ]
 }
 
-/// The names of all that the store offers, but for what a process begins with.
+/// The names of all methods of the store, except those that a process begins with.
 fn ways_into_the_store(folder: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -246,9 +246,9 @@ fn is_in_doubt(outcome: &Result<(), StoreError>) -> bool {
     matches!(outcome, Err(StoreError::InDoubt(_)))
 }
 
-/// The connection stays where it is: each call itself sees that Redis is another one, and does nothing.
+/// The connection stays open. Each call itself sees that Redis is another one, and does nothing.
 #[tokio::test]
-async fn i6_i7_no_call_reads_or_writes_a_redis_that_was_emptied_or_replaced_under_the_process() {
+async fn i6_i7_no_call_reads_or_writes_a_redis_that_was_emptied_or_replaced() {
     let mut bench = Bench::start().await;
     let (granted, pass) = in_use(&bench).await;
     let before = bench.redis.backup().await;
@@ -297,10 +297,10 @@ async fn a_process_that_starts_begins_with_the_redis_that_it_finds() {
     assert_eq!(bench.store.instance().await.unwrap().to_string(), made);
 }
 
-/// Who asks for fresh answers about access waits for the reader of this stream: it must not say that it has heard of
-/// everything where it has read another Redis.
+/// Callers that ask for fresh answers wait for the reader of this stream. If the reader has read another Redis, it must
+/// not claim to know all changes.
 #[tokio::test]
-async fn i9_what_stands_in_the_stream_of_another_redis_is_not_told_as_a_change() {
+async fn i9_entries_in_the_stream_of_another_redis_are_not_reported_as_changes() {
     let mut bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     let stop = CancellationToken::new();
@@ -318,7 +318,7 @@ async fn i9_what_stands_in_the_stream_of_another_redis_is_not_told_as_a_change()
     let _: String = bench
         .ask("XADD", &["{aab:main}:events", "*", "job", &job])
         .await;
-    // What it had heard before may still be on its way.
+    // Changes from before may still be on their way.
     loop {
         let event = told.recv().await.unwrap();
         assert!(event.position <= position, "{event:?}");

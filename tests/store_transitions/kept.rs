@@ -97,7 +97,7 @@ async fn nothing_is_left_of_what_is_forgotten() {
     }
 }
 
-/// Live, REVOKING, ended: what a selector's revocation has to find is found without reading what ended.
+/// A revocation by selector finds live and REVOKING grants without reading those that have ended.
 #[tokio::test]
 async fn a_grant_is_found_in_one_family_of_lists_at_a_time() {
     let mut bench = Bench::start().await;
@@ -108,7 +108,7 @@ async fn a_grant_is_found_in_one_family_of_lists_at_a_time() {
     };
     let families = async |bench: &mut Bench| {
         let mut found = Vec::new();
-        for of in [Lives::Live, Lives::Going, Lives::Past, Lives::Either] {
+        for of in [Lives::Live, Lives::Revoking, Lives::Past, Lives::Either] {
             let grants = bench.store.find_grants(&selector, of, None, 10).await;
             found.push(grants.unwrap().rows.len());
         }

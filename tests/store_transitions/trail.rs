@@ -1,4 +1,4 @@
-//! How the audit trail is sealed, step by step: what is sent twice, and what cannot be read (I10).
+//! Sealing the audit log step by step: scripts that are sent twice, and entries that cannot be read (I10).
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn begun(bench: &Bench, token: LeaseToken) -> (SealHead, Vec<TrailEntry>) 
     begun.expect("nobody else seals")
 }
 
-/// With hashes of no worth, which nothing here looks at.
+/// Seals with made-up hashes, because no test here checks them.
 fn hashed(entries: Vec<TrailEntry>) -> Vec<StoredEvent> {
     let events = entries.into_iter().map(|entry| match entry {
         TrailEntry::Event(mut event) => {
@@ -84,7 +84,7 @@ async fn length(bench: &mut Bench, stream: &str) -> usize {
 }
 
 #[tokio::test]
-async fn i10_events_that_are_sealed_twice_are_sealed_once() {
+async fn i10_a_seal_that_is_sent_twice_seals_once() {
     let mut bench = Bench::start().await;
     written(&bench, 3).await;
     let own = token();
@@ -107,7 +107,7 @@ async fn i10_events_that_are_sealed_twice_are_sealed_once() {
     assert_eq!(length(&mut bench, "audit:sealed").await, 3);
     assert_eq!(length(&mut bench, "audit").await, 0);
 
-    // Given back twice, and taken by somebody else in between: then it is the other's.
+    // The lease is given back twice, and another sealer takes it in between. Then it is the other's.
     bench.store.end_seal(own).await.unwrap();
     let other = token();
     let (head, _) = begun(&bench, other).await;
@@ -117,7 +117,7 @@ async fn i10_events_that_are_sealed_twice_are_sealed_once() {
 }
 
 #[tokio::test]
-async fn i10_what_cannot_be_read_is_moved_aside_once_with_all_its_bytes() {
+async fn i10_an_unreadable_entry_is_moved_aside_once_with_all_its_bytes() {
     let mut bench = Bench::start().await;
     written(&bench, 1).await;
     let odd: Raw<'_> = &[("sequence", b"2"), ("event", b"\xff\xfe")];
@@ -147,13 +147,13 @@ async fn i10_what_cannot_be_read_is_moved_aside_once_with_all_its_bytes() {
     assert_eq!(kept[kept.len() - 4..], raw);
     let (head, _) = begun(&bench, own).await;
     assert_eq!(head.aside, Some(2));
-    // Whoever has lost the lease moves nothing.
+    // A sealer that has lost the lease moves nothing.
     assert!(!bench.store.set_aside(token(), &head, &rows).await.unwrap());
 }
 
-/// What each is damaged by, and that no more is told of it than that.
+/// Checks that each report names the problem, and nothing of the entry's content.
 #[tokio::test]
-async fn i10_one_entry_that_cannot_be_read_hides_no_other() {
+async fn i10_an_unreadable_entry_hides_no_other() {
     let mut bench = Bench::start().await;
     written(&bench, 1).await;
     let cases: [(Raw<'_>, &str); 8] = [
@@ -162,7 +162,7 @@ async fn i10_one_entry_that_cannot_be_read_hides_no_other() {
         (&[("time", b"1"), ("sequence", b"2")], "it has no event"),
         (
             &[("time", b"1"), ("sequence", b"2"), ("event", b"\xff")],
-            "its event is no text",
+            "its event is not text",
         ),
         (
             &[("time", b"\xff"), ("sequence", b"2"), ("event", b"{}")],
@@ -178,7 +178,7 @@ async fn i10_one_entry_that_cannot_be_read_hides_no_other() {
                 ("sequence", b"2"),
                 ("event", b"{}"),
             ],
-            "none that there can be",
+            "its time is out of range",
         ),
         (&[("v", b"2"), ("event", b"{}")], "of another format"),
     ];
@@ -201,9 +201,9 @@ async fn i10_one_entry_that_cannot_be_read_hides_no_other() {
     }
 }
 
-/// After a failover the clock that gives the positions may be behind: what is sealed keeps its order all the same.
+/// After a failover, the clock that makes the positions may be behind. The sealed events keep their order all the same.
 #[tokio::test]
-async fn i10_events_are_sealed_behind_others_whose_position_is_later() {
+async fn i10_events_keep_their_order_when_sealed_behind_a_later_position() {
     let mut bench = Bench::start().await;
     let _: String = bench
         .ask(

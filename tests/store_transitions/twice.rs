@@ -190,7 +190,7 @@ async fn i6_an_expiry_that_is_sent_twice_is_one_job() {
     assert_eq!(expiries, 0);
 }
 
-/// How much the audit trail holds, sealed or not.
+/// How many entries the audit log has, sealed or not.
 async fn audited(bench: &mut Bench) -> usize {
     let waiting: usize = bench.ask("XLEN", &["{aab:main}:audit"]).await;
     let sealed: usize = bench.ask("XLEN", &["{aab:main}:audit:sealed"]).await;
@@ -220,7 +220,7 @@ async fn i3_i10_an_extension_that_is_sent_twice_is_one_job_and_one_event() {
 }
 
 #[tokio::test]
-async fn i3_i10_a_selectors_revocation_that_is_sent_twice_is_one_job_and_one_event_a_grant() {
+async fn i3_i10_a_revocation_by_selector_that_is_sent_twice_is_one_job_and_one_event_a_grant() {
     let mut bench = Bench::start().await;
     let granted = [bench.active(ALICE).await, bench.grant(BOB).await];
     let mut new = revocation(granted[0].grant);
@@ -236,7 +236,7 @@ async fn i3_i10_a_selectors_revocation_that_is_sent_twice_is_one_job_and_one_eve
     );
 }
 
-/// The caller's own name finds the grant that is there already: asking twice for it by one request is asking once.
+/// The caller's external key finds the existing grant. One request that is sent twice counts once.
 #[tokio::test]
 async fn i3_i10_a_grant_that_was_there_already_and_is_asked_for_twice_is_audited_once() {
     let mut bench = Bench::start().await;
@@ -257,7 +257,7 @@ async fn i3_i10_a_grant_that_was_there_already_and_is_asked_for_twice_is_audited
 }
 
 #[tokio::test]
-async fn i10_what_ends_with_its_cluster_ends_once() {
+async fn i10_a_grant_that_ends_with_its_cluster_ends_once() {
     let mut bench = Bench::start().await;
     let old = bench.grant(ALICE).await;
     let mut new = reader(ALICE);
@@ -272,7 +272,7 @@ async fn i10_what_ends_with_its_cluster_ends_once() {
     );
 }
 
-/// The audit event of a refusal belongs to no other record, by which a second run could see that it has been written.
+/// A refusal has no record besides its audit event, so only the token tells a second run that it was written.
 #[tokio::test]
 async fn i10_a_refusal_that_is_written_down_twice_is_one_event() {
     let mut bench = Bench::start().await;
@@ -288,7 +288,7 @@ async fn i10_a_refusal_that_is_written_down_twice_is_one_event() {
     assert!(life > 60_000, "it can be sent again: {life} ms");
 }
 
-/// Time brings it, and not the call: a second look finds nothing more that is due.
+/// A second run of `wake` finds nothing more that is due.
 #[tokio::test]
 async fn i5_targets_that_are_woken_twice_wait_once_and_are_claimed_once() {
     let mut bench = Bench::start().await;
@@ -317,7 +317,8 @@ async fn what_is_forgotten_twice_is_forgotten_once_and_nothing_else_with_it() {
     assert_eq!(live.state, GrantState::Pending);
 }
 
-/// Put off by one call and by its second run: never to an earlier time than somebody else has set since.
+/// A call that puts off an expiry runs twice. The second run never sets an earlier time than another call has set
+/// since.
 #[tokio::test]
 async fn i6_an_expiry_that_is_put_off_twice_keeps_the_later_time() {
     let mut bench = Bench::start().await;

@@ -1,5 +1,5 @@
-//! Rows that no broker wrote: bytes that are no text, words that are no ids, keys of another type. Each loop over many
-//! passes over what it cannot read (I6), and a list for callers says which row it is.
+//! Rows that no broker wrote: bytes that are not text, words that are not ids, keys of another type. Each loop over
+//! many rows skips what it cannot read (I6). A list for callers names the row.
 
 use aks_access_broker::domain::grant::Expiry;
 use aks_access_broker::domain::ids::GrantId;
@@ -33,7 +33,7 @@ fn key_of(grant: GrantId) -> String {
 }
 
 #[tokio::test]
-async fn i6_expiries_that_are_no_grants_stand_in_the_way_of_no_other() {
+async fn i6_an_expiry_without_a_grant_does_not_stop_the_others() {
     let mut bench = Bench::start().await;
     let mut new = reader(ALICE);
     new.end = End::At(Expiry::At(Timestamp::UNIX_EPOCH));
@@ -50,7 +50,7 @@ async fn i6_expiries_that_are_no_grants_stand_in_the_way_of_no_other() {
 }
 
 #[tokio::test]
-async fn i9_changes_that_name_no_target_hide_no_other() {
+async fn i9_a_change_that_names_no_target_hides_no_other() {
     let mut bench = Bench::start().await;
     bench.active(ALICE).await;
     for member in [NO_TEXT, b"no target"] {
@@ -91,7 +91,7 @@ async fn what_is_no_grant_and_no_job_keeps_no_other_from_being_forgotten() {
     assert_eq!(kept, odd.len());
 }
 
-/// A list that left it out would pass for the whole truth.
+/// A caller would take an incomplete list for a complete one.
 #[tokio::test]
 async fn i9_a_list_names_the_record_that_it_cannot_read() {
     let mut bench = Bench::start().await;

@@ -1,4 +1,4 @@
-//! Nothing waits for another's wait (design §5.14): what is put off is a bucket of a target, never the target.
+//! One kind of call never waits for the other (design §5.14): a bucket of a target is put off, never the whole target.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn i5_a_settle_deadline_does_not_wait_for_the_writes() {
     }
 }
 
-/// The DELETEs of a target are told to wait; what another grant of the target calls for is written all the same.
+/// Azure tells the DELETEs of a target to wait. The PUTs for another grant of the target are made all the same.
 #[tokio::test]
 async fn a_grant_does_not_wait_for_the_deletes_of_its_target() {
     let bench = Bench::start().await;
@@ -78,9 +78,9 @@ async fn a_grant_does_not_wait_for_the_deletes_of_its_target() {
     assert!(bench.pass_on(&terms()).await.is_none(), "the DELETEs wait");
 }
 
-/// An ending clears what its target waits for; a grant does not.
+/// An ending of access clears all waits of its target. A new grant does not.
 #[tokio::test]
-async fn i5_only_what_ends_access_is_not_held_up_by_a_backoff() {
+async fn i5_an_ending_of_access_clears_a_backoff_and_a_grant_does_not() {
     let bench = Bench::start().await;
     let granted = bench.grant(ALICE).await;
     let mut pass = bench.pass().await;
@@ -94,9 +94,9 @@ async fn i5_only_what_ends_access_is_not_held_up_by_a_backoff() {
     assert_eq!(pass.claimed.target.failures.writes, 0);
 }
 
-/// Before a PUT: whose target it is, and whether what it is for has been taken back.
+/// Before a PUT, a pass checks its lease and whether the desired state has changed.
 #[tokio::test]
-async fn i5_a_pass_sees_that_what_it_gives_has_been_taken_back() {
+async fn i5_a_pass_sees_that_the_desired_state_has_changed() {
     let mut bench = Bench::start().await;
     let granted = bench.grant(ALICE).await;
     let mut pass = bench.short_pass().await;
@@ -126,9 +126,9 @@ async fn i5_a_pass_sees_that_what_it_gives_has_been_taken_back() {
     assert_eq!(check(&bench).await, LeaseCheck::Lost);
 }
 
-/// A record whose answer was lost comes again when others have recorded since.
+/// A record whose answer was lost is sent again after other passes have recorded.
 #[tokio::test]
-async fn i10_a_record_that_comes_again_after_others_writes_nothing() {
+async fn i10_a_record_that_is_sent_again_after_others_writes_nothing() {
     let mut bench = Bench::start().await;
     let granted = bench.grant(ALICE).await;
     let mut first = bench.pass().await;
@@ -150,9 +150,9 @@ async fn i10_a_record_that_comes_again_after_others_writes_nothing() {
     assert_eq!(bench.due(ALICE).await, None);
 }
 
-/// Requests for the same target come without end, one during each pass: what ends does not wait for all of them.
+/// Requests for the same target keep coming, one during each pass. A revocation does not wait for all of them.
 #[tokio::test]
-async fn i5_a_revocation_ends_however_many_requests_come_meanwhile() {
+async fn i5_a_revocation_ends_even_if_requests_keep_coming() {
     let bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     let _stays = bench.active(ALICE).await;

@@ -19,7 +19,7 @@ pub enum Held {
     Requests,
     /// What the server answers.
     Answers,
-    /// Nothing: the connection that sets it off is cut in the place of its next answer, which is lost.
+    /// Cuts the connection that sets it off instead of passing on its next answer, which is lost.
     Cut,
 }
 

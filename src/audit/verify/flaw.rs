@@ -1,4 +1,4 @@
-//! What can be wrong with a trail.
+//! What can be wrong with an audit log.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::super::DAMAGED;
 use super::super::chain::Record;
 
-/// Something that is not as it was sealed.
+/// Something that differs from what was sealed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Flaw {
-    /// The event, or its hash, is not the one that was sealed.
+    /// The event or its hash differs from what was sealed.
     Changed {
         /// Which chain.
         chain: String,
@@ -26,34 +26,34 @@ pub enum Flaw {
         /// The last of them.
         last: u64,
     },
-    /// What stood there could not be read.
+    /// An entry could not be read.
     Damaged {
         /// Which chain.
         chain: String,
-        /// Its place there, if it is known.
+        /// Its place in the chain, if that is known.
         sequence: Option<u64>,
-        /// Which entry of the store it is, or was.
+        /// The entry's id in Redis.
         entry: String,
         /// What was wrong with it.
         problem: String,
-        /// Before it could be sealed: then the sealer has put it where nothing of it is lost.
+        /// Whether the sealer has set it aside, unsealed, with all its bytes.
         is_set_aside: bool,
     },
-    /// It stands behind a later one.
+    /// The event stands behind a later one.
     Reordered {
         /// Which chain.
         chain: String,
         /// Which event.
         sequence: u64,
     },
-    /// It was sealed behind another event than the one that is there.
+    /// The event was sealed behind another event than the one that precedes it now.
     Unlinked {
         /// Which chain.
         chain: String,
         /// Which event.
         sequence: u64,
     },
-    /// Two events have one place: a store that lost what it had, in a failover say, or a chain that was made anew.
+    /// Two events have one place: Redis lost events, for example in a failover, or the chain was made anew.
     Forked {
         /// Which chain.
         chain: String,
@@ -84,17 +84,14 @@ impl fmt::Display for Flaw {
                 write!(f, "chain {chain}: ")?;
                 match sequence {
                     Some(sequence) => {
-                        write!(
-                            f,
-                            "what stood at place {sequence}, entry {entry} in Redis, "
-                        )?;
+                        write!(f, "the event at place {sequence}, entry {entry} in Redis, ")?;
                     }
                     None => write!(f, "entry {entry} in Redis ")?,
                 }
                 if *is_set_aside {
                     write!(
                         f,
-                        "could not be read when it was to be sealed: {problem}. Its bytes are in audit:damaged"
+                        "could not be read when the sealer came to it: {problem}. Its bytes are in audit:damaged"
                     )
                 } else {
                     write!(f, "cannot be read: {problem}")
@@ -112,14 +109,14 @@ impl fmt::Display for Flaw {
             ),
             Self::Forked { chain, sequence } => write!(
                 f,
-                "chain {chain}: two different events are number {sequence}: the store lost what it had, or somebody \
-                 made another chain"
+                "chain {chain}: two different events have the number {sequence}: the store lost events, or another \
+                 chain was made"
             ),
         }
     }
 }
 
-/// The flaw that an event tells of which the sealer wrote down.
+/// The flaw that an `audit/damaged` event of the sealer reports.
 pub(super) fn set_aside(record: &Record) -> Option<Flaw> {
     let text = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
     if text(&record.event, "action")? != DAMAGED {

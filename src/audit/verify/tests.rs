@@ -71,9 +71,9 @@ proptest! {
     }
 }
 
-/// What the sealer could not read, and moved aside, is told as that; what is missing beside it is missing.
+/// An entry that the sealer moved aside is reported as damaged. Events missing beside it are reported as missing.
 #[test]
-fn i10_what_was_moved_aside_is_told_as_damaged_and_not_as_missing() {
+fn i10_an_entry_that_was_moved_aside_is_reported_as_damaged_and_not_as_missing() {
     let sealed = |sequence: u64, event: serde_json::Value, previous: &str| {
         let event = StoredEvent {
             position: Position::default(),
@@ -116,7 +116,7 @@ fn i10_what_was_moved_aside_is_told_as_damaged_and_not_as_missing() {
 }
 
 #[test]
-fn i10_a_sealed_entry_that_cannot_be_read_any_more_is_told_as_damaged() {
+fn i10_a_sealed_entry_that_cannot_be_read_is_reported_as_damaged() {
     let all = chain(1, 3, "a");
     let mut verifier = read(&[all[0].clone(), all[2].clone()]);
     verifier.take_damaged(

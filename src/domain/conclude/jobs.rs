@@ -97,7 +97,7 @@ pub(super) fn job_change(
     if waits_for.is_empty() {
         return change(JobState::Running, None);
     }
-    // What is only waited for has told its error before.
+    // A job that only waits keeps the error that it reported before.
     let error = failed.map(|step| step.failure.clone()).next();
     JobChange {
         waits_for,

@@ -1,5 +1,5 @@
-//! What the protocol owes its promises to. Each can be taken out, and then the model has to find what goes wrong: a model
-//! that does not is of no use.
+//! What the protocol owes its promises to. Each can be taken out, and then the model has to find what goes wrong: a
+//! model that does not is of no use.
 
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
@@ -29,7 +29,7 @@ pub(super) struct Mended {
     pub(super) dates_open_calls: bool,
     /// A deadline is over when it is so by Redis's clock and by the process's own.
     pub(super) judges_by_both_clocks: bool,
-    /// A record that was sent again is known by its token, whoever has recorded since.
+    /// A record that is sent again is recognised by its token, even if other workers have recorded since.
     pub(super) remembers_records: bool,
     /// A pass tries only so many names of a series.
     pub(super) tries_few_names: bool,
@@ -117,8 +117,8 @@ mod taken_out {
     );
 }
 
-/// A worker's idea of the time is behind: what it takes for the settle deadline of its DELETE passes long before that can
-/// take effect no more. Too rare to be met by chance.
+/// A worker's idea of the time is behind: what it takes for the settle deadline of its DELETE passes long before that
+/// can take effect no more. Too rare to be met by chance.
 #[test]
 #[should_panic(expected = "it is said to stand")]
 fn dates_open_calls() {

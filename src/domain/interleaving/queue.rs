@@ -93,7 +93,7 @@ impl World {
         self.queue.due.remove(&Due::Bucket(call));
     }
 
-    /// The target is left to whoever has its lease, or to the lease's end.
+    /// Leaves the target to the worker that has its lease, or to the lease's end.
     pub(super) fn wait_for_the_lease(&mut self) {
         let end = self.lease.map_or(0, |(_, end)| end);
         self.queue.due.insert(Due::Lease, end);
@@ -133,8 +133,8 @@ impl World {
         }
     }
 
-    /// Redis's clock is set by a failover. Not while Redis is empty: how long that lasts nobody can tell from how far the
-    /// clock has gone back, and what is due comes late by as much.
+    /// Redis's clock is set by a failover. Not while Redis is empty: how long that lasts nobody can tell from how far
+    /// the clock has gone back, and what is due comes late by as much.
     pub(super) fn set_the_clock(&mut self, by: i64) {
         if self.before.is_some() {
             return;
@@ -144,8 +144,8 @@ impl World {
         self.ahead += by;
         self.wake();
         if by < 0 {
-            // Whatever waits may wait once more as long as it ever could, and so may what a pass records that crosses this.
-            // So may a lease that nobody has handed back, even one that was over.
+            // Whatever waits may wait once more as long as it ever could, and so may what a pass records that crosses
+            // this. So may a lease that nobody has handed back, even one that was over.
             self.grace_until = self.grace_until.max(self.now) + LONGEST_WAIT;
             if self.lease.is_some_and(|(token, _)| token != 0) {
                 self.paused_until = self.paused_until.max(self.now) + LEASE;
@@ -218,7 +218,7 @@ impl World {
     pub(super) fn settled_time(&mut self) -> SettledTime {
         let own = Duration::from_secs(u64::try_from(self.now).unwrap());
         let redis = at(self.redis());
-        let settled = self.settle_clock.hears(Told {
+        let settled = self.settle_clock.observe(Told {
             asked: own,
             answered: own,
             redis,
@@ -265,9 +265,9 @@ impl World {
         target
     }
 
-    /// I5, I6: what a pass would do now is queued or, where calls of its own kind have failed, due when these may be made
-    /// again; nothing waits for another's wait, nor past a settle deadline. So what ends access comes one wake and one
-    /// call after it may. And nobody's job waits for a target that is never looked at again.
+    /// I5, I6: what a pass would do now is queued or, where calls of its own kind have failed, due when these may be
+    /// made again; nothing waits for another's wait, nor past a settle deadline. So what ends access comes one wake and
+    /// one call after it may. And nobody's job waits for a target that is never looked at again.
     pub(super) fn everything_is_looked_after(&mut self) {
         let is_ready = |call: &Call| *self.queue.ready.get(*call);
         if self.is_in_doubt() || self.is_leased() || CALLS.iter().all(is_ready) {

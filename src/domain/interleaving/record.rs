@@ -284,7 +284,8 @@ impl World {
                 let ended = grant.clone();
                 grants.retain(|grant| grant.id != ended.id);
                 self.stored.put_off.remove(&ended.id);
-                // What may still come meets no cluster, or another one: there it is looked after, and nobody waits.
+                // A late call meets no cluster, or another one. The pass at that one handles it, and no job waits for
+                // it.
                 if !cluster_gone {
                     self.nothing_is_left_of(&ended, &worker.target);
                 }
@@ -310,7 +311,8 @@ impl World {
         !skipped.is_empty()
     }
 
-    /// What a stranger assigned carries a grant only if it was there at the claim: what an earlier pass saw may be gone.
+    /// What a stranger assigned carries a grant only if it was there at the claim: what an earlier pass saw may be
+    /// gone.
     fn rests_on_what_was_seen(&self, active: &Grant, worker: &Worker) {
         for place in &active.calls_for() {
             let mut series = self.stored.series(place);
@@ -346,8 +348,9 @@ impl World {
         }
     }
 
-    /// I5: whoever is told that a grant has ended finds nothing that only it called for, now or later. What another grant
-    /// called for that was live when the pass was claimed, and has been taken back since, that one's ending waits for.
+    /// I5: whoever is told that a grant has ended finds nothing that only it called for, now or later. What another
+    /// grant called for that was live when the pass was claimed, and has been taken back since, that one's ending waits
+    /// for.
     fn nothing_is_left_of(&self, ended: &Grant, loaded: &Target) {
         let wishes = self.stored.wishes();
         let waits_for = |place| {

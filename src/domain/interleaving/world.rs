@@ -45,7 +45,7 @@ pub(super) struct Worker {
     pub(super) busy_until: i64,
     /// It has looked at its lease and is about to send, however long it sleeps in between.
     pub(super) cleared_to_send: bool,
-    /// It has sent a call while somebody else had the target: it lives to report it.
+    /// The worker sent a call while another worker had the target. It lives to report that.
     pub(super) sent_late: bool,
     /// It hands back before it was done.
     pub(super) unfinished: bool,
@@ -302,7 +302,8 @@ impl World {
         });
     }
 
-    /// Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle time.
+    /// Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle
+    /// time.
     pub(super) fn bound_deadlines(&mut self) {
         let longest = at(self.redis() + LEASE + CALL_TIMEOUT + SETTLE);
         for effect in self.stored.effects.values_mut() {

@@ -1,4 +1,4 @@
-//! What stands in the streams of the trail: events, and what cannot be read as one.
+//! The entries in the streams of the audit log: events, and entries that cannot be read as events.
 
 use jiff::Timestamp;
 
@@ -7,34 +7,34 @@ use super::super::stream::{Entry, RawEntry};
 use super::{Seal, StoredEvent};
 use crate::domain::freshness::Position;
 
-/// The format of the trail's entries that this version reads.
+/// The format of audit entries that this version reads.
 const FORMAT: &str = "1";
 
-/// An entry of the trail.
+/// An entry of the audit log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TrailEntry {
     /// An event.
     Event(StoredEvent),
-    /// Something that cannot be read as an event. It may have been one, about anything.
+    /// An entry that cannot be read as an event. It may have been an event about anything.
     Damaged(DamagedEntry),
 }
 
-/// An entry of the trail that cannot be read as an event. What it holds is not repeated here: it may be anything, about
-/// anybody.
+/// An entry of the audit log that cannot be read as an event. This value does not repeat the entry's content, because
+/// that may be about anything and any person.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DamagedEntry {
-    /// Where it stands in its stream.
+    /// Its position in its stream.
     pub position: Position,
-    /// Its place in the trail, where that can be read.
+    /// Its place in the audit log, if that can be read.
     pub sequence: Option<u64>,
     /// What is wrong with it.
     pub problem: String,
-    /// It is of another format: a newer broker can read it.
+    /// Whether it has another format: then a newer broker can read it.
     pub is_of_another_format: bool,
 }
 
 impl TrailEntry {
-    /// Where it stands in its stream.
+    /// The entry's position in its stream.
     #[must_use]
     pub const fn position(&self) -> Position {
         match self {
@@ -44,7 +44,7 @@ impl TrailEntry {
     }
 
     /// # Errors
-    /// [`StoreError::Unreadable`] where even its place in the stream cannot be read: then the answer is not Redis's.
+    /// [`StoreError::Unreadable`] if even the position cannot be read: then the answer does not come from Redis.
     pub(super) fn read(raw: &RawEntry, key: &str) -> Result<Self, StoreError> {
         let entry = Entry::read(raw, key)?;
         Ok(match read_event(&entry) {
@@ -68,17 +68,17 @@ fn is_of_another_format(entry: &Entry) -> bool {
 
 fn read_event(entry: &Entry) -> Result<StoredEvent, &'static str> {
     if is_of_another_format(entry) {
-        return Err("it is of another format than this broker reads");
+        return Err("its format is not the one that this broker reads");
     }
     let seal = match (entry.bytes("hash"), entry.bytes("previous")) {
         (None, _) => None,
         (Some(_), previous) => Some(Seal {
-            hash: entry.text("hash").ok_or("its hash is no text")?.to_owned(),
+            hash: entry.text("hash").ok_or("its hash is not text")?.to_owned(),
             previous: match previous {
                 None => String::new(),
                 Some(_) => entry
                     .text("previous")
-                    .ok_or("the hash before it is no text")?
+                    .ok_or("the hash of the event before it is not text")?
                     .to_owned(),
             },
         }),
@@ -93,10 +93,10 @@ fn read_event(entry: &Entry) -> Result<StoredEvent, &'static str> {
     Ok(StoredEvent {
         position: entry.position,
         sequence: number(entry, "sequence").map_err(|()| "it has no sequence number")?,
-        time: time.ok_or("its time is none that there can be")?,
+        time: time.ok_or("its time is out of range")?,
         event: entry
             .text("event")
-            .ok_or("its event is no text")?
+            .ok_or("its event is not text")?
             .to_owned(),
         seal,
     })

@@ -22,7 +22,7 @@ make_job(a.job, a.job_body, 'EXTEND', { row }, 'EXTEND', over)
 remember_request(a.job, a.grant, over)
 if not over then
   redis.call('HSET', grant_key(a.grant), 'job', a.job)
-  wish_changed(target, false)
+  desired_state_changed(target, false)
 end
 audit_about(a.audit_event, a.grant, target)
 return { 'accepted', a.job, a.grant }

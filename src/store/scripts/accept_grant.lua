@@ -1,21 +1,21 @@
--- Accepts a grant: idempotency, wish, queue, job and audit event in one step (I1, I3, I10).
+-- Accepts a grant: idempotency, desired state, queue, job and audit event in one step (I1, I3, I10).
 --
 -- Flags: none, so that grants are refused first when Redis reaches its memory limit.
 -- Argument: caller, request_id, hash, grant, job, target, uid, grant_body, job_body, ttl (ms) or expire (ms) or
--- neither, wish (principal, cluster and access as text: two grants of the same have the same), external (the list of
--- the caller's grant of this external key; '' for none), lists (names of lists that it belongs to), principal (JSON),
--- audit_event (what was there already, grant and job, is put in here), gone_event (of a grant that ends with its
--- cluster; grant and action are put in here), retention (ms), request_life (ms).
+-- neither, wish (the desired state: principal, cluster and access as text: two grants of the same have the same),
+-- external (the list of the caller's grant of this external key; '' for none), lists (names of lists that it belongs
+-- to), principal (JSON), audit_event (what was there already, grant and job, is put in here), gone_event (of a grant
+-- that ends with its cluster; grant and action are put in here), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant}, {'reused', job}, or {'key_in_use', grant} where the caller's external
 -- key names a live grant of something else.
 
 local answer = replay()
 if answer then return answer end
 
--- Another cluster under the same id ends the old one's grants (design §5.13). What we know of effects went with the
--- old one, if it was made there: a PUT by the same id may as well have met the new one. So each is open, and put
--- right or deleted as the wishes say. Clearing the token makes a pass that is still at the old one record nothing.
--- A caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
+-- Another cluster under the same id ends the old one's grants (design §5.13). What we know of effects went with the old
+-- one, if it was made there: a PUT by the same id may as well have met the new one. So each is open, and put right or
+-- deleted as the desired state says. Clearing the token makes a pass that is still at the old one record nothing. A
+-- caller that still remembers the old cluster does not end the new one's grants: no cluster comes back.
 local key = target_key(a.target)
 local uid = redis.call('HGET', key, 'uid')
 local replaced = uid and uid ~= '' and a.uid ~= '' and uid ~= a.uid
@@ -37,7 +37,7 @@ if of and is_live(of.state) and not (replaced and of.target == a.target) then
     -- active may have loaded the old one.
     make_job(job, a.job_body, 'GRANT', { row }, 'EXTEND', over)
     redis.call('HSET', grant_key(named), 'job', job)
-    if not over then wish_changed(a.target, false) end
+    if not over then desired_state_changed(a.target, false) end
   end
   remember_request(job, named, over)
   audit_about(a.audit_event, named, a.target, job)
@@ -93,7 +93,7 @@ if replaced then
   -- The old one's backoff went with it, too.
   redis.call('HSET', key, 'token', '', 'attempts', 0, 'uid', a.uid, 'u:' .. uid, '')
   redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
-  -- What stands for nobody any more is deleted, whatever the new cluster is asked for.
+  -- Assignments that no grant calls for any more are deleted, whatever else the new cluster's grants call for.
   enqueue(a.target, 'deletes')
   effects_changed(a.target)
 end
@@ -110,6 +110,6 @@ if a.uid ~= '' and (uid or '') == '' then redis.call('HSET', key, 'uid', a.uid) 
 make_job(a.job, a.job_body, 'GRANT', { { target = a.target, grants = { a.grant }, principal = a.principal } }, 'GRANT',
   false)
 remember_request(a.job, a.grant, false)
-wish_changed(a.target, false)
+desired_state_changed(a.target, false)
 audit(a.audit_event)
 return { 'accepted', a.job, a.grant }

@@ -2,9 +2,9 @@
 -- has read the lists and counted, and the script reads the state of each grant again.
 --
 -- Flags: allow-oom; taking access away must not wait for memory.
--- Argument: caller, request_id, hash, grants [ids], selected (a selector matched them: one that has ended meanwhile is
--- left out), left (how many more match and stay, as far as the caller may know), job, job_body, by, audit_event (grant
--- and target are put in here), retention (ms), request_life (ms).
+-- Argument: caller, request_id, hash, grants [ids], selected (whether a selector matched them: then grants that have
+-- ended meanwhile are left out), left (how many more match and stay, as far as the caller may know), job, job_body, by,
+-- audit_event (the script adds grant and target), retention (ms), request_life (ms).
 -- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
 -- grant.
 -- Invariant: the job is over only when none of its grants is live or REVOKING. A grant that another request is revoking
@@ -33,8 +33,9 @@ for _, grant in ipairs(a.grants) do
   end
 end
 
--- Read before the first write: a target that cannot be read stops the script here, with nothing half done. Of those that a
--- selector matched, the others are ended all the same, and what is damaged is told as left.
+-- Reads before the first write. If the request names a grant, a damaged target stops the script here, with nothing half
+-- done. If a selector matched the grants, the script skips a damaged target, counts its grants as left, and ends the
+-- others.
 local sound = {}
 for _, row in ipairs(rows) do
   if not a.selected then
@@ -60,8 +61,8 @@ remember_request(a.job, a.selected and '' or a.grants[1], over)
 for grant in pairs(live) do revoke_grant(grant, 'REVOKED', a.by, a.job) end
 for grant in pairs(going) do redis.call('HSET', grant_key(grant), 'job', a.job) end
 for _, row in ipairs(rows) do
-  -- Also where all of its grants are REVOKING already: a caller that asks again does not wait for a backoff.
-  if not over then wish_changed(row.target, true) end
+  -- Also if all of its grants are already REVOKING: a caller that asks again does not wait for a backoff.
+  if not over then desired_state_changed(row.target, true) end
   for _, grant in ipairs(row.grants) do audit_about(a.audit_event, grant, row.target) end
 end
 if #rows == 0 then audit(a.audit_event) end

@@ -19,8 +19,8 @@ for _, row in ipairs(a.rows) do
 end
 if written then return { 'begun' } end
 
--- A plan that is out of date takes nothing away. It may still give: while no access has ended since the claim, each PUT is
--- of something that a live grant calls for. Else a stream of requests could keep a target from ever being given anything.
+-- An outdated plan must not take anything away. It may still give, as long as no access has ended since the claim: then a
+-- live grant calls for each of its PUTs. Otherwise a steady stream of requests could keep a target without access for ever.
 local only_gives = true
 for _, row in ipairs(a.rows) do only_gives = only_gives and row.call == 'put' end
 local has_moved = number(held[3]) ~= a.generation

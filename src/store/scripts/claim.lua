@@ -1,18 +1,21 @@
 -- Claims the target that is to be looked at next, for one worker (I4).
 --
 -- Flags: allow-oom.
--- Argument: token, lease (ms), settle (ms), timeout (ms; of one call), turn (the claimer's own count), backoff {initial, max} (ms), jitter
--- (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
--- Returns {claimed, damaged}. `claimed`: false where no target is ready in an open lane, or the token's lease is over;
--- else {target, now, lease_end, record, grants, waits}, the record and each grant as flat lists of fields and values,
--- `waits` how many ms deletes and writes wait still. `damaged`: what could not be read, and was passed over.
+-- Argument: token, lease (ms), settle (ms), timeout (ms; of one call), turn (the claimer's own count), backoff
+-- {initial, max} (ms), jitter (0.1 to 1), budget {writes, deletes: {capacity, per_second}}, remembered (ms).
+-- Returns {claimed, damaged}. `claimed` is false if no target is ready in an open lane, or the token's lease is over.
+-- Else it is {target, now, lease_end, record, grants, waits}: the record and each grant are flat lists of fields and
+-- values; `waits` says for how many ms deletes and writes still have to wait. `damaged`: rows that the script could not
+-- read, and skipped.
+-- Invariant: at most one worker holds the lease of a target. A target that cannot be read stops no other from being
+-- claimed.
 
--- Whether a lane lets a call of this bucket through now: neither told to wait nor out of budget.
+-- Whether a lane lets a call of this bucket through now: Azure has not told it to wait, and it has budget left.
 local function is_open(lane, bucket)
   return closed_for(lane, bucket) == 0 and tokens_left(lane, bucket, a.budget[bucket]) >= 1
 end
 
--- Reads all that a pass needs, before the first write: what is damaged shows here.
+-- Reads everything that a pass needs, before the first write. So a damaged row fails here.
 local function load(target)
   local list = redis.call('HGETALL', target_key(target))
   local record, grants = fields(list), {}
@@ -31,20 +34,20 @@ end
 local function claimed(found)
   local record = fields(found.list)
   local function left(bucket) return math.max(0, end_of_wait(record['w:' .. bucket]) - now) end
-  return { { found.target, now, number(record.lease_end), found.list, found.grants, { left('deletes'), left('writes') } },
-    damaged }
+  local waits = { left('deletes'), left('writes') }
+  return { { found.target, now, number(record.lease_end), found.list, found.grants, waits }, damaged }
 end
 
 local function take(lane, bucket)
   for _, target in ipairs(redis.call('ZRANGE', ready_key(lane, bucket), 0, 7)) do
     local is_sound, found = try(target_key(target), load, target)
-    -- First of all, so that a script that fails at what follows leaves it to be looked at again.
+    -- First of all: if this script fails later on, the target is looked at again.
     due_at('lease', target, now + PUT_OFF)
     for _, queue in ipairs(BUCKETS) do dequeue(target, queue) end
     if not is_sound then
-      -- It is tried again.
+      -- It is tried again in a minute.
     elseif not found.record.generation then
-      -- Its record went away while it was queued: there is nothing to do.
+      -- Its record was deleted while the target was queued, so there is nothing to do.
       redis.call('ZREM', P .. 'due', 'lease:' .. target)
     elseif is_leased(found.record) then
       wait_for_lease(target, found.record)
@@ -107,9 +110,9 @@ if (record.token or '') ~= '' then
   end
 end
 
--- Neither a settle deadline nor the last moment of a PUT lies further ahead than a lease, a call and the settle time: the
--- clock has gone back, and what ends access would wait for the difference. Replicas may have other settings than this
--- one: the longest counts.
+-- A settle deadline or the last moment of a PUT lies at most a lease, a call timeout and the settle time ahead. If one
+-- lies further ahead, the clock has gone back, and DELETEs would wait for the difference. So it is cut to that bound.
+-- Replicas may have different settings for a while: the longest counts.
 local longest = math.max(a.lease + a.timeout + a.settle, number(record.longest))
 for field, value in pairs(fields(redis.call('HGETALL', key))) do
   if string.match(field, '^[dp]:') and number(value) > now + longest then
@@ -117,7 +120,7 @@ for field, value in pairs(fields(redis.call('HGETALL', key))) do
   end
 end
 
--- The attempt is counted now, and the earliest next one set: a target that kills its worker backs off, but never past
+-- Counts the attempt now, and sets the earliest next one. So a target that kills its worker backs off, but never past
 -- its next settle deadline.
 local attempts = number(record.attempts) + 1
 local pause = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
@@ -134,7 +137,7 @@ due_at('lease', target, lease_end)
 redis.call('SET', P .. 'pass:' .. a.token, target, 'PX', math.max(a.lease, a.remembered))
 
 local function begin_job(job)
-  -- Read before it is written.
+  -- Reads before it writes, so that a damaged job fails here.
   redis.call('HGET', job_key(job), 'state')
   redis.call('HGET', targets_key(job), 's:' .. target)
   redis.call('HINCRBY', job_key(job), 'attempts', 1)

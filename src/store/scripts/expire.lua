@@ -13,12 +13,12 @@ if not is_live(state) or not expire then
   return { 'over' }
 end
 if expire > now or expire > a.own_now then return { 'not_due' } end
--- Read before the first write: what is damaged stops the script here, with nothing half done.
+-- Reads before the first write: a damaged target stops the script here, with nothing half done.
 redis.call('HLEN', target_key(target))
 
 local row = { target = target, grants = { a.grant }, principal = principal_of(a.grant) }
 revoke_grant(a.grant, 'EXPIRED', 'expiry', a.job)
 make_job(a.job, a.job_body, 'EXPIRE', { row }, 'EXPIRE', false)
-wish_changed(target, true)
+desired_state_changed(target, true)
 audit_about(a.audit_event, a.grant, target)
 return { 'expired' }

@@ -1,25 +1,26 @@
--- Forgets what was over long enough ago, with its places in the lists.
+-- Deletes grants and jobs that ended longer ago than the retention, and removes them from the lists.
 --
 -- Flags: allow-oom.
 -- Argument: limit, retention (ms).
--- Returns how many grants and jobs were looked at, and which of them cannot be read, or are no grant and no job: they are
--- kept for as long again, so that they keep no other from being forgotten.
+-- Returns {how many members of `retired` it looked at, the members that it could not read}. An unreadable member stays
+-- for another retention, so that it does not keep others from being deleted.
+-- Invariant: a row that cannot be read is never deleted, and never stops the deletion of the others.
 
 local function forget(member)
   local kind, id = string.match(member, '^(%a+):(.*)$')
-  if kind ~= 'grant' and kind ~= 'job' then error('it is no grant and no job') end
+  if kind ~= 'grant' and kind ~= 'job' then error('the member is neither a grant nor a job') end
   local is_grant = kind == 'grant'
   local key = is_grant and grant_key(id) or job_key(id)
   local lists = is_grant and redis.call('HGET', key, 'lists') or not is_grant and redis.call('GET', lists_key(id))
   local names = cjson.decode(lists or '[]')
   for _, name in ipairs(names) do
-    if type(name) ~= 'string' then error('its lists cannot be read') end
+    if type(name) ~= 'string' then error('the names of its lists cannot be read') end
   end
-  -- Lists that could not be read when the grant ended still have it in the other families.
+  -- If the names of its lists could not be read when the grant ended, it is still in the lists of another family.
   local families = is_grant and { 'live', 'going', 'past' } or { 'jobs' }
   for _, name in ipairs(names) do
     for _, family in ipairs(families) do
-      -- One list that is none keeps nothing from going.
+      -- A list key of another type must not stop the deletion.
       redis.pcall('ZREM', is_grant and grant_list(family, name) or job_list(name), id)
     end
   end

@@ -1,11 +1,11 @@
 -- Lists grants or jobs, newest first: those that are in all of some lists.
 --
 -- Flags: allow-oom; reading must not wait for memory.
--- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:': the union of them is
--- listed), names (of lists), before (an id; '' for the newest), count.
--- Returns [[id, record], ..] of the newest `count` of the shortest list, fewer where there are no more: each record as a
--- flat list of fields and values; nil where it is not in all of the lists; or, where its key holds something else than a
--- hash, what Redis says of that, as text.
+-- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:'; the script lists their
+-- union), names (of lists), before (an id; '' for the newest), count.
+-- Returns [[id, record], ..] of the newest `count` of the shortest list, or fewer if there are no more. Each record is
+-- a flat list of fields and values, or nil if the id is not in all of the lists, or Redis's error as text if the key
+-- does not hold a hash.
 
 local shortest, length = nil, nil
 for _, name in ipairs(a.names) do
@@ -21,7 +21,7 @@ for _, family in ipairs(a.families) do
   table.insert(rests, { ids = ids, at = 1 })
 end
 
--- By their bytes, as Redis orders them. Lua's own `>` goes by the server's language: in Danish `aa` comes after `z`.
+-- Compares ids by their bytes, as Redis does. Lua's own `>` depends on the server's locale: in Danish `aa` follows `z`.
 local function is_newer(one, other)
   for i = 1, #one do
     local left, right = string.byte(one, i), string.byte(other, i) or 0
@@ -53,7 +53,7 @@ local function record_of(id)
     if name ~= shortest and not is_in(name, id) then return false end
   end
   local record = redis.pcall('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id))
-  -- As text, in its row: an error would hide all the other rows.
+  -- Returns the error as text in its row, because an error of the script would hide all the other rows.
   return record.err or record
 end
 

@@ -1,8 +1,8 @@
--- Carries out plain commands that need no script of their own, all of one moment and behind the look at `meta`.
+-- Runs plain commands that need no script of their own, in one atomic step, after the comparison of `meta`.
 --
--- Flags: allow-oom, which a transaction would not be: a full Redis refuses even its reads.
--- Arguments: lengths (of how many words each command is); then, as further ARGV, the words of all commands.
--- Returns what each answers.
+-- Flags: allow-oom. A transaction has no such flag: a full Redis refuses even its reads.
+-- Arguments: lengths (how many words each command has); then, as further ARGV, the words of all commands.
+-- Returns the answer of each command.
 
 local answers, at = {}, 2
 for i, length in ipairs(a.lengths) do

@@ -1,16 +1,16 @@
 -- What every script shares. KEYS[1] is the broker's `meta` key; every other key is made from its prefix, which
 -- carries the broker's hash tag, so that all of them are in one slot. ARGV[1] is one JSON document.
 --
--- A script that fails half-way leaves what it has done so far. So what may be damaged is read before the first write.
+-- A script that fails half-way leaves what it has done so far. So a script reads what may be damaged before it writes.
 --
 -- Numbers: times are milliseconds of Redis's own clock, 13 digits, which Lua's %.14g writes exactly.
 
 local P = string.match(KEYS[1], '^(.*:)meta$')
 local a = cjson.decode(ARGV[1])
 
--- Whether this is still the Redis that the calling process began with: it may have been emptied or replaced since. Before
--- anything is read or written, and in the same step, so that no moment is left in between. Each value is answered as one
--- word, whatever it is.
+-- Checks that this is still the Redis that the calling process began with: it may have been emptied or replaced since.
+-- The check is in the same atomic step as the script, before anything else is read or written. The error writes each
+-- value as one word, whatever its bytes are.
 local meta = redis.pcall('HMGET', KEYS[1], 'v', 'instance')
 if meta[1] ~= a.began_with.format or meta[2] ~= a.began_with.instance then
   local function word(value)
@@ -31,11 +31,11 @@ local function given(value)
   return value ~= nil and value ~= cjson.null
 end
 
--- The keys of a target's record, of a grant, of a job and of a lane. Of a target's record, besides what claim returns:
--- `token`, `lease_end` and `lease` (ms) of its last claim, `settle` and `timeout` (ms) then, `attempts` (claims since a pass was
--- recorded), `pause` (a wait: while its workers die), `urgent` (access ended since the last claim),
--- `longest` (ms; by when at most a call that is sent now has settled, by any replica's settings), and of each bucket
--- `w:` (a wait) and `f:` (how many passes in a row have failed there); `o:GRANT`, how often its end was put off.
+-- The keys of a target's record, of a grant, of a job and of a lane. Besides what claim returns, a target's record has:
+-- `token`, `lease_end`, `lease`, `settle` and `timeout` (ms) of its last claim; `attempts` (claims since the last
+-- recorded pass); `pause` (a wait, set because its workers died); `urgent` (access has ended since the last claim);
+-- `longest` (ms: after how long a call has settled, by the slowest replica's settings); for each bucket `w:` (a wait)
+-- and `f:` (how many passes in a row have failed there); `o:GRANT` (how often the end of a grant was put off).
 local function target_key(target) return P .. 'target:' .. target end
 local function grant_key(grant) return P .. 'grant:' .. grant end
 local function job_key(job) return P .. 'job:' .. job end
@@ -48,9 +48,9 @@ local function lists_key(job) return P .. 'job:' .. job .. ':lists' end
 local function ready_key(subscription, bucket) return P .. 'ready:' .. subscription .. ':' .. bucket end
 local function lane_key(subscription) return P .. 'lane:' .. subscription end
 
--- Lists by which grants and jobs are found: sorted sets of ids, all of one score, so that they are in the order of the
--- ids. A grant is in the lists of one family: `live`, `going` while it is REVOKING, or `past` once it has ended. A
--- selector's revocation reads the first two, however many grants have ended in the last week.
+-- Lists by which the broker finds grants and jobs: sorted sets of ids, all with one score, so that they are in the
+-- order of the ids. A grant is in the lists of one family: `live`, `going` while it is REVOKING, or `past` once it has
+-- ended. A revocation by selector reads only the first two, however many grants have ended in the last week.
 local function grant_list(of, name) return P .. 'grants:' .. of .. ':' .. name end
 local function job_list(name) return P .. 'jobs:' .. name end
 
@@ -102,8 +102,8 @@ local function raise(key, field, value)
   if value > number(redis.call('HGET', key, field)) then redis.call('HSET', key, field, value) end
 end
 
--- Loops over many go on (design §5.17): what fails at one row is kept for the caller, who tells it, and the other rows are
--- done all the same. Returns whether `action` went through, and its result.
+-- A loop over many rows goes on past one that fails (design §5.17): `damaged` keeps the failure for the caller, which
+-- logs it. Returns whether `action` succeeded, and its result.
 local damaged = {}
 local function try(key, action, ...)
   local went_through, result = pcall(action, ...)
@@ -113,46 +113,48 @@ local function try(key, action, ...)
   end
   return went_through, result
 end
--- What cannot be read is looked at again after so long (ms).
+-- After how long (ms) an unreadable row is looked at again.
 local PUT_OFF = 60000
 
--- No stored time is believed beyond what it can be (design §5.15): after a failover the clock may be behind, and what was
--- stored before would hold for the whole difference. So a wait is stored with its length, and one that ends later than
--- its length from now is ignored.
--- A clock may be slewed by so much (ms) without having gone back.
+-- A difference up to this (ms) does not mean that the clock has gone back: clocks are slewed.
 local SLEW = 1000
+
+-- No stored time is believed beyond what it can be (design §5.15). After a failover the clock may be behind, and a wait
+-- from before would last for the whole difference. So a wait is stored with its length. A wait that ends later than its
+-- length from now is ignored.
 local function wait_of(length)
   return string.format('%d %d', now + length, length)
 end
--- When a wait ends (ms); 0: it is over, or not to be believed.
+-- When a wait ends (ms); 0 if it is over or cannot be believed.
 local function end_of_wait(stored)
   local end_, length = string.match(stored or '', '^(%d+) (%d+)$')
   if not end_ or tonumber(end_) <= now or tonumber(end_) - now > tonumber(length) + SLEW then return 0 end
   return tonumber(end_)
 end
 
--- A lease holds while there is a token and its end has not passed, nor lies further ahead than the lease is long.
+-- A lease holds while it has a token, and its end lies in the future by no more than the lease is long.
 local function is_leased(record)
   local left = number(record.lease_end) - now
   return (record.token or '') ~= '' and left > 0 and left <= number(record.lease) + SLEW
 end
 
--- By when (ms) calls that a worker has left without an answer have taken effect or never will: it gives the last one up
--- before its lease's end. Where the clock has gone ahead meanwhile, it may just have sent one.
+-- By when (ms) calls without an answer have taken effect or never will. A worker gives up its last call before its
+-- lease ends. If the clock has leapt ahead meanwhile, the worker may just have sent one; so the call timeout counts
+-- from now.
 local function calls_settle(record, settle)
   local lease_end = math.min(number(record.lease_end), now + number(record.lease))
   return math.max(now + number(record.timeout), lease_end) + settle
 end
 
--- What waits is a target's bucket, never a target (design §5.14): each bucket has a queue of its own, and a time of its own
--- in `due`, by member `deletes:TARGET` or `writes:TARGET`; `lease:TARGET` is the end of a lease.
+-- A bucket of a target waits, never the whole target (design §5.14). Each bucket has its own queue, and its own time in
+-- `due`, as member `deletes:TARGET` or `writes:TARGET`. The member `lease:TARGET` is the end of a lease.
 local BUCKETS = { 'deletes', 'writes' }
 
 local function due_at(kind, target, when)
   redis.call('ZADD', P .. 'due', when, kind .. ':' .. target)
 end
 
--- Puts a target into the queue of a bucket; not while it is leased: record, or the lease's end, queues it then.
+-- Puts a target into the queue of a bucket. Not for a leased target: `record`, or the lease's end, queues that.
 local function enqueue(target, bucket)
   local lane = lane_of(target)
   redis.call('SADD', P .. 'lanes', lane)
@@ -166,13 +168,13 @@ local function dequeue(target, bucket)
   redis.call('ZREM', P .. 'due', bucket .. ':' .. target)
 end
 
--- Has a bucket of a target looked at, at once or at a time (ms).
+-- Schedules a bucket of a target for the time `when` (ms), or queues it now if that has passed.
 local function look_at(target, bucket, when)
   if when > now then due_at(bucket, target, when) else enqueue(target, bucket) end
 end
 
--- The target is left to whoever has its lease; or to the lease's end. That may not be due any more: a lease that was over
--- holds again where the clock has gone back.
+-- Leaves the target to the worker that has its lease, or to the lease's end. That end may have left `due` already: if
+-- the clock has gone back, a lease that was over holds again.
 local function wait_for_lease(target, record)
   due_at('lease', target, record.lease_end)
 end
@@ -182,7 +184,7 @@ local function is_live(state)
   return state == 'PENDING' or state == 'ACTIVE'
 end
 
--- Whether a target has live grants. One that cannot be read counts: claim tells of it.
+-- Whether a target has live grants. A grant that cannot be read counts as live: `claim` reports it.
 local function has_live_grants(record)
   for field in pairs(record) do
     local grant = string.match(field, '^g:(.*)$')
@@ -200,34 +202,34 @@ local function tokens_left(lane, bucket, budget)
   return math.min(budget.capacity, number(held[1]) + math.max(0, passed) / 1000 * budget.per_second)
 end
 
--- How long Azure has told a lane's bucket to wait (ms); 0: it is open.
+-- For how long (ms) Azure has told a lane's bucket to wait; 0 if it is open.
 local function closed_for(lane, bucket)
   local end_ = end_of_wait(redis.call('HGET', lane_key(lane), bucket .. ':closed'))
   return math.max(0, end_ - now)
 end
 
--- The desired state of the target has changed: raises its generation and has it looked at. What ends access (`ends`)
--- clears all waits of the target; what gives it waits for the writes.
-local function wish_changed(target, ends)
+-- Notes that the desired state of a target has changed: raises its generation and schedules it. If access ends
+-- (`access_ends`), this clears all waits of the target. Otherwise the change waits as the bucket `writes` does.
+local function desired_state_changed(target, access_ends)
   local key = target_key(target)
   redis.call('HINCRBY', key, 'generation', 1)
   redis.call('PERSIST', key)
-  if ends then
+  if access_ends then
     redis.call('HSET', key, 'urgent', 1, 'attempts', 0)
     redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
   end
   local record = fields(redis.call('HGETALL', key))
   if is_leased(record) then return wait_for_lease(target, record) end
-  if not ends then
+  if not access_ends then
     look_at(target, 'writes', math.max(end_of_wait(record.pause), end_of_wait(record['w:writes'])))
     return
   end
   enqueue(target, 'deletes')
-  -- What other grants still call for may have to say another end.
+  -- Assignments that other grants still call for may need another end.
   if has_live_grants(record) then enqueue(target, 'writes') else dequeue(target, 'writes') end
 end
 
--- When what is over is forgotten, in `retired` by member `grant:ID` or `job:ID`; never earlier than was said before.
+-- Schedules an ended grant or job for deletion, in `retired` as `grant:ID` or `job:ID`; never earlier than before.
 local function retire(member, after)
   redis.call('ZADD', P .. 'retired', 'GT', now + after, member)
 end
@@ -309,7 +311,7 @@ local function remember_request(job, grant, over)
   end
 end
 
--- Where a job stands on one of its targets, and when (ms) that is tried again.
+-- Sets the state of a job on one of its targets, and when (ms) that target is tried again.
 local function job_target_is(job, target, state, again_at)
   local key, targets = job_key(job), targets_key(job)
   redis.call('HINCRBY', key, 'of:' .. redis.call('HGET', targets, 's:' .. target), -1)
@@ -364,18 +366,18 @@ local function finish_job_target(job, target, state, failure)
   redis.call('DEL', requests_key(job))
 end
 
--- The names of the lists that a grant is in. They are only an index: where they cannot be read, access ends all the same
+-- The names of the lists that a grant is in. They are only an index. If they cannot be read, access ends all the same
 -- (I5, I6), and `forget` reports the damaged record.
 local function lists_of(grant)
   local is_json, names = pcall(cjson.decode, redis.call('HGET', grant_key(grant), 'lists') or '[]')
   return is_json and type(names) == 'table' and names or {}
 end
 
--- Moves a grant to the lists of another family, and takes it off the expiries: it calls for nothing any more.
+-- Moves a grant to the lists of another family, and takes it off the expiries, because it no longer calls for access.
 local function move_to(grant, family)
   for _, name in ipairs(lists_of(grant)) do
     for _, other in ipairs({ 'live', 'going' }) do
-      -- A list of another type stops nothing: it is only an index.
+      -- A list key of another type must not stop an ending: lists are only an index.
       if other ~= family and redis.pcall('ZREM', grant_list(other, name), grant) == 1 then
         redis.pcall('ZADD', grant_list(family, name), 0, grant)
       end
@@ -384,7 +386,7 @@ local function move_to(grant, family)
   redis.call('ZREM', P .. 'expiries', grant)
 end
 
--- A grant that was live is REVOKING from now on.
+-- Moves a grant that was live to the lists of REVOKING grants.
 local function leave_the_living(grant)
   move_to(grant, 'going')
 end

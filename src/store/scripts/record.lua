@@ -1,42 +1,44 @@
 -- Records a pass: completes, fails and hands back (I2, I4, I5, I10).
 --
 -- Flags: allow-oom.
--- Argument: target, token, generation (that claim returned), claimed (ms; what was over then the pass has planned for),
---   behind and caught_up (ms; by how much that time was behind, and when, by this clock, it will be so no more),
+-- Argument: target, token, generation (that claim returned), claimed (ms; the pass has planned for all deadlines before
+-- it),
+--   behind and caught_up (ms; how far `claimed` is behind this clock, and when, by this clock, that ends),
 --   rows [{name, body, call, open ('' | put | delete), may_be_gone, sent, unanswered, was and deadline (ms), put_until
---     (ms), landed}]: the effects that the pass intended to touch; `sent`: its call was begun (else the intent is
---     withdrawn), `unanswered`: no answer came, so it may be under way still, `was`: the settle deadline that claim
---     returned, `landed`: a PUT of this pass took effect,
---   open [names]: effects that the pass leaves open, or that it found open and left so,
---   grants [{id, from, from_ending, to, ending, error, settled [names], shared}],
---   jobs [{id, to, final, error, grants [ids], waits_for [buckets], effects [{name, body}] (done for it)}],
---   forget [names], moved (the desired state changes by this record),
---   looks {deletes, writes: {needed, wait (ms), failures}}: whether something is left to do in the bucket, how long that
---     waits (0: not at all) unless access ends meanwhile, and how many passes in a row have failed there,
---   again (steps are left that nothing stood in the way of),
+--     (ms), landed}]: the effects that the pass intended to touch. `sent`: the pass sent the call (else the intent is
+--     withdrawn). `unanswered`: no answer came, so the call may still be under way. `was`: the settle deadline that
+--     claim returned. `landed`: a PUT of this pass took effect,
+--   open [names]: effects that the pass leaves open, or that it found open and left so, grants [{id, from, from_ending,
+--   to, ending, error, settled [names], shared}], jobs [{id, to, final, error, grants [ids], waits_for [buckets],
+--   effects [{name, body}] (done for it)}], forget [names], moved (the desired state changes by this record), looks
+--   {deletes, writes: {needed, wait (ms), failures}}: whether the bucket has work left, how long that work waits (0:
+--     not at all) unless access ends meanwhile, and how many passes in a row have failed there,
+--   again (the pass left steps that did not have to wait),
 --   closed [{bucket, until_after (ms)}], remaining [{bucket, calls}], lease (ms), settle (ms), lag (ms),
 --   audit_events [..], lost_event, remembered (ms), retention (ms), request_life (ms).
--- Returns {'recorded', damaged ..}, also when it is sent again, or {'lost'} where the lease was not ours any more: then
--- nothing is recorded, and what the pass touched is marked unsettled. `damaged`: jobs that could not be read, and were
--- passed over.
+-- Returns {'recorded', damaged ..}, also when it is sent again. Returns {'lost'} if this worker no longer had the
+-- lease: then the script records nothing, and marks the effects that the pass touched as unsettled. `damaged`: jobs
+-- that the script could not read, and skipped.
+-- Invariant: a pass is recorded at most once, and only by the worker that has the lease.
 
 local key = target_key(a.target)
 
--- Sent again, because the answer was lost: it is done, and told, whoever has had the target since (I10).
+-- If this pass was recorded before, the record was sent again because its answer was lost. It is done, and its events
+-- are written, even if another worker has had the target since (I10).
 local pass_key = P .. 'pass:' .. a.token
 local pass = redis.call('GET', pass_key)
 if pass == '=recorded' then return { 'recorded' } end
 if pass == '=lost' then return { 'lost' } end
 
--- Read before the first write: what is damaged stops the script here, with nothing half done.
+-- Reads before the first write: a damaged grant stops the script here, with nothing half done.
 for _, change in ipairs(a.grants) do redis.call('HGET', grant_key(change.id), 'state') end
 
--- No call that is under way takes effect later than this.
+-- By then, every call that is under way has taken effect or never will.
 local longest = now + math.max(a.lease + a.settle, number(redis.call('HGET', key, 'longest')))
 
 local lane = lane_key(lane_of(a.target))
 
--- What a lane may do is learned: ARM counts calls that are not the broker's as well.
+-- Learns the lane's budget from ARM's answers, because ARM also counts calls of others than the broker.
 for _, left in ipairs(a.remaining) do
   if number(redis.call('HGET', lane, left.bucket .. ':tokens')) > left.calls then
     redis.call('HSET', lane, left.bucket .. ':tokens', left.calls, left.bucket .. ':at', now)
@@ -51,8 +53,8 @@ for _, closing in ipairs(a.closed) do
 end
 
 if redis.call('HGET', key, 'token') ~= a.token then
-  -- Somebody else has, or had, the target: what we did may have crossed what they did. Each effect that we
-  -- touched is written again once nothing of ours can take effect any more.
+  -- Another worker has, or had, the target: this pass's calls may have crossed that worker's. Each effect that this
+  -- pass touched is written again once no call of this pass can take effect any more.
   local touched = false
   for _, row in ipairs(a.rows) do
     if row.sent then
@@ -61,7 +63,8 @@ if redis.call('HGET', key, 'token') ~= a.token then
       local intent = redis.call('HGET', key, 'i:' .. row.name)
       if not intent or string.match(intent, ':$') then redis.call('HSET', key, 'i:' .. row.name, row.call .. ':') end
       local deadline = math.min(longest, math.max(now + a.settle, row.deadline))
-      -- Another than before in any case: the pass that has the target now sees that it was set since its claim.
+      -- Always differs from the stored one, so that the pass that now has the target sees that it was set since its
+      -- claim.
       deadline = math.max(deadline, number(redis.call('HGET', key, 'd:' .. row.name)) + 1)
       redis.call('HSET', key, 'd:' .. row.name, deadline)
       if row.call == 'put' then raise(key, 'p:' .. row.name, deadline) end
@@ -92,12 +95,12 @@ for _, row in ipairs(a.rows) do
   else
     redis.call('HSET', key, 'i:' .. row.name, row.open .. ':')
   end
-  -- The pass has judged the deadline that it loaded. One that somebody has set since stays; of two the later counts.
+  -- The pass has judged the deadline that it loaded. If another worker has set one since, the later of the two counts.
   local stored, deadline = number(redis.call('HGET', key, 'd:' .. row.name)), row.deadline
   if stored ~= row.was then deadline = math.max(stored, deadline) end
   local landed = math.max(row.put_until, row.landed and now or 0)
   if row.sent and row.unanswered then
-    -- The worker's idea of the time may be behind (it was suspended, or Redis's clock has gone ahead).
+    -- The worker's time may be behind: it was suspended, or Redis's clock has leapt ahead.
     deadline = math.max(deadline, now + a.settle)
     if row.call == 'put' then landed = math.max(landed, now + a.settle) end
   end
@@ -154,20 +157,20 @@ for _, change in ipairs(a.grants) do
   end
 end
 
--- When a bucket is looked at again, waits as short as the next settle deadline. Only an ending of access that came
--- meanwhile clears waits, and the taking back of a grant that failed.
+-- Works out when each bucket is looked at again. No wait is longer than the next settle deadline. Waits are cleared
+-- only if access has ended meanwhile, or this record takes back a grant that failed.
 local urgent = a.moved or redis.call('HEXISTS', key, 'urgent') == 1
 local next_deadline, next_look = nil, nil
 for field, value in pairs(fields(redis.call('HGETALL', key))) do
   local deadline = string.match(field, '^d:') and number(value)
-  -- The clock has gone back since the claim, which has looked at all of them.
+  -- The claim has cut all deadlines to the bound. If one exceeds it now, the clock has gone back since.
   if deadline and deadline > longest then
     deadline = longest
     redis.call('HSET', key, field, deadline)
   end
   if deadline and deadline > now then next_deadline = math.min(next_deadline or deadline, deadline) end
-  -- What was over at the claim the pass has planned for. While the worker believes less of the time than the clock says,
-  -- a look at the deadline itself would come too early.
+  -- The pass has planned for deadlines that were over at the claim. While the worker believes in an earlier time than
+  -- this clock's, a look at the deadline itself would come too early.
   if deadline and deadline > math.min(now, a.claimed) then
     local over = math.min(deadline + a.behind, math.max(deadline, a.caught_up))
     next_look = math.min(next_look or over, over)
@@ -180,7 +183,7 @@ local function wait_in(bucket)
 end
 
 local function change_job(change)
-  -- Read before it is written.
+  -- Reads before it writes, so that a damaged job fails here.
   redis.call('HGET', job_key(change.id), 'state')
   redis.call('HGET', targets_key(change.id), 's:' .. a.target)
   redis.call('SCARD', todo_key(change.id))
@@ -208,11 +211,11 @@ local function change_job(change)
     job_goes_on(change.id)
   end
 end
--- One job that cannot be read keeps the target's record from nobody else.
+-- A job that cannot be read does not stop the record of the target.
 for _, change in ipairs(a.jobs) do try(job_key(change.id), change_job, change) end
 for _, event in ipairs(a.audit_events) do audit(event) end
 
--- A worker that came late may have reported on an effect since claim: that is not forgotten.
+-- A late worker may have reported on an effect since the claim. Such an effect is kept.
 for _, name in ipairs(a.forget) do
   local open = redis.call('HMGET', key, 'd:' .. name, 'i:' .. name)
   if not (open[1] or open[2]) then
@@ -226,13 +229,13 @@ redis.call('HDEL', key, 'pause')
 redis.call('ZREM', P .. 'due', 'lease:' .. a.target)
 redis.call('SET', pass_key, '=recorded', 'PX', a.remembered)
 
--- The lease goes, and each bucket of the target is looked at again when it has to be.
+-- Gives the lease back, and schedules each bucket of the target.
 local known_open, waits, awaited, scheduled = {}, false, false, false
 for _, name in ipairs(a.open) do known_open[name] = true end
 local reported = false
 for field in pairs(fields(redis.call('HGETALL', key))) do
   local kind, name = string.match(field, '^(%a):(.*)$')
-  -- What is open without this pass's knowledge was reported by a worker that came late.
+  -- An effect that is open, but not in `a.open`, was reported by a late worker.
   if kind == 'i' and not known_open[name] then reported = true end
   if kind == 'j' then awaited = true end
   if kind == 'g' or kind == 'j' or kind == 'i' or kind == 'd' then waits = true end
@@ -260,11 +263,11 @@ for _, bucket in ipairs(BUCKETS) do
   end
 end
 if awaited and not scheduled then
-  -- Nobody whose job waits is left without another look, whatever this pass made of it.
-  -- Not soon, where that is because a job cannot be read.
+  -- A job waits for this target, and nothing is scheduled. Looks again, so that no job waits for ever; later if a job
+  -- cannot be read.
   local soon = #damaged > 0 and PUT_OFF or 1000
   for _, bucket in ipairs(BUCKETS) do due_at(bucket, a.target, now + soon) end
 end
--- Nobody waits and nothing is open: what is known of gone effects is of use until reads have caught up.
+-- No job waits and no effect is open. What is known of gone effects is needed until Azure's reads have caught up.
 if not waits and not scheduled then redis.call('PEXPIRE', key, a.lag + 60000) end
 return { 'recorded', unpack(damaged) }

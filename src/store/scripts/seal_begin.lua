@@ -1,14 +1,14 @@
--- Takes the sealer's lease, or renews it: one replica at a time seals the audit trail.
+-- Takes the sealer's lease, or renews it: one replica at a time seals the audit log.
 --
--- Flags: allow-oom; the trail is exported, and what has been is dropped, whatever Redis has room for.
+-- Flags: allow-oom; the audit log is exported and trimmed even if Redis is full.
 -- Argument: token, lease (ms), count.
--- Returns {0, {}, {}} where somebody else has it, or {1, seal, entries} with the sealer's record, a flat list of fields and
--- values, and the first `count` entries that are not sealed: both of one moment.
+-- Returns {0, {}, {}} if another replica has the lease. Else {1, seal, entries}: the sealer's record, as a flat list of
+-- fields and values, and the first `count` entries that are not sealed, both read in one step.
 
 local key = P .. 'audit:seal'
 local seal = redis.call('HGETALL', key)
 local held = fields(seal)
--- One that ends later than any lease can is of a clock that was ahead: before a failover, say.
+-- A lease that ends later than any lease can comes from a clock that was ahead, for example before a failover.
 local ends = number(held.lease_end)
 if (held.token or '') ~= a.token and ends > now and ends <= now + a.lease then return { 0, {}, {} } end
 redis.call('HSET', key, 'token', a.token, 'lease_end', now + a.lease)

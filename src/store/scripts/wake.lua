@@ -2,11 +2,12 @@
 --
 -- Flags: allow-oom.
 -- Argument: limit.
--- Returns {how many were looked at, by how many ms the clock has gone back since the last look, what could not be read}:
--- that is passed over, and looked at again in a minute.
+-- Returns {how many members of `due` it looked at, by how many ms the clock has gone back since the last look, the
+-- members that it could not read}. It skips the unreadable ones, and looks at them again in a minute.
+-- Invariant: a target that has a record keeps a place in a queue or in `due`.
 
--- Times in `due` are only as good as the clock that they were written by. Where a failover has set it back, they move with
--- it: else whatever ends access would stand still for the difference.
+-- The times in `due` come from the clock that wrote them. If a failover has set the clock back, this script moves the
+-- times by the same amount. Otherwise DELETEs would wait for the difference.
 local clock_key = P .. 'clock'
 local seen = number(redis.call('GET', clock_key))
 local went_back = seen - now > 1000 and seen - now or 0
@@ -16,24 +17,24 @@ local function move_back(key)
 end
 if went_back > 0 then
   try(P .. 'due', move_back, P .. 'due')
-  -- The queues as well: what waits there would stand behind all that comes.
+  -- The queues as well: otherwise targets that wait there would stand behind all that come later.
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
     for _, bucket in ipairs(BUCKETS) do try(ready_key(lane, bucket), move_back, ready_key(lane, bucket)) end
   end
 end
--- Once a second is enough, and spares Redis the rest of the writes.
+-- Once a second is enough, and saves Redis the other writes.
 if went_back > 0 or now - seen > 1000 then redis.call('SET', clock_key, now) end
 
 local function wake_one(member)
   local kind, target = string.match(member, '^(%a+):(.*)$')
-  if not kind then error('it is no `lease:`, `deletes:` or `writes:` of a target') end
-  local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'lease', 'generation', 'pause', 'w:deletes',
-    'w:writes')
+  if not kind then error('the member does not begin with `lease:`, `deletes:` or `writes:`') end
+  local held = redis.call('HMGET', target_key(target), 'token', 'lease_end', 'lease', 'generation', 'pause',
+    'w:deletes', 'w:writes')
   local is_held = is_leased({ token = held[1], lease_end = held[2], lease = held[3] })
   if not held[4] then
     redis.call('ZREM', P .. 'due', member)
   elseif is_held then
-    -- record says when each bucket is looked at next, or else the lease's end does.
+    -- `record` says when each bucket is looked at next. If the worker never records, the end of its lease does.
     wait_for_lease(target, { lease_end = held[2] })
     if kind ~= 'lease' then redis.call('ZREM', P .. 'due', member) end
   elseif kind ~= 'lease' then
