@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::access::RoleAtScope;
 use crate::domain::effect::{Answer, Foreign};
 use crate::domain::ids::AssignmentName;
-use crate::domain::ownership::Description;
+use crate::domain::ownership::{Description, LONGEST_SERIES};
 use crate::domain::plan::Step;
 
 pub(super) struct Azure {
@@ -34,10 +34,12 @@ impl Azure {
         }
     }
 
-    /// One name in four, for good; while all are, all that are new.
-    fn is_refused(&self, name: AssignmentName) -> bool {
+    /// One name in four, for good, though never all of a series; while all are, all that are new.
+    fn is_refused(&self, name: AssignmentName, n: u32) -> bool {
         let is_new = !self.ours.contains_key(&name);
-        name.guid().as_u128().is_multiple_of(4) || (self.refuses_names && is_new)
+        let is_last = n + 1 == LONGEST_SERIES;
+        let for_good = name.guid().as_u128().is_multiple_of(4) && !is_last;
+        for_good || (self.refuses_names && is_new)
     }
 
     /// The cluster goes, and everything on it. What is under way still comes, to whatever stands there then.
@@ -63,10 +65,11 @@ impl Azure {
             Step::Put {
                 name,
                 at,
+                n,
                 description,
                 ..
             } => {
-                if self.is_refused(*name) {
+                if self.is_refused(*name, *n) {
                     return Answer::NameRefused;
                 }
                 if let Some(foreign) = self.strangers.get(at) {

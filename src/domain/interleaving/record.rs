@@ -11,7 +11,7 @@ use crate::domain::conclude::{
 };
 use crate::domain::effect::{Call, Effect, Known, PerCall};
 use crate::domain::grant::{Grant, GrantState};
-use crate::domain::plan::{Step, needed_calls};
+use crate::domain::plan::{Step, needed_calls, plan};
 use crate::domain::target::Target;
 
 /// What is left to do by calls of one kind.
@@ -28,6 +28,10 @@ impl World {
         let Some(mut worker) = self.workers[index].take() else {
             return;
         };
+        if !worker.begun {
+            // A pass always plans; of what it has not begun it has made no call.
+            worker.left = plan(&worker.target, instance(), Self::pass_time(&worker));
+        }
         worker.left.append(&mut worker.steps);
         worker.left.extend(worker.rounds.drain(..).flatten());
         for name in &worker.unsent {
