@@ -118,9 +118,10 @@ impl Reconciler {
         Ok(goes_on)
     }
 
-    /// Before each PUT the pass checks whether the desired state has changed since the claim, or the access has reached
-    /// its end (I5, I6). If so, the pass gives no more access. It may go on with DELETEs: later requests wait for them
-    /// anyway.
+    /// Before each PUT the pass checks whether access has ended on the target since the claim, or the access that it gives
+    /// has reached its end (I5, I6). If so, the pass gives no more access. A new grant or extension does not stop it:
+    /// otherwise a steady stream of them could keep the target without access. It may go on with DELETEs: later requests
+    /// wait for them anyway.
     async fn may_give(
         &self,
         step: &Step,
