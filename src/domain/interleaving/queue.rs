@@ -146,7 +146,8 @@ impl World {
         if by < 0 {
             // Whatever waits may wait once more as long as it ever could, and so may what a pass records that crosses
             // this. So may a lease that nobody has handed back, even one that was over.
-            self.grace_until = self.grace_until.max(self.now) + LONGEST_WAIT;
+            let told = self.told_to_wait.writes.max(self.told_to_wait.deletes);
+            self.grace_until = self.grace_until.max(told).max(self.now) + LONGEST_WAIT;
             if self.lease.is_some_and(|(token, _)| token != 0) {
                 self.paused_until = self.paused_until.max(self.now) + LEASE;
             }
