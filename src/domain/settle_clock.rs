@@ -94,7 +94,8 @@ impl SettleClock {
                 _ if ahead <= TOLERANCE => None,
                 // A second leap starts a new wait, because calls may have begun in between.
                 Some((until, before)) if ahead <= before + TOLERANCE => {
-                    Some((until, before)).filter(|_| until > own)
+                    // If the clock has gone back in between, the next leap counts from there.
+                    Some((until, before.min(ahead))).filter(|_| until > own)
                 }
                 _ => Some((own.saturating_add(self.hold), ahead)),
             };
@@ -200,6 +201,18 @@ mod tests {
         observe(&mut clock, own(10), at(1_000));
         assert_eq!(observe(&mut clock, own(20), at(500)).now, at(500));
         assert_eq!(observe(&mut clock, own(30), at(510)).behind, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_leap_after_a_step_back_is_waited_for_anew() {
+        let mut clock = SettleClock::new(HOLD);
+        observe(&mut clock, own(0), at(1_000));
+        assert_eq!(observe(&mut clock, own(10), at(1_200)).caught_up, at(1_260));
+        assert_eq!(observe(&mut clock, own(20), at(1_050)).now, at(1_020));
+        let again = observe(&mut clock, own(50), at(1_180));
+        assert_eq!((again.now, again.caught_up), (at(1_050), at(1_240)));
+        assert_eq!(observe(&mut clock, own(70), at(1_200)).now, at(1_070));
+        assert_eq!(observe(&mut clock, own(110), at(1_240)).now, at(1_240));
     }
 
     #[test]
