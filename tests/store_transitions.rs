@@ -98,10 +98,7 @@ async fn i4_intents_that_a_worker_left_are_unsettled_until_they_can_do_nothing_m
 async fn i4_what_a_late_worker_reports_is_not_forgotten_by_the_pass_that_it_crosses() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
-    let mut late = bench.short_pass().await;
-    assert_eq!(late.begin(&bench).await, Begun::Begun);
-    late.all_answered();
-    bench.is_given_up(&late).await;
+    let late = bench.late_pass().await;
 
     let mut other = bench.pass().await;
     let mut conclusion = other.conclusion();

@@ -26,6 +26,12 @@ pub enum Expiry {
 }
 
 impl Expiry {
+    /// Whether it has passed.
+    #[must_use]
+    pub fn has_passed(self, now: Timestamp) -> bool {
+        self <= Self::At(now)
+    }
+
     /// The time, if there is one.
     #[must_use]
     pub const fn time(self) -> Option<Timestamp> {

@@ -59,12 +59,6 @@ const MARK: &str = "aks-access-broker/v1";
 pub const MAX_DESCRIPTION: usize = 512;
 
 impl Description {
-    /// Whether the end in this description has passed.
-    #[must_use]
-    pub fn has_ended(&self, now: Timestamp) -> bool {
-        self.expiry <= Expiry::At(now)
-    }
-
     /// The text that is written: `aks-access-broker/v1 instance=… expires=… grants=…`, at most
     /// [`MAX_DESCRIPTION`] characters; grants that do not fit are left out, and `+N` says how many.
     #[must_use]

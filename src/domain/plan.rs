@@ -75,7 +75,9 @@ pub fn plan(target: &Target, instance: InstanceId, time: PassTime) -> Vec<Step> 
         let carrier = carrier(target, at);
         let n = carrier.map_or_else(|| next_n(target, at), |effect| effect.n);
         let own_name = assignment_name(instance, at, target.id.principal, n);
-        if carrier.is_none_or(|effect| needs_put(effect, wish, time)) && !wish.has_ended(time.now) {
+        if carrier.is_none_or(|effect| needs_put(effect, wish, time))
+            && !wish.expiry.has_passed(time.now)
+        {
             puts.push(put(target, instance, at, n, wish));
         }
         let others = target

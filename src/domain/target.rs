@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-
 use super::access::{PrincipalType, RoleAtScope};
 use super::effect::{Effect, PerCall};
 use super::grant::{Expiry, Grant, GrantState};
@@ -42,14 +40,6 @@ pub struct Wish {
     pub pending: bool,
     /// The principal's type as the most trustworthy of them says it: an active one's has been proven.
     pub principal_type: PrincipalType,
-}
-
-impl Wish {
-    /// Whether the last of its grants has reached its end.
-    #[must_use]
-    pub fn has_ended(&self, now: Timestamp) -> bool {
-        self.expiry <= Expiry::At(now)
-    }
 }
 
 impl Target {

@@ -166,7 +166,7 @@ impl Reconciler {
                 }
             }
         }
-        let has_ended = description.has_ended(lease.redis_now());
+        let has_ended = description.expiry.has_passed(lease.redis_now());
         if has_ended {
             debug!(at = %step.at().scope, "the end of this access has passed; the pass does not give it");
         }
@@ -224,12 +224,7 @@ impl Reconciler {
         let begun = self.begin(&steps, progress, lease).await?;
         let free = match begun {
             Begun::Begun => return Ok(steps),
-            Begun::Wait {
-                writes, deletes, ..
-            } => match call {
-                Call::Put => writes,
-                Call::Delete => deletes,
-            },
+            Begun::Wait { free, .. } => *free.get(call),
             Begun::Lost | Begun::Moved => 0,
         };
         progress.left.extend(steps.split_off(free.min(steps.len())));

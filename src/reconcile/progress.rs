@@ -35,7 +35,7 @@ pub(super) struct Progress {
     pub(super) remaining: Vec<(Call, u32)>,
     pub(super) audit_events: Vec<String>,
     pub(super) cluster_gone: bool,
-    /// The lease is somebody else's.
+    /// Another worker has the lease, or Redis does not answer: nothing more is called.
     pub(super) lost: bool,
     /// Steps are left that nothing stood in the way of.
     pub(super) unfinished: bool,
@@ -142,14 +142,7 @@ impl Progress {
 
     pub(super) fn intend(&mut self, effect: Effect, call: Call) {
         self.target.effects.insert(effect.name, effect.clone());
-        let touched = TouchedEffect {
-            loaded_deadline: self.loaded_deadlines.get(&effect.name).copied(),
-            effect,
-            call,
-            sent: false,
-            unanswered: false,
-            landed: false,
-        };
+        let touched = untouched(effect, call, &self.loaded_deadlines);
         self.touched.insert(touched.effect.name, touched);
     }
 
@@ -165,12 +158,8 @@ impl Progress {
         effect.written = None;
         effect.changed = fresh.changed;
         let found = TouchedEffect {
-            loaded_deadline: self.loaded_deadlines.get(&fresh.name).copied(),
-            effect: effect.clone(),
-            call: Call::Put,
             sent: true,
-            unanswered: false,
-            landed: false,
+            ..untouched(effect.clone(), Call::Put, &self.loaded_deadlines)
         };
         self.touched
             .entry(fresh.name)
@@ -182,14 +171,7 @@ impl Progress {
     pub(super) fn all_went_with_the_cluster(&mut self, time: PassTime) {
         for effect in self.target.effects.values_mut() {
             effect.went_with_its_cluster(time);
-            let answered = TouchedEffect {
-                loaded_deadline: self.loaded_deadlines.get(&effect.name).copied(),
-                effect: effect.clone(),
-                call: Call::Delete,
-                sent: false,
-                unanswered: false,
-                landed: false,
-            };
+            let answered = untouched(effect.clone(), Call::Delete, &self.loaded_deadlines);
             self.touched
                 .entry(effect.name)
                 .and_modify(|touched| {
@@ -206,6 +188,22 @@ impl Progress {
             let (failure, retry) = classify(&self.target, step.at(), error, purpose, now);
             self.failed.push(failed(step, failure, retry));
         }
+    }
+}
+
+/// An effect that a pass is about to touch by a call that it has not sent.
+fn untouched(
+    effect: Effect,
+    call: Call,
+    loaded_deadlines: &BTreeMap<AssignmentName, Timestamp>,
+) -> TouchedEffect {
+    TouchedEffect {
+        loaded_deadline: loaded_deadlines.get(&effect.name).copied(),
+        effect,
+        call,
+        sent: false,
+        unanswered: false,
+        landed: false,
     }
 }
 

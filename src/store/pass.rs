@@ -88,10 +88,8 @@ pub enum Begun {
     Wait {
         /// How long.
         wait: Duration,
-        /// How many PUTs would go now.
-        writes: usize,
-        /// How many DELETEs would go now.
-        deletes: usize,
+        /// How many calls would go now.
+        free: PerCall<usize>,
     },
 }
 
@@ -304,8 +302,10 @@ impl Store {
                 let odd = |_| self.odd_answer("begin", &answer);
                 Ok(Begun::Wait {
                     wait: Duration::from_millis(wait.parse().map_err(odd)?),
-                    writes: writes.parse().map_err(odd)?,
-                    deletes: deletes.parse().map_err(odd)?,
+                    free: PerCall {
+                        writes: writes.parse().map_err(odd)?,
+                        deletes: deletes.parse().map_err(odd)?,
+                    },
                 })
             }
             _ => Err(self.odd_answer("begin", &answer)),

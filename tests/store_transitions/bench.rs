@@ -188,6 +188,15 @@ impl Bench {
         self.pass_on(&short).await.expect("a target is ready")
     }
 
+    /// A worker that made its calls and was given up before it could record them.
+    pub async fn late_pass(&mut self) -> Pass {
+        let mut late = self.short_pass().await;
+        assert_eq!(late.begin(self).await, Begun::Begun);
+        late.all_answered();
+        self.is_given_up(&late).await;
+        late
+    }
+
     /// Waits until a pass's lease is over, and its target is ready for somebody else.
     pub async fn is_given_up(&mut self, pass: &Pass) {
         self.until(pass.claimed.lease_end).await;

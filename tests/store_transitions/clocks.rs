@@ -215,10 +215,7 @@ async fn i4_a_call_without_an_answer_gets_the_settle_time_even_if_its_workers_cl
 async fn i4_a_pass_does_not_clear_a_deadline_that_was_set_since_its_claim() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
-    let mut late = bench.short_pass().await;
-    assert_eq!(late.begin(&bench).await, Begun::Begun);
-    late.all_answered();
-    bench.is_given_up(&late).await;
+    let late = bench.late_pass().await;
     let mut other = bench.pass().await;
     // By a clock that is far ahead, all deadlines that the pass has loaded are over.
     other.claimed.now = other.claimed.now + LAG + SETTLE + LEASE;

@@ -93,10 +93,7 @@ async fn i4_a_delete_that_is_reported_late_puts_what_was_written_in_doubt() {
     let mut bench = Bench::start().await;
     let granted = bench.active(ALICE).await;
     bench.revoke(granted.grant).await;
-    let mut late = bench.short_pass().await;
-    assert_eq!(late.begin(&bench).await, Begun::Begun);
-    late.all_answered();
-    bench.is_given_up(&late).await;
+    let late = bench.late_pass().await;
     bench.grant(ALICE).await;
     let mut other = bench.pass().await;
     assert_eq!(other.begin(&bench).await, Begun::Begun);

@@ -74,7 +74,7 @@ impl World {
         }
         worker.heard = (self.redis(), 0);
         let left = self.lease.map_or(0, |(_, end)| end - self.redis());
-        left > CALL_TIMEOUT && !description.has_ended(at(Self::redis_of(worker)))
+        left > CALL_TIMEOUT && !description.expiry.has_passed(at(Self::redis_of(worker)))
     }
 
     /// The worker has looked whether it may send its next call, and falls asleep before it does.

@@ -312,7 +312,7 @@ impl World {
             let is_looked_at = is_queued || !self.queue.due.is_empty();
             assert!(
                 is_looked_at,
-                "jobs wait, and nobody looks: {:?}",
+                "jobs wait for a target that is never looked at: {:?}",
                 self.queue
             );
         }

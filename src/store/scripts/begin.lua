@@ -3,7 +3,7 @@
 -- Flags: allow-oom.
 -- Argument: target, token, generation (that claim returned), rows [{name, call, body}], budget {writes, deletes:
 -- {capacity, per_second}}.
--- Returns {'begun'}; {'lost'} where the lease is somebody else's or over; {'moved'} where access has ended since
+-- Returns {'begun'}; {'lost'} if the lease is over or another worker has it; {'moved'} where access has ended since
 -- claim, or the desired state has changed and something would be taken away; {'wait', ms, writes, deletes} where the lane's budget does not reach, or Azure said to wait: after how
 -- long it may, and how many calls would go now.
 

@@ -42,7 +42,7 @@ local function wake_one(member)
   elseif end_of_wait(held[5]) > 0 then
     due_at(kind, target, end_of_wait(held[5]))
   else
-    -- What its worker still had to do nobody knows: both buckets are looked at.
+    -- What its worker still had to do is not known, so both buckets are looked at.
     look_at(target, 'deletes', end_of_wait(held[6]))
     look_at(target, 'writes', end_of_wait(held[7]))
     redis.call('ZREM', P .. 'due', member)
