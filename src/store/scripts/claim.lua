@@ -114,10 +114,14 @@ end
 -- lies further ahead, the clock has gone back, and DELETEs would wait for the difference. So it is cut to that bound.
 -- Replicas may have different settings for a while: the longest counts.
 local longest = math.max(a.lease + a.timeout + a.settle, number(record.longest))
+local next_deadline = nil
 for field, value in pairs(fields(redis.call('HGETALL', key))) do
-  if string.match(field, '^[dp]:') and number(value) > now + longest then
-    redis.call('HSET', key, field, now + longest)
+  local kind, time = string.match(field, '^([dp]):'), number(value)
+  if kind and time > now + longest then
+    time = now + longest
+    redis.call('HSET', key, field, time)
   end
+  if kind == 'd' and time > now then next_deadline = math.min(next_deadline or time, time) end
 end
 
 -- Counts the attempt now, and sets the earliest next one. So a target that kills its worker backs off, but never past
@@ -125,10 +129,7 @@ end
 local attempts = number(record.attempts) + 1
 local pause = math.min(a.backoff.max, a.backoff.initial * 2 ^ math.min(attempts - 1, 31))
 pause = math.floor(pause * a.jitter)
-for field, value in pairs(fields(redis.call('HGETALL', key))) do
-  local left = string.match(field, '^d:') and number(value) - now or 0
-  if left > 0 and left < pause then pause = left end
-end
+if next_deadline then pause = math.min(pause, next_deadline - now) end
 local lease_end = now + a.lease
 redis.call('HSET', key, 'token', a.token, 'lease_end', lease_end, 'lease', a.lease, 'settle', a.settle,
   'timeout', a.timeout, 'longest', longest, 'attempts', attempts, 'pause', wait_of(pause))

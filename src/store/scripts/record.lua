@@ -159,9 +159,10 @@ end
 
 -- Works out when each bucket is looked at again. No wait is longer than the next settle deadline. Waits are cleared
 -- only if access has ended meanwhile, or this record takes back a grant that failed.
-local urgent = a.moved or redis.call('HEXISTS', key, 'urgent') == 1
+local stored = fields(redis.call('HGETALL', key))
+local urgent = a.moved or stored.urgent ~= nil
 local next_deadline, next_look = nil, nil
-for field, value in pairs(fields(redis.call('HGETALL', key))) do
+for field, value in pairs(stored) do
   local deadline = string.match(field, '^d:') and number(value)
   -- The claim has cut all deadlines to the bound. If one exceeds it now, the clock has gone back since.
   if deadline and deadline > longest then
