@@ -83,8 +83,7 @@ fn lock(world: &World, namespace: &str) -> String {
 
 /// Asks for a revocation, and gives its job's id and how many grants it matched.
 async fn revoking(client: &mut Client, grant_id: &str) -> (String, i32) {
-    let accepted = client.revoke(revocation(grant_id)).await;
-    let accepted = accepted.expect("accepted").into_inner();
+    let accepted = ask::revoked(client, revocation(grant_id)).await;
     (accepted.job.expect("a job").job_id, accepted.matched_grants)
 }
 

@@ -18,7 +18,7 @@ use aks_access_broker::grpc::proto::{
 use azure_emulator::{Fault, FaultEffect, Lock, LockLevel, Operation, Scope, Settings};
 use support::ask::{access, check, end_of, lasting, permanent, revocation};
 use support::broker::Client;
-use support::{Assignment, Timing, World, ask};
+use support::{Assignment, Timing, World, ask, told_to_wait};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
@@ -279,15 +279,10 @@ async fn i2_a_grant_that_is_revoked_before_any_call_was_begun_collapses_to_nothi
     let cluster = world.cluster("aks-production");
     let broker = world.broker(&Timing::default()).await;
     let mut client = broker.client();
-    let wait = FaultEffect::Status {
-        status: 429,
-        code: "TooManyRequests".to_owned(),
-        message: "wait".to_owned(),
-        retry_after: Some("60".to_owned()),
-    };
-    world
-        .emulator
-        .add_fault(Fault::once(Operation::RoleAssignmentWrite, wait));
+    world.emulator.add_fault(Fault::once(
+        Operation::RoleAssignmentWrite,
+        told_to_wait("60"),
+    ));
     let reader = access(AzureRole::RbacReader, &[]);
     let bobs = permanent(BOB, &cluster, reader.clone());
     let bobs = client.grant(bobs).await.expect("accepted").into_inner();

@@ -210,13 +210,6 @@ fn means_something(made: &[Made], targets: usize) {
 
 /// The names that these brokers give.
 async fn names(world: &World, targets: &[(Uuid, String)]) -> Names {
-    let mut connection = world.redis.connection().await;
-    let instance: String = redis::cmd("HGET")
-        .arg("{aab:main}:meta")
-        .arg("instance")
-        .query_async(&mut connection)
-        .await
-        .expect("an instance id");
-    let instance = InstanceId::parse(&instance).expect("an instance id");
+    let instance = InstanceId::parse(&world.instance().await).expect("an instance id");
     Names::new(instance, targets, &stream::roles(), &stream::NAMESPACES)
 }

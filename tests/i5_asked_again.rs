@@ -29,7 +29,9 @@ use aks_access_broker::grpc::proto::{
     AzureRole, Grant, GrantRequest, GrantSelector, Job, RevokeRequest, RevokeResponse, grant, job,
 };
 use azure_emulator::{Event, Fault, FaultEffect, Operation};
-use support::ask::{self, access, active, lasting, permanent, revocation, revocation_of, user};
+use support::ask::{
+    self, access, active, lasting, permanent, revocation, revocation_of, revoked, user,
+};
 use support::broker::{BrokerProcess, Client};
 use support::redis as redis_server;
 use support::{Timing, World};
@@ -75,10 +77,6 @@ fn busy() -> FaultEffect {
 fn a_delete_was_refused(events: &[Event]) -> bool {
     let mut calls = events.iter().filter_map(Event::as_call);
     calls.any(|call| call.operation == Operation::RoleAssignmentDelete && call.status == Some(503))
-}
-
-async fn revoked(client: &mut Client, request: RevokeRequest) -> RevokeResponse {
-    client.revoke(request).await.expect("accepted").into_inner()
 }
 
 /// Checks that a job is not over, although its request has ended no live grant.

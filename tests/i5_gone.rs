@@ -69,8 +69,8 @@ async fn granted(client: &mut Client, cluster: &str) -> String {
 }
 
 async fn revoking(client: &mut Client, grant_id: &str) -> String {
-    let accepted = client.revoke(revocation(grant_id)).await.expect("accepted");
-    accepted.into_inner().job.expect("a job").job_id
+    let accepted = ask::revoked(client, revocation(grant_id)).await;
+    accepted.job.expect("a job").job_id
 }
 
 fn ended_with_its_cluster(grant: &Grant) {

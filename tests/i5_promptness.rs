@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{AzureRole, GrantRequest, grant, job};
 use azure_emulator::{Call, Fault, FaultEffect, Operation};
-use support::ask::{access, lasting, permanent, revocation};
+use support::ask::{accepted, access, lasting, permanent, revocation};
 use support::broker::{BrokerProcess, Client};
-use support::{Timing, World, ask};
+use support::{Timing, World, ask, told_to_wait};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
@@ -42,15 +42,6 @@ async fn world(timing: &Timing) -> (World, BrokerProcess, Client) {
 fn alices(world: &World, role: AzureRole, namespaces: &[&str]) -> GrantRequest {
     let cluster = world.cluster("aks-production");
     permanent(ALICE, &cluster, access(role, namespaces))
-}
-
-fn told_to_wait(seconds: &str) -> FaultEffect {
-    FaultEffect::Status {
-        status: 429,
-        code: "TooManyRequests".to_owned(),
-        message: "wait".to_owned(),
-        retry_after: Some(seconds.to_owned()),
-    }
 }
 
 fn held(name: &str) -> FaultEffect {
@@ -73,22 +64,9 @@ async fn is_over_soon(client: &mut Client, job_id: &str) {
     assert_eq!(job.state(), job::State::Succeeded, "{job:?}");
 }
 
-async fn accepted(client: &mut Client, request: GrantRequest) -> (String, String) {
-    let accepted = client.grant(request).await.expect("accepted").into_inner();
-    (
-        accepted.grant.expect("a grant").grant_id,
-        accepted.job.expect("a job").job_id,
-    )
-}
-
 async fn revoke(client: &mut Client, grant_id: &str) -> String {
-    let revoked = client.revoke(revocation(grant_id)).await;
-    revoked
-        .expect("accepted")
-        .into_inner()
-        .job
-        .expect("a job")
-        .job_id
+    let answer = ask::revoked(client, revocation(grant_id)).await;
+    answer.job.expect("a job").job_id
 }
 
 /// An extension's PUT is cut and takes effect after the revocation's DELETE; another grant of the target is told to

@@ -63,16 +63,6 @@ fn after_commit(name: String) -> FaultEffect {
     FaultEffect::HoldAfterCommit { name }
 }
 
-/// A grant that is accepted, and its grant's and its job's ids.
-async fn accepted(broker: &BrokerProcess, request: GrantRequest) -> (String, String) {
-    let answer = broker.client().grant(request).await.expect("accepted");
-    let answer = answer.into_inner();
-    (
-        answer.grant.expect("a grant").grant_id,
-        answer.job.expect("a job").job_id,
-    )
-}
-
 /// Tells the broker to end, and waits until whoever watches its work has heard.
 async fn told_to_end(broker: &BrokerProcess, job_id: &str) {
     let asked = WatchJobRequest {
@@ -221,7 +211,7 @@ async fn a_pass_in_mid_way_is_handed_back_and_the_next_broker_makes_the_call_tha
     let world = World::start().await;
     let broker = world.broker(&long_lease()).await;
     held(after_commit, Operation::RoleAssignmentWrite, &world);
-    let (grant_id, job_id) = accepted(&broker, reader(&world)).await;
+    let (grant_id, job_id) = ask::accepted(&mut broker.client(), reader(&world)).await;
     world.emulator.until_held("call", 1).await;
     ends_with_what_it_has_in_hand(&world, broker, &job_id).await;
     assert_eq!(world.count(Operation::RoleAssignmentWrite), 1);
@@ -246,7 +236,7 @@ async fn a_pass_at_its_last_call_is_finished_before_the_process_ends() {
         &world.cluster("aks-production"),
         access(AzureRole::RbacReader, &["team-a"]),
     );
-    let (grant_id, job_id) = accepted(&broker, request).await;
+    let (grant_id, job_id) = ask::accepted(&mut broker.client(), request).await;
     world.emulator.until_held("call", 1).await;
     ends_with_what_it_has_in_hand(&world, broker, &job_id).await;
     assert_eq!(world.truth().len(), 2);
@@ -284,7 +274,7 @@ async fn a_pass_that_has_called_nothing_yet_calls_nothing_more() {
     broker.client().grant(preview).await.expect("a preview");
     held(before_commit, Operation::RoleDefinitionRead, &world);
     let request = permanent(ALICE, &cluster, read_pods);
-    let (grant_id, job_id) = accepted(&broker, request).await;
+    let (grant_id, job_id) = ask::accepted(&mut broker.client(), request).await;
     world.emulator.until_held("call", 1).await;
     ends_with_what_it_has_in_hand(&world, broker, &job_id).await;
     assert_eq!(world.count(Operation::RoleAssignmentWrite), 0);
@@ -315,7 +305,7 @@ async fn a_broker_that_is_told_twice_ends_at_once_and_loses_nothing() {
     let world = World::start().await;
     let broker = world.broker(&Timing::default()).await;
     held(before_commit, Operation::RoleAssignmentWrite, &world);
-    let (grant_id, job_id) = accepted(&broker, reader(&world)).await;
+    let (grant_id, job_id) = ask::accepted(&mut broker.client(), reader(&world)).await;
     world.emulator.until_held("call", 1).await;
     told_to_end(&broker, &job_id).await;
     broker.signal("TERM").await;

@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use support::ask::{access, permanent, revocation};
 use support::broker::Client;
 use support::redis as redis_server;
-use support::{Timing, World, ask};
+use support::{Timing, World, ask, told_to_wait};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
@@ -156,12 +156,7 @@ async fn no_subscription_waits_for_the_one_that_azure_has_told_to_wait() {
     world.emulator.add_fault(Fault {
         operation: Some(Operation::RoleAssignmentWrite.as_str().to_owned()),
         path_contains: Some(PRODUCTION.to_owned()),
-        effect: FaultEffect::Status {
-            status: 429,
-            code: "TooManyRequests".to_owned(),
-            message: "wait".to_owned(),
-            retry_after: Some("600".to_owned()),
-        },
+        effect: told_to_wait("600"),
         times: None,
         probability: None,
     });

@@ -147,16 +147,6 @@ fn is_logged_once(log: &str, instances: &[&str]) {
     }
 }
 
-async fn instance(world: &World) -> String {
-    let mut connection = world.redis.connection().await;
-    redis::cmd("HGET")
-        .arg("{aab:main}:meta")
-        .arg("instance")
-        .query_async(&mut connection)
-        .await
-        .expect("an instance id")
-}
-
 async fn keys(world: &World) -> Vec<String> {
     let mut connection = world.redis.connection().await;
     redis::cmd("KEYS")
@@ -184,7 +174,7 @@ async fn commands(world: &World, prefix: &str) -> Vec<String> {
 async fn i2_i7_after_redis_was_emptied_no_job_succeeds_unless_azure_agrees() {
     let office = Office::open().await;
     let (world, first, grant) = (&office.world, &office.broker, &office.grant);
-    let (began_with, old_ends) = (instance(world).await, world.described_ends());
+    let (began_with, old_ends) = (world.instance().await, world.described_ends());
     let backup = world.redis.backup().await;
     let writes = world.count(Operation::RoleAssignmentWrite);
 
@@ -206,7 +196,7 @@ async fn i2_i7_after_redis_was_emptied_no_job_succeeds_unless_azure_agrees() {
     let refusal = Refusal::from(second.client().extend_grant(later).await);
     let expected = (Code::NotFound, "GRANT_NOT_FOUND");
     assert_eq!(refusal.kind(), expected, "{refusal:?}");
-    assert_ne!(instance(world).await, began_with);
+    assert_ne!(world.instance().await, began_with);
     refuses_everything(world, &mut first.client(), grant).await;
     assert!(!first.is_serving().await && second.is_serving().await);
     assert_eq!(world.described_ends(), old_ends);
@@ -225,7 +215,7 @@ async fn i2_i7_after_redis_was_emptied_no_job_succeeds_unless_azure_agrees() {
 #[tokio::test]
 async fn i6_i7_a_replaced_redis_is_not_written_and_the_old_one_ends_the_doubt() {
     let mut office = Office::open().await;
-    let began_with = instance(&office.world).await;
+    let began_with = office.world.instance().await;
     let dir = office.world.dir.path().to_owned();
     let folder = |name: &str| Path::new(&dir).join(name);
     office.world.redis.replace(&folder("another")).await;

@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 
 use aks_access_broker::grpc::proto::{
     AzureRole, Grant, GrantRequest, GrantSelector, ListGrantsRequest, RevokeRequest,
-    RevokeResponse, WatchJobRequest, grant, job,
+    WatchJobRequest, grant, job,
 };
-use support::ask::{access, active, permanent, revocation_of, user};
+use support::ask::{access, active, permanent, revocation_of, revoked, user};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World, ask};
@@ -106,10 +106,6 @@ async fn listed(
         .into_iter()
         .map(|grant| grant.grant_id)
         .collect()
-}
-
-async fn revoked(client: &mut Client, request: RevokeRequest) -> RevokeResponse {
-    client.revoke(request).await.expect("accepted").into_inner()
 }
 
 /// Each selector, and which of the six it means.

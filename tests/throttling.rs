@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{AzureRole, job};
-use azure_emulator::{Call, Fault, FaultEffect, Operation, Settings};
+use azure_emulator::{Call, Fault, Operation, Settings};
 use jiff::Timestamp;
 use support::ask::{access, permanent};
 use support::replicas::Replica;
-use support::{Timing, World, ask};
+use support::{Timing, World, ask, told_to_wait};
 use uuid::{Uuid, uuid};
 
 const ALICE: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
@@ -223,13 +223,4 @@ fn writes(world: &World) -> Vec<Call> {
     let mut calls = world.emulator.calls();
     calls.retain(|call| call.operation == Operation::RoleAssignmentWrite);
     calls
-}
-
-fn told_to_wait(seconds: &str) -> FaultEffect {
-    FaultEffect::Status {
-        status: 429,
-        code: "TooManyRequests".to_owned(),
-        message: "wait".to_owned(),
-        retry_after: Some(seconds.to_owned()),
-    }
 }

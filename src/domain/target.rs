@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::access::{PrincipalType, RoleAtScope};
 use super::effect::{Effect, PerCall};
 use super::grant::{Expiry, Grant, GrantState};
@@ -95,5 +97,13 @@ impl Target {
             .collect();
         series.sort_by_key(|effect| effect.n);
         series.into_iter()
+    }
+
+    /// The settle deadlines of its effects, by Redis's clock.
+    #[must_use]
+    pub fn settle_deadlines(&self) -> BTreeMap<AssignmentName, Timestamp> {
+        let effects = self.effects.values();
+        let deadlines = effects.filter_map(|effect| Some((effect.name, effect.deadline?)));
+        deadlines.collect()
     }
 }

@@ -47,11 +47,9 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(claimed: &Claimed) -> Self {
-        let effects = claimed.target.effects.values();
-        let deadlines = effects.filter_map(|effect| Some((effect.name, effect.deadline?)));
         Self {
             target: claimed.target.clone(),
-            loaded_deadlines: deadlines.collect(),
+            loaded_deadlines: claimed.target.settle_deadlines(),
             touched: BTreeMap::new(),
             done: Vec::new(),
             failed: Vec::new(),

@@ -24,10 +24,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uuid::{Uuid, uuid};
 
-use super::support::ask::{self, access, permanent};
+use super::revoke;
+use super::support::ask::{self, accepted, access, permanent};
 use super::support::broker::{BrokerProcess, Client};
 use super::support::{Timing, World, weather};
-use super::{accepted, revoke};
 
 const CLUSTER_USER: Uuid = uuid!("4abbcc35-e782-43d8-92c5-2d3f1bd2253f");
 const WRITER: Uuid = uuid!("a7ffa36f-339b-4b5c-8bdf-e2c188b2c0eb");
@@ -66,7 +66,7 @@ async fn i5_nothing_stands_between_a_revocation_and_its_deletes_but_one_call_and
     };
     let broker = broker(&world, &timing).await;
     let looks = looks_of_the_clock(&world).await;
-    let names = instance(&world).await;
+    let names = InstanceId::parse(&world.instance().await).unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let lives = (1..=PEOPLE).map(|person| {
         let random = StdRng::seed_from_u64(random.random());
@@ -248,17 +248,6 @@ async fn broker(world: &World, timing: &Timing) -> BrokerProcess {
     assert!(text.contains("poll: 20ms"));
     fs::write(&config, text.replace("poll: 20ms", &seldom)).unwrap();
     BrokerProcess::start(&config).await
-}
-
-async fn instance(world: &World) -> InstanceId {
-    let mut connection = world.redis.connection().await;
-    let instance: String = redis::cmd("HGET")
-        .arg("{aab:main}:meta")
-        .arg("instance")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    InstanceId::parse(&instance).unwrap()
 }
 
 /// Watches what Redis is asked, and notes when the broker's clock looked at what is due.

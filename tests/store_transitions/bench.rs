@@ -131,20 +131,21 @@ impl Bench {
         }
     }
 
-    pub async fn grant(&self, principal: u128) -> NewGrant {
-        let new = reader(principal);
+    async fn accept(&self, new: NewGrant) -> NewGrant {
         let accepted = self.store.accept_grant(&new).await.unwrap();
         assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
         new
+    }
+
+    pub async fn grant(&self, principal: u128) -> NewGrant {
+        self.accept(reader(principal)).await
     }
 
     /// A grant that ends after so long.
     pub async fn ending(&self, principal: u128, ttl: Duration) -> NewGrant {
         let mut new = reader(principal);
         new.end = End::After(ttl);
-        let accepted = self.store.accept_grant(&new).await.unwrap();
-        assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
-        new
+        self.accept(new).await
     }
 
     /// A grant in another subscription, the `lane`th.
@@ -154,9 +155,7 @@ impl Bench {
         let cluster = new.target.cluster.to_string();
         let cluster = cluster.replace(SUBSCRIPTION, &subscription);
         new.target.cluster = ClusterId::parse(&cluster).unwrap();
-        let accepted = self.store.accept_grant(&new).await.unwrap();
-        assert_eq!(accepted, Accepted::New(new.job, Some(new.grant)));
-        new
+        self.accept(new).await
     }
 
     pub async fn revoke(&self, grant: GrantId) -> NewRevocation {

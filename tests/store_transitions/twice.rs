@@ -145,13 +145,7 @@ async fn i4_a_record_that_is_sent_twice_leaves_what_it_recorded() {
 async fn i4_a_lost_lease_that_is_reported_twice_is_told_once() {
     let mut bench = Bench::start().await;
     bench.grant(ALICE).await;
-    let mut short = terms();
-    short.lease = Duration::from_millis(50);
-    let mut late = bench.pass_on(&short).await.expect("a target is ready");
-    late.begin(&bench).await;
-    late.all_answered();
-    bench.until(late.claimed.lease_end).await;
-    bench.store.wake(10).await.unwrap();
+    let late = bench.late_pass().await;
     let _other = bench.pass().await;
 
     assert_eq!(late.record(&bench).await, Recorded::Lost);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aks_access_broker::grpc::proto::{
     Access, AzureRole, CheckAccessRequest, CheckAccessResponse, Consistency, ExtendGrantRequest,
     GetGrantRequest, GetJobRequest, Grant, GrantRequest, GrantResponse, GrantSelector, Job,
-    PrincipalRef, PrincipalType, RevokeRequest, WatchJobRequest, job,
+    PrincipalRef, PrincipalType, RevokeRequest, RevokeResponse, WatchJobRequest, job,
 };
 use uuid::Uuid;
 
@@ -104,13 +104,23 @@ pub async fn grant(client: &mut Client, request: GrantRequest) -> (GrantResponse
     (accepted, job)
 }
 
+/// Grants, and gives the ids of the grant and of its job.
+pub async fn accepted(client: &mut Client, request: GrantRequest) -> (String, String) {
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    (
+        accepted.grant.expect("a grant").grant_id,
+        accepted.job.expect("a job").job_id,
+    )
+}
+
+/// Revokes, and gives the answer.
+pub async fn revoked(client: &mut Client, request: RevokeRequest) -> RevokeResponse {
+    client.revoke(request).await.expect("accepted").into_inner()
+}
+
 /// Revokes, and follows the job to its end.
 pub async fn revoke(client: &mut Client, grant_id: &str) -> Job {
-    let accepted = client
-        .revoke(revocation(grant_id))
-        .await
-        .expect("accepted")
-        .into_inner();
+    let accepted = revoked(client, revocation(grant_id)).await;
     over(client, &accepted.job.expect("a job").job_id).await
 }
 

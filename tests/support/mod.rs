@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use azure_emulator::{
-    Emulator, NewRoleAssignment, Operation, Options, RoleAssignment, Scope, Settings,
+    Emulator, FaultEffect, NewRoleAssignment, Operation, Options, RoleAssignment, Scope, Settings,
 };
 use tempfile::TempDir;
 use uuid::{Uuid, uuid};
@@ -123,6 +123,17 @@ impl World {
             redis,
             dir,
         }
+    }
+
+    /// The brokers' instance id, as Redis holds it.
+    pub async fn instance(&self) -> String {
+        let mut connection = self.redis.connection().await;
+        ::redis::cmd("HGET")
+            .arg("{aab:main}:meta")
+            .arg("instance")
+            .query_async(&mut connection)
+            .await
+            .expect("an instance id")
     }
 
     /// Starts a broker, and waits until it says that it serves.
@@ -358,5 +369,15 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Azure tells a call, and all of its kind in the subscription, to wait.
+pub fn told_to_wait(seconds: &str) -> FaultEffect {
+    FaultEffect::Status {
+        status: 429,
+        code: "TooManyRequests".to_owned(),
+        message: "wait".to_owned(),
+        retry_after: Some(seconds.to_owned()),
     }
 }

@@ -272,10 +272,6 @@ impl World {
         self.queue.due.insert(Due::Lease, redis + LEASE);
         self.paused_until = self.now + LEASE.max(pause);
         let waits = PerCall::from_fn(|call| self.left_of(*self.queue.waits.get(call)));
-        let effects = self.stored.effects.values();
-        let loaded_deadlines = effects
-            .filter_map(|effect| Some((effect.name, effect.deadline?)))
-            .collect();
         self.workers[index] = Some(Worker {
             token,
             claimed: self.now,
@@ -284,7 +280,7 @@ impl World {
             settled: self.settled_time(),
             waits,
             target: self.loaded(),
-            loaded_deadlines,
+            loaded_deadlines: self.stored.settle_deadlines(),
             rounds: Vec::new(),
             steps: Vec::new(),
             left: Vec::new(),

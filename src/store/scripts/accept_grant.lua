@@ -71,8 +71,7 @@ if replaced then
       local call, token = string.match(was['i:' .. name] or 'delete:', '^(%a+):(.*)$')
       -- What is known of it is known of the cluster that was there before.
       redis.call('HSET', key, 'i:' .. name, call .. ':', 'm:' .. name, 1)
-      if token ~= '' then raise(key, 'd:' .. name, settled) end
-      if token ~= '' and call == 'put' then raise(key, 'p:' .. name, settled) end
+      if token ~= '' then may_land_until(key, name, call, settled) end
     end
   end
   for i = 1, #record, 2 do
@@ -91,8 +90,8 @@ if replaced then
     end
   end
   -- The old one's backoff went with it, too.
-  redis.call('HSET', key, 'token', '', 'attempts', 0, 'uid', a.uid, 'u:' .. uid, '')
-  redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
+  redis.call('HSET', key, 'token', '', 'uid', a.uid, 'u:' .. uid, '')
+  clear_waits(a.target)
   -- Assignments that no grant calls for any more are deleted, whatever else the new cluster's grants call for.
   enqueue(a.target, 'deletes')
   effects_changed(a.target)

@@ -3,9 +3,9 @@
 -- Flags: allow-oom.
 -- Argument: target, token, generation (that claim returned), rows [{name, call, body}], budget {writes, deletes:
 -- {capacity, per_second}}.
--- Returns {'begun'}; {'lost'} if the lease is over or another worker has it; {'moved'} where access has ended since
--- claim, or the desired state has changed and something would be taken away; {'wait', ms, writes, deletes} where the lane's budget does not reach, or Azure said to wait: after how
--- long it may, and how many calls would go now.
+-- Returns {'begun'}; {'lost'} if the lease is over or another worker has it; {'moved'} if access has ended since the
+-- claim, or if the desired state has changed and the intents would take something away; {'wait', ms, writes, deletes} if
+-- the lane's budget does not reach, or Azure said to wait: for how long, and how many calls of each kind could go now.
 
 local key = target_key(a.target)
 local held = redis.call('HMGET', key, 'token', 'lease_end', 'generation', 'lease', 'urgent')

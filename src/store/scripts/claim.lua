@@ -33,8 +33,7 @@ end
 
 local function claimed(found)
   local record = fields(found.list)
-  local function left(bucket) return math.max(0, end_of_wait(record['w:' .. bucket]) - now) end
-  local waits = { left('deletes'), left('writes') }
+  local waits = { left_of_wait(record['w:deletes']), left_of_wait(record['w:writes']) }
   return { { found.target, now, number(record.lease_end), found.list, found.grants, waits }, damaged }
 end
 
@@ -104,8 +103,7 @@ if (record.token or '') ~= '' then
     local call, token = string.match(value, '^(%a+):(.*)$')
     if name and call and token ~= '' then
       redis.call('HSET', key, field, call .. ':')
-      raise(key, 'd:' .. name, until_)
-      if call == 'put' then raise(key, 'p:' .. name, until_) end
+      may_land_until(key, name, call, until_)
     end
   end
 end

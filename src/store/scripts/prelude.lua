@@ -102,6 +102,12 @@ local function raise(key, field, value)
   if value > number(redis.call('HGET', key, field)) then redis.call('HSET', key, field, value) end
 end
 
+-- Notes in a target's record that a call without an answer may take effect until `when` (ms).
+local function may_land_until(key, name, call, when)
+  raise(key, 'd:' .. name, when)
+  if call == 'put' then raise(key, 'p:' .. name, when) end
+end
+
 -- A loop over many rows goes on past one that fails (design §5.17): `damaged` keeps the failure for the caller, which
 -- logs it. Returns whether `action` succeeded, and its result.
 local damaged = {}
@@ -130,6 +136,10 @@ local function end_of_wait(stored)
   local end_, length = string.match(stored or '', '^(%d+) (%d+)$')
   if not end_ or tonumber(end_) <= now or tonumber(end_) - now > tonumber(length) + SLEW then return 0 end
   return tonumber(end_)
+end
+-- For how long (ms) it still lasts; 0 if it is over or cannot be believed.
+local function left_of_wait(stored)
+  return math.max(0, end_of_wait(stored) - now)
 end
 
 -- A lease holds while it has a token, and its end lies in the future by no more than the lease is long.
@@ -204,8 +214,14 @@ end
 
 -- For how long (ms) Azure has told a lane's bucket to wait; 0 if it is open.
 local function closed_for(lane, bucket)
-  local end_ = end_of_wait(redis.call('HGET', lane_key(lane), bucket .. ':closed'))
-  return math.max(0, end_ - now)
+  return left_of_wait(redis.call('HGET', lane_key(lane), bucket .. ':closed'))
+end
+
+-- Clears all waits of a target, and the counts from which the next ones would be made.
+local function clear_waits(target)
+  local key = target_key(target)
+  redis.call('HSET', key, 'attempts', 0)
+  redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
 end
 
 -- Notes that the desired state of a target has changed: raises its generation and schedules it. If access ends
@@ -215,8 +231,8 @@ local function desired_state_changed(target, access_ends)
   redis.call('HINCRBY', key, 'generation', 1)
   redis.call('PERSIST', key)
   if access_ends then
-    redis.call('HSET', key, 'urgent', 1, 'attempts', 0)
-    redis.call('HDEL', key, 'pause', 'w:deletes', 'w:writes', 'f:deletes', 'f:writes')
+    redis.call('HSET', key, 'urgent', 1)
+    clear_waits(target)
   end
   local record = fields(redis.call('HGETALL', key))
   if is_leased(record) then return wait_for_lease(target, record) end

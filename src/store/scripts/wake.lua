@@ -10,7 +10,7 @@
 -- times by the same amount. Otherwise DELETEs would wait for the difference.
 local clock_key = P .. 'clock'
 local seen = number(redis.call('GET', clock_key))
-local went_back = seen - now > 1000 and seen - now or 0
+local went_back = seen - now > SLEW and seen - now or 0
 local function move_back(key)
   local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for i = 1, #rows, 2 do redis.call('ZADD', key, 'XX', number(rows[i + 1]) - went_back, rows[i]) end
