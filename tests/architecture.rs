@@ -63,6 +63,10 @@ const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("tonic_types", &["grpc", "cli"]),
     ("prost", &["grpc"]),
     ("prost_types", &["grpc"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_prometheus", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("prometheus", &["telemetry"]),
 ];
 
 /// What would make `domain` answer differently from one run to the next, or wait.

@@ -22,6 +22,7 @@ use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::selector::GrantSelector;
 use crate::store::{Found, Lives, NewRevocation, Revoked, StoreError};
+use crate::telemetry::{Loop, metrics};
 
 /// The most grants that one revocation ends: one script does it, and Redis waits for it.
 pub const MOST_REVOKED: usize = 1_000;
@@ -365,6 +366,7 @@ impl Revoker<'_> {
             match read {
                 Ok(grant) => rows.push(grant),
                 Err(damage) => {
+                    metrics().skipped_entry(Loop::Revoke);
                     error!(error = %damage, "a revocation by selector skips a grant that the broker cannot read");
                     may.left += 1;
                     may.damaged.get_or_insert(damage);

@@ -54,6 +54,11 @@ enum ServeError {
         listen: SocketAddr,
         source: io::Error,
     },
+    #[error("metrics.listen: cannot listen on {listen}: {source}")]
+    Metrics {
+        listen: SocketAddr,
+        source: io::Error,
+    },
     #[error("told twice to end: calls under way were cut off")]
     Aborted,
 }
@@ -123,6 +128,12 @@ async fn run_broker(config: &Config, tasks: &Tasks) -> Result<(), AnyError> {
     let policies = Policies::load(config.policy.directory.as_deref())?;
     tasks.spawn("policies", policies.clone().follow());
     let listener = listen(config.server.listen).await?;
+    if let Some(listen) = config.metrics.listen {
+        tasks.spawn(
+            "metrics",
+            telemetry::serve_metrics(open_metrics(listen).await?),
+        );
+    }
     let work = Arc::new(Notify::new());
     let (changes, reader) = Changes::new(store.clone());
     tasks.spawn("stream of changes", reader);
@@ -296,6 +307,15 @@ async fn listen(listen: SocketAddr) -> Result<TcpListener, ServeError> {
     tracing::info!(%address, "listening");
     // Whoever started us may have closed our standard output, which is no reason not to serve.
     let _ = writeln!(stdout(), "{LISTENING}{address}");
+    Ok(listener)
+}
+
+/// Opens the port of the metrics.
+async fn open_metrics(listen: SocketAddr) -> Result<TcpListener, ServeError> {
+    let at = |source| ServeError::Metrics { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(at)?;
+    let address = listener.local_addr().map_err(at)?;
+    tracing::info!(%address, "serving metrics at /metrics");
     Ok(listener)
 }
 

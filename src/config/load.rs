@@ -19,12 +19,13 @@ use super::{Config, check, defaults};
 /// that name, and those are not settings.
 const ENV_PREFIX: &str = "AKS_ACCESS_BROKER__";
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "audit",
     "authentication",
     "azure",
     "limits",
     "log",
+    "metrics",
     "policy",
     "reconciler",
     "redis",
@@ -167,6 +168,7 @@ impl Config {
         let reconciler = section(figment, "reconciler", &mut problems);
         let view = section(figment, "view", &mut problems);
         let log = section(figment, "log", &mut problems);
+        let metrics = section(figment, "metrics", &mut problems);
         let sections = || {
             Some(Self {
                 server: server?,
@@ -179,6 +181,7 @@ impl Config {
                 reconciler: reconciler?,
                 view: view?,
                 log: log?,
+                metrics: metrics?,
             })
         };
         if let Some(config) = sections() {

@@ -13,6 +13,7 @@ mod defaults;
 mod limits;
 mod load;
 mod log;
+mod metrics;
 mod policy;
 mod reconciler;
 mod redis;
@@ -33,6 +34,7 @@ pub use cloud::{Cloud, Origins};
 pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
+pub use metrics::Metrics;
 pub use policy::Policy;
 pub use reconciler::{Bucket, LaneBudget, Reconciler};
 pub use redis::{DurabilityException, Redis};
@@ -63,6 +65,8 @@ pub struct Config {
     pub view: View,
     /// What is logged, and how.
     pub log: Log,
+    /// Where the metrics are read.
+    pub metrics: Metrics,
 }
 
 #[cfg(test)]

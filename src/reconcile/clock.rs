@@ -12,6 +12,7 @@ use super::lease::Moment;
 use crate::audit::{BROKER, Event, Outcome};
 use crate::domain::ids::JobId;
 use crate::store::{DueExpiry, Expired, StoreError, Woken};
+use crate::telemetry::{Loop, metrics};
 
 /// How many targets or grants one look takes up.
 const AT_ONCE: u32 = 100;
@@ -107,6 +108,7 @@ impl Reconciler {
                 Err(error) if error.is_passing() => return Err(error),
                 // One grant is damaged. The others must end all the same (I6).
                 Err(error) => {
+                    metrics().skipped_entry(Loop::Expire);
                     error!(grant = %grant.grant, %error, "the broker cannot end a grant; it tries again in a minute");
                     self.store.put_off_expiry(grant, own_now).await?;
                 }

@@ -11,6 +11,7 @@ use crate::domain::access::{Access, Principal};
 use crate::domain::grant::Expiry;
 use crate::domain::ids::{GrantId, JobId, Namespace, RequestId, TargetId};
 use crate::domain::naming::{ExternalKey, Labels, OnBehalfOf};
+use crate::telemetry::Loop;
 
 /// A grant to accept. Its ids are made by the caller, so that sending it again accepts it once.
 #[derive(Clone, Debug)]
@@ -321,7 +322,8 @@ impl Store {
     fn accepted(&self, answer: &[String]) -> Result<Accepted, StoreError> {
         let key = self.key("req");
         match answer {
-            [word, job, of] if word == "accepted" || word == "replayed" => {
+            [word, job, of, damaged @ ..] if word == "accepted" || word == "replayed" => {
+                self.tell_skipped_rows(Loop::Revoke, damaged);
                 let grant = (!of.is_empty()).then(|| parse(&key, of)).transpose()?;
                 let job = parse(&key, job)?;
                 Ok(if word == "accepted" {

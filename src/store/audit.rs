@@ -25,6 +25,7 @@ use super::script::millis;
 use super::stream::RawEntry;
 use crate::domain::freshness::Position;
 use crate::domain::ids::LeaseToken;
+use crate::telemetry::Loop;
 
 /// How far the chain has come.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -380,7 +381,12 @@ impl Store {
         let entries = read_entries(&entries, &key)?;
         for entry in &entries {
             if let TrailEntry::Damaged(damaged) = entry {
-                self.log_damaged_entry(&key, &damaged.position.to_string(), &damaged.problem);
+                self.tell_skipped_entry(
+                    Loop::Audit,
+                    &key,
+                    &damaged.position.to_string(),
+                    &damaged.problem,
+                );
             }
         }
         Ok(entries)

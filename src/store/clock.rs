@@ -10,6 +10,7 @@ use super::Store;
 use super::codec::{JobBody, redis_time, time_millis, write_json};
 use super::error::StoreError;
 use crate::domain::ids::{GrantId, JobId};
+use crate::telemetry::{Loop, metrics};
 
 /// A grant whose time is up, by the broker's own clock.
 #[derive(Clone, Debug)]
@@ -84,7 +85,7 @@ impl Store {
         let (looked_at, went_back, damaged): (u32, u64, Vec<Vec<u8>>) = self
             .run(&self.scripts.wake, &LimitArgument { limit })
             .await?;
-        self.log_damaged_rows(&damaged);
+        self.tell_skipped_rows(Loop::Wake, &damaged);
         Ok(Woken {
             looked_at,
             clock_went_back: Duration::from_millis(went_back),
@@ -100,7 +101,7 @@ impl Store {
         let argument = LimitArgument { limit };
         let (looked_at, damaged): (u32, Vec<Vec<u8>>) =
             self.run(&self.scripts.forget, &argument).await?;
-        self.log_damaged_rows(&damaged);
+        self.tell_skipped_rows(Loop::Forget, &damaged);
         Ok(looked_at)
     }
 
@@ -132,6 +133,7 @@ impl Store {
             match due_expiry(&grant, score) {
                 Ok(due) => readable.push(due),
                 Err(problem) => {
+                    metrics().skipped_entry(Loop::Expire);
                     let entry = String::from_utf8_lossy(&grant);
                     error!(key, %entry, score, %problem, "the broker cannot read an expiry; it retries in a minute");
                     self.put_off(&grant, own_now).await?;

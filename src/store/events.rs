@@ -16,6 +16,7 @@ use super::stream::{Entry, RawEntry, position};
 use super::{Store, codec};
 use crate::domain::freshness::Position;
 use crate::domain::ids::{JobId, TargetId};
+use crate::telemetry::Loop;
 
 /// How long one read waits for a change: by then the reader knows again that it has heard of all there are.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -288,7 +289,7 @@ impl Store {
                 Err(error) => {
                     // It names no target, so no target is missed.
                     let error: crate::domain::ids::InvalidTargetId = error;
-                    self.log_damaged_entry(&key, &member, &error);
+                    self.tell_skipped_entry(Loop::Changes, &key, &member, &error);
                     None
                 }
             }

@@ -42,7 +42,7 @@ use tracing::error;
 
 use crate::config;
 use crate::domain::ids::InstanceId;
-use crate::telemetry::Repeats;
+use crate::telemetry::{Loop, Repeats, metrics};
 
 use link::Link;
 use script::Scripts;
@@ -106,17 +106,26 @@ impl Store {
         doubt.map_or(Ok(()), |doubt| Err(StoreError::InDoubt(doubt)))
     }
 
-    /// Logs an entry that the broker skips because it cannot read it, once a minute for the same entry.
-    fn log_damaged_entry(&self, key: &str, entry: &str, problem: &dyn std::fmt::Display) {
+    /// Counts and logs an entry that a loop skips because it cannot read it. It logs once a minute for the same entry.
+    fn tell_skipped_entry(
+        &self,
+        of: Loop,
+        key: &str,
+        entry: &str,
+        problem: &dyn std::fmt::Display,
+    ) {
+        metrics().skipped_entry(of);
         if self.damage.is_due(&format!("{key} {entry}")) {
             error!(key, entry, %problem, "the broker cannot read this entry, and skips it");
         }
     }
 
-    /// Logs the rows that a script skipped, once a minute for the same row. Each row names a key and the problem.
-    fn log_damaged_rows(&self, rows: &[Vec<u8>]) {
+    /// Counts and logs the rows that a script skipped. It logs once a minute for the same row. Each row names a key and
+    /// the problem.
+    fn tell_skipped_rows(&self, of: Loop, rows: &[impl AsRef<[u8]>]) {
         for row in rows {
-            let damaged = String::from_utf8_lossy(row);
+            metrics().skipped_entry(of);
+            let damaged = String::from_utf8_lossy(row.as_ref());
             if self.damage.is_due(&damaged) {
                 error!(%damaged, "the broker cannot read this row, and skips it until it is mended");
             }

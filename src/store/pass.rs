@@ -26,6 +26,7 @@ use crate::domain::effect::{Call, Effect, PerCall};
 use crate::domain::ids::{AssignmentName, GrantId, LeaseToken, TargetId};
 use crate::domain::settle_clock::SettledTime;
 use crate::domain::target::Target;
+use crate::telemetry::Loop;
 
 /// On what terms a worker claims.
 #[derive(Clone, Debug)]
@@ -215,7 +216,7 @@ impl Store {
         };
         let (claimed, damaged): (Option<ClaimAnswer>, Vec<Vec<u8>>) =
             self.run(&self.scripts.claim, &argument).await?;
-        self.log_damaged_rows(&damaged);
+        self.tell_skipped_rows(Loop::Claim, &damaged);
         claimed.map(|claimed| self.read_claim(claimed)).transpose()
     }
 
@@ -416,7 +417,7 @@ impl Store {
         let answer: Vec<Vec<u8>> = self.run(&self.scripts.record, &argument).await?;
         match answer.split_first() {
             Some((word, damaged)) if word == b"recorded" => {
-                self.log_damaged_rows(damaged);
+                self.tell_skipped_rows(Loop::Record, damaged);
                 Ok(Recorded::Recorded)
             }
             Some((word, _)) if word == b"lost" => Ok(Recorded::Lost),

@@ -1,10 +1,12 @@
-//! What the process tells of itself: for now, logs. They go to standard error, so that what a command
-//! prints can be piped on.
+//! What the process tells of itself: logs and metrics. Logs go to standard error, so that what a command prints can be
+//! piped on.
 
 #[cfg(test)]
 mod capture;
+mod metrics;
 mod panics;
 mod repeats;
+mod scrape;
 
 use std::io::{self, IsTerminal};
 
@@ -18,8 +20,10 @@ use crate::config::{Log, LogFormat};
 
 #[cfg(test)]
 pub(crate) use capture::Captured;
+pub use metrics::{Loop, Metrics, metrics};
 pub use panics::panic_message;
 pub use repeats::Repeats;
+pub use scrape::serve_metrics;
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]

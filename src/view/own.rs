@@ -26,7 +26,7 @@ use crate::domain::grant::Expiry;
 use crate::domain::ids::{AssignmentName, ClusterId, PrincipalId, TargetId};
 use crate::domain::snapshot::OwnChanges;
 use crate::store::{Change, Changes, Event, Heard, Store, StoreError, TargetRecord};
-use crate::telemetry::Repeats;
+use crate::telemetry::{Loop, Repeats, metrics};
 
 /// So many records are read at once.
 const READ_AT_ONCE: usize = 32;
@@ -393,6 +393,7 @@ impl Own {
             match record {
                 Ok(record) => self.put(&target, &record),
                 Err(error) => {
+                    metrics().skipped_entry(Loop::Changes);
                     if self.0.damage.is_due(&target.to_string()) {
                         error!(%target, %error, "the broker cannot read this, so it answers nothing about the cluster");
                     }

@@ -59,6 +59,11 @@ pub(crate) const SPAWNS: &[(&str, usize, &str)] = &[
         "one task a pass; a panic is told with its target, and the lease ends by itself",
     ),
     (
+        "telemetry/scrape.rs",
+        1,
+        "one task a connection, for ten seconds at most; a panic is in the log, and the scrape fails",
+    ),
+    (
         "store/link.rs",
         1,
         "one attempt to connect, for all who wait for it; a panic is an error of their calls",

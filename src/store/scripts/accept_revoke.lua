@@ -5,8 +5,8 @@
 -- Argument: caller, request_id, hash, grants [ids], selected (whether a selector matched them: then grants that have
 -- ended meanwhile are left out), left (how many more match and stay, as far as the caller may know), job, job_body, by,
 -- audit_event (the script adds grant and target), retention (ms), request_life (ms).
--- Returns {'accepted' | 'replayed', job, grant or ''}, {'reused', job}, or {'unknown', grant} where there is no such
--- grant.
+-- Returns {'accepted' | 'replayed', job, grant or '', damaged ..}, {'reused', job}, or {'unknown', grant} where there is
+-- no such grant. `damaged`: targets that the script could not read.
 -- Invariant: the job is over only when none of its grants is live or REVOKING. A grant that another request is revoking
 -- already still has its access, so the job waits for it; `matched` counts only those that this request ends.
 
@@ -66,4 +66,4 @@ for _, row in ipairs(rows) do
   for _, grant in ipairs(row.grants) do audit_about(a.audit_event, grant, row.target) end
 end
 if #rows == 0 then audit(a.audit_event) end
-return { 'accepted', a.job, a.selected and '' or a.grants[1] }
+return { 'accepted', a.job, a.selected and '' or a.grants[1], unpack(damaged) }
