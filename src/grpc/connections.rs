@@ -7,6 +7,7 @@
 
 mod awake;
 mod calls;
+mod protocol;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -19,8 +20,7 @@ use std::time::{Duration, Instant};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,11 +35,6 @@ use self::calls::{Calling, Calls};
 use super::tls::{Agreed, Tls};
 use crate::caller::ClientCertificate;
 
-/// How often an idle connection is asked whether it still lives. Load balancers drop silent ones, in
-/// Azure after four minutes.
-const KEEP_ALIVE: Duration = Duration::from_mins(1);
-/// How long it has to answer.
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// After accepting a connection has failed for want of something (file descriptors, memory), the next try is so much
 /// later.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -47,9 +42,6 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 const FIRST_WORDS: Duration = Duration::from_secs(10);
 /// What every HTTP/2 connection begins with, in bytes (RFC 9113 §3.4).
 const PREFACE: usize = 24;
-/// The headers of one call, in bytes. Tokens are long where somebody is in many groups; what is too long for a token is
-/// refused by whoever reads tokens, with a reason, where HTTP/2 alone would only end the stream.
-const LARGEST_HEADERS: u32 = 128 * 1024;
 /// So long the task of a connection goes on before others have their turn.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -182,16 +174,10 @@ async fn http2<S: Serves>(
     closing: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let calls = Calls::default();
-    let connection = http2::Builder::new(calls.executor())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(LARGEST_HEADERS)
-        .serve_connection(
-            TokioIo::new(stream),
-            Calling::new(service, certificate, &calls),
-        );
+    let connection = protocol::builder(calls.executor(), limits.streams).serve_connection(
+        TokioIo::new(stream),
+        Calling::new(service, certificate, &calls),
+    );
     let mut connection = pin!(connection);
     let mut closing = pin!(closing.fuse());
     let mut begun = FuturesUnordered::new();
