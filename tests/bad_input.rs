@@ -163,7 +163,9 @@ fn is_well_formed(status: &Status, by_hand: bool) {
         "{refusal:?}"
     );
     assert!(!refusal.message.is_empty(), "{refusal:?}");
-    if refusal.code == Code::InvalidArgument && !by_hand {
+    // Nobody looks at the fields of a message that is larger than its RPC takes.
+    let is_read = !refusal.message.starts_with("the message is larger than");
+    if refusal.code == Code::InvalidArgument && !by_hand && is_read {
         assert!(!refusal.fields.is_empty(), "{refusal:?}");
         assert!(refusal.fields.iter().all(|field| !field.is_empty()));
     }

@@ -138,6 +138,13 @@ impl Caller {
         }
     }
 
+    /// Whether nobody gave it anything: it has a token of the tenant's, and no app role. The operator chose whose
+    /// certificates are taken, so a caller by certificate is none.
+    #[must_use]
+    pub fn is_stranger(&self) -> bool {
+        self.kind != Kind::Certificate && self.roles.is_empty()
+    }
+
     /// Whoever a certificate names.
     #[must_use]
     pub fn certificate(name: &str) -> Self {

@@ -49,6 +49,14 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
     for (key, value) in [
         ("server.max_deadline", server.max_deadline),
         ("server.drain", server.drain),
+        (
+            "server.max_connection_age",
+            server.max_connection_age.unwrap_or_default(),
+        ),
+        (
+            "server.max_connection_age_grace",
+            server.max_connection_age_grace,
+        ),
         ("azure.call_timeout", azure.call_timeout),
         ("azure.connect_timeout", azure.connect_timeout),
         ("reconciler.lease", reconciler.lease),
@@ -87,6 +95,9 @@ fn audit(audit: &Audit, found: &mut Vec<Problem>) {
     }
 }
 
+/// Callers without a role share a sixteenth: room for one request of any kind but a large batch.
+const LEAST_BYTES_IN_FLIGHT: usize = 8 * 1024 * 1024;
+
 fn server(server: &Server, found: &mut Vec<Problem>) {
     if server.max_message_bytes < 64 * 1024 {
         found.push(Problem::new(
@@ -96,6 +107,21 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
                 server.max_message_bytes
             ),
         ));
+    }
+    if server.max_bytes_in_flight < LEAST_BYTES_IN_FLIGHT {
+        found.push(Problem::new(
+            "server.max_bytes_in_flight",
+            format!(
+                "{} leaves callers without a role too little for one request; at least {LEAST_BYTES_IN_FLIGHT}",
+                server.max_bytes_in_flight
+            ),
+        ));
+    }
+    if let Some(share) = server.max_connections_per_address {
+        permits("server.max_connections_per_address", share, found);
+    }
+    if let Some(age) = server.max_connection_age {
+        at_least("server.max_connection_age", age, MINUTE, found);
     }
     for (key, limit) in [
         ("server.max_connections", server.max_connections),

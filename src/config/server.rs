@@ -12,10 +12,23 @@ use serde::{Deserialize, Serialize};
 pub struct Server {
     /// Where gRPC is served. Port 0 takes a free one, which the log names.
     pub listen: SocketAddr,
-    /// The largest message that is taken, in bytes.
+    /// The largest message that is taken, in bytes. RPCs have smaller bounds of their own.
     pub max_message_bytes: usize,
     /// How many connections may be open at once; whoever comes then waits until another goes.
     pub max_connections: usize,
+    /// How many connections one peer address may have; `None`: as many as there are. Behind an ingress all callers share
+    /// its address.
+    pub max_connections_per_address: Option<usize>,
+    /// How long a connection takes new calls, and up to a tenth more; `None`: for ever. Clients connect anew then, and
+    /// find replicas that have been added.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_age: Option<Duration>,
+    /// How long the calls of a connection may go on after `max_connection_age`.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_age_grace: Duration,
+    /// How many bytes of messages, decoded ones too, and of answers that their callers have not taken may be there at
+    /// once.
+    pub max_bytes_in_flight: usize,
     /// How many calls may be under way at once; more are answered `RESOURCE_EXHAUSTED` at once. Health and
     /// reflection are not counted.
     pub max_in_flight: usize,
@@ -57,8 +70,12 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
-            max_message_bytes: 4 * 1024 * 1024,
+            max_message_bytes: 1024 * 1024,
             max_connections: 10_000,
+            max_connections_per_address: None,
+            max_connection_age: None,
+            max_connection_age_grace: Duration::from_secs(30),
+            max_bytes_in_flight: 64 * 1024 * 1024,
             max_in_flight: 1024,
             max_streams: 1024,
             max_deadline: Duration::from_secs(30),

@@ -7,11 +7,15 @@
 
 mod awake;
 mod calls;
+mod origin;
 mod protocol;
+mod register;
+mod sending;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -32,8 +36,12 @@ use tower::Service;
 
 use self::awake::Awake;
 use self::calls::{Calling, Calls};
+use self::register::{Entry, Register};
 use super::tls::{Agreed, Tls};
 use crate::caller::ClientCertificate;
+
+pub(super) use self::origin::{BESIDE, Origin};
+pub(super) use self::sending::TAKEN_WITHIN;
 
 /// After accepting a connection has failed for want of something (file descriptors, memory), the next try is so much
 /// later.
@@ -48,15 +56,21 @@ const TURN: Duration = Duration::from_millis(1);
 /// How much is served at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How many connections. Whoever comes then waits until another goes.
+    /// How many connections. Whoever comes then takes the place of one by which nobody has called or, where there is
+    /// none, waits until another goes.
     pub(super) connections: usize,
+    /// How many of them one address may have, if there is such a limit.
+    pub(super) per_address: Option<usize>,
+    /// How long one may be open before it takes no new calls, if there is such a limit; and how long the calls under way
+    /// have then.
+    pub(super) age: Option<(Duration, Duration)>,
     /// How many streams on one of them. More than calls are taken at once, so that who refuses them says why.
     pub(super) streams: u32,
 }
 
 /// What can be served: a name for its bounds.
 pub(super) trait Serves:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + Unpin>
     + Clone
     + Send
     + 'static
@@ -64,7 +78,7 @@ pub(super) trait Serves:
 }
 
 impl<S> Serves for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + Unpin>
         + Clone
         + Send
         + 'static
@@ -81,16 +95,27 @@ pub(super) async fn serve<S: Serves>(
 ) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections));
-    while let Some(accepted) = shutdown.run_until_cancelled(next(&listener, &room)).await {
+    let register = Arc::new(Register::default());
+    while let Some(accepted) = shutdown
+        .run_until_cancelled(next(&listener, &room, &register))
+        .await
+    {
         match accepted {
-            Ok((stream, permit)) => {
+            Ok((stream, peer, permit)) => {
+                let Some(registered) = register.enter(peer, limits.per_address) else {
+                    tracing::debug!(%peer, "an address has as many connections as it may: one more is closed");
+                    continue;
+                };
                 let (service, shutdown) = (service.clone(), shutdown.clone());
-                let served = connection(stream, tls.clone(), service, limits, shutdown);
+                let entry = Arc::clone(&registered.entry);
+                let tls = tls.clone();
                 connections.spawn(async move {
-                    if let Err(error) = served.await {
+                    let served = connection(stream, tls, service, limits, shutdown, &entry);
+                    let served = entry.close.run_until_cancelled(served);
+                    if let Some(Err(error)) = served.await {
                         tracing::debug!(%error, "a connection has failed");
                     }
-                    drop(permit);
+                    drop((registered, permit));
                 });
             }
             Err(error) => {
@@ -105,15 +130,19 @@ pub(super) async fn serve<S: Serves>(
     connections.wait().await;
 }
 
-/// The next connection, once there is room for one.
+/// The next connection, its address, and its place. Where there is no place, one is made, or waited for.
 async fn next(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    register: &Register,
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+    let (stream, peer) = listener.accept().await?;
+    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        return Ok((stream, peer.ip(), permit));
+    }
+    register.close_a_silent_one();
     let permit = Arc::clone(room).acquire_owned().await;
-    let permit = permit.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+    Ok((stream, peer.ip(), permit.map_err(io::Error::other)?))
 }
 
 /// Serves one connection to its end: once keys are agreed on, where there is TLS, and the client has begun to speak.
@@ -123,6 +152,7 @@ async fn connection<S: Serves>(
     service: S,
     limits: Limits,
     shutdown: CancellationToken,
+    entry: &Entry,
 ) -> io::Result<()> {
     // Answers are small, and wait for nothing.
     stream.set_nodelay(true)?;
@@ -130,7 +160,8 @@ async fn connection<S: Serves>(
         let Some(stream) = shutdown.run_until_cancelled(greeted(stream)).await else {
             return Ok(());
         };
-        return http2(stream?, None, service, limits, shutdown.cancelled_owned()).await;
+        let origin = origin(None, entry);
+        return http2(stream?, origin, service, limits, shutdown.cancelled_owned()).await;
     };
     let begun = async {
         let Agreed {
@@ -150,7 +181,13 @@ async fn connection<S: Serves>(
             () = outdated.cancelled() => {}
         }
     };
-    http2(stream, certificate, service, limits, closing).await
+    http2(stream, origin(certificate, entry), service, limits, closing).await
+}
+
+/// What the calls of a connection share, the register knows as well.
+fn origin(certificate: Option<ClientCertificate>, entry: &Entry) -> Arc<Origin> {
+    let origin = || Arc::new(Origin::new(certificate));
+    Arc::clone(entry.origin.get_or_init(origin))
 }
 
 /// Waits until a client has said that it speaks HTTP/2: who connects and says nothing is not kept.
@@ -168,16 +205,21 @@ where
 /// Serves HTTP/2 to its end, or after `closing` until the calls under way are over.
 async fn http2<S: Serves>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    certificate: Option<ClientCertificate>,
+    origin: Arc<Origin>,
     service: S,
     limits: Limits,
     closing: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let (aged, outlived) = lifetime(limits.age);
+    let closing = async {
+        tokio::select! {
+            () = closing => {}
+            () = aged => {}
+        }
+    };
     let calls = Calls::default();
-    let connection = protocol::builder(calls.executor(), limits.streams).serve_connection(
-        TokioIo::new(stream),
-        Calling::new(service, certificate, &calls),
-    );
+    let connection = protocol::builder(calls.executor(), limits.streams)
+        .serve_connection(TokioIo::new(stream), Calling::new(service, origin, &calls));
     let mut connection = pin!(connection);
     let mut closing = pin!(closing.fuse());
     let mut begun = FuturesUnordered::new();
@@ -210,7 +252,26 @@ async fn http2<S: Serves>(
             }
         }
     });
-    ended.await.map_err(io::Error::other)
+    tokio::select! {
+        ended = ended => ended.map_err(io::Error::other),
+        () = outlived => Err(io::Error::other("it is older than server.max_connection_age allows")),
+    }
+}
+
+/// Two ends of a connection by its age: of new calls on it, and of itself. All connections that a new replica gets at
+/// once must not end at once, so each has up to a tenth more.
+fn lifetime(
+    age: Option<(Duration, Duration)>,
+) -> (impl Future<Output = ()>, impl Future<Output = ()>) {
+    let of = age.map(|(age, grace)| {
+        let age = age.mul_f64(rand::random_range(1.0..1.1));
+        (age, age + grace)
+    });
+    let after = async |time: Option<Duration>| match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => pending().await,
+    };
+    (after(of.map(|(age, _)| age)), after(of.map(|(_, end)| end)))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use hyper::body::Body as _;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -20,7 +22,11 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::limits::{Allowance, Kind, Limits};
+use super::answer::Counted;
+use super::connections::Origin;
+use super::intake::{self, COMPLETE_WITHIN};
+use super::limits::{Allowance, Kind, Limits, Most, Taker, What};
+use super::rpcs::{self, Rpc};
 use super::status;
 use crate::caller::{Authenticator, Caller, ClientCertificate};
 use crate::config;
@@ -28,14 +34,14 @@ use crate::config;
 /// What the service is guarded by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// How many calls may be under way at once.
-    pub(super) in_flight: usize,
+    /// How much may be under way at once.
+    pub(super) most: Most,
     /// How much of that, and how often, is one caller's.
     pub(super) per_caller: config::Limits,
     /// How long a call may take where its caller sets no shorter deadline. A stream has been answered,
     /// as far as this goes, once it begins.
     pub(super) longest: Duration,
-    /// The largest message, which tonic enforces and does not name.
+    /// The largest message of any RPC.
     pub(super) message_bytes: usize,
 }
 
@@ -64,7 +70,7 @@ impl<S> Guarded<S> {
             guard: Arc::new(Guard {
                 authenticator,
                 bounds,
-                limits: Arc::new(Limits::new(bounds.per_caller, bounds.in_flight)),
+                limits: Arc::new(Limits::new(bounds.per_caller, bounds.most)),
                 authenticating: Semaphore::new(MOST_AUTHENTICATING),
             }),
         }
@@ -119,33 +125,60 @@ where
     S::Future: Send,
 {
     /// Calls the service for a caller that is known, if there is room.
-    fn taken(
-        mut self,
-        caller: Arc<Caller>,
-        deadline: Deadline,
-        mut request: Request<Body>,
-    ) -> Answer {
-        let (bounds, limits) = (self.guard.bounds, &self.guard.limits);
-        let allowance = limits.allowance(&caller);
-        let permit = match limits.admit(Kind::of(request.uri().path()), &allowance) {
-            Ok(permit) => permit,
+    fn taken(self, caller: Arc<Caller>, deadline: Deadline, request: Request<Body>) -> Answer {
+        let rpc = rpcs::of_path(request.uri().path());
+        let kind = rpc.map_or(Kind::Read, |rpc| rpc.kind);
+        let taker = match self.guard.limits.admit(kind, &caller) {
+            Ok(taker) => taker,
             Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
-        request.extensions_mut().insert(Call {
-            caller,
-            deadline,
-            allowance: Arc::clone(&allowance),
-        });
-        let answer = self.inner.call(request);
+        if let Some(origin) = request.extensions().get::<Arc<Origin>>() {
+            origin.has_called();
+        }
         Box::pin(async move {
-            let answer = within(deadline, bounds.longest, answer).await;
-            drop(permit);
-            let answer = answer.unwrap_or_else(|late| Ok(late.into_http()));
+            let allowance = Arc::clone(&taker.allowance);
+            let answer = self.answered(&taker, rpc, caller, deadline, request).await;
+            let answer = answer.unwrap_or_else(|refused| Ok(refused.into_http()));
             if answer.as_ref().is_ok_and(is_refusal) {
                 allowance.is_refused();
             }
-            answer.map(|response| with_details(response, bounds.message_bytes))
+            answer.map(|response| counted(with_details(response), taker))
         })
+    }
+
+    /// Waits for the message, takes a place, and calls the service.
+    async fn answered(
+        mut self,
+        taker: &Taker,
+        rpc: Option<&Rpc>,
+        caller: Arc<Caller>,
+        deadline: Deadline,
+        request: Request<Body>,
+    ) -> Result<Answered, Status> {
+        let bounds = self.guard.bounds;
+        let whole = Patience::of_call(bounds.longest);
+        let mut held = taker.take(What::Bytes, 0)?;
+        let (parts, body) = request.into_parts();
+        let body = match rpc {
+            // Whatever it says, there is nobody to read it.
+            None => Body::empty(),
+            Some(rpc) => {
+                let arriving = taker.take(What::Arriving, 1)?;
+                let message = intake::message(body, rpc, bounds.message_bytes, &mut held);
+                let patience = Patience::of_message(bounds.longest);
+                let message = within(deadline, patience, message).await??;
+                drop(arriving);
+                Body::new(Full::new(message))
+            }
+        };
+        let _place = taker.take(What::Calls, 1)?;
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(Call {
+            caller,
+            deadline,
+            allowance: Arc::clone(&taker.allowance),
+        });
+        within(deadline, whole, self.inner.call(request)).await
     }
 
     /// Finds out who calls. While it does, which can take as long as Entra does, it takes no room from those who are
@@ -158,7 +191,8 @@ where
         let headers = authorization(request.headers());
         let authenticator = &self.guard.authenticator;
         let found = authenticator.authenticate(headers, certificate(&request));
-        let found = within(deadline, self.guard.bounds.longest, found).await;
+        let patience = Patience::of_call(self.guard.bounds.longest);
+        let found = within(deadline, patience, found).await;
         drop(permit);
         match found {
             Ok(Ok(caller)) => self.taken(caller, deadline, request).await,
@@ -170,7 +204,8 @@ where
 
 /// Of the connection that the call came by.
 fn certificate(request: &Request<Body>) -> Option<&ClientCertificate> {
-    request.extensions().get()
+    let origin = request.extensions().get::<Arc<Origin>>()?;
+    origin.certificate()
 }
 
 fn authorization(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
@@ -186,20 +221,42 @@ pub(super) struct Call {
     pub(super) allowance: Arc<Allowance>,
 }
 
+/// How long the server waits for something, and what it is, as callers read it.
+#[derive(Clone, Copy)]
+struct Patience {
+    start: Instant,
+    longest: Duration,
+    what: &'static str,
+}
+
+impl Patience {
+    fn of_call(longest: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            longest,
+            what: "the longest that a call may take here",
+        }
+    }
+
+    fn of_message(longest: Duration) -> Self {
+        Self {
+            longest: longest.min(COMPLETE_WITHIN),
+            what: "the longest that the message of a call may take to be complete",
+            ..Self::of_call(longest)
+        }
+    }
+}
+
 /// Waits until the caller's deadline or the server's, whichever is earlier.
 async fn within<T>(
     deadline: Deadline,
-    longest: Duration,
+    patience: Patience,
     work: impl Future<Output = T>,
 ) -> Result<T, Status> {
-    let start = Instant::now();
+    let own_end = patience.start + patience.longest;
     let (until, whose, limit) = match deadline.0 {
-        Some(own) if own.at < start + longest => (own.at, "the caller's own deadline", own.limit),
-        _ => (
-            start + longest,
-            "the longest that a call may take here",
-            longest,
-        ),
+        Some(own) if own.at < own_end => (own.at, "the caller's own deadline", own.limit),
+        _ => (own_end, patience.what, patience.longest),
     };
     let done = timeout_at(until, work).await;
     done.map_err(|_| status::deadline_exceeded(whose, limit))
@@ -214,14 +271,29 @@ fn is_refusal(response: &Response<Body>) -> bool {
     })
 }
 
-/// A refusal that tonic made itself has no details: gives it some.
-fn with_details(response: Response<Body>, message_bytes: usize) -> Response<Body> {
+/// A refusal that tonic made itself has no details: gives it some. Its other headers stay, because they say something to
+/// clients: which compressions the server takes, for one.
+fn with_details(response: Response<Body>) -> Response<Body> {
     let bare = Status::from_header_map(response.headers())
         .filter(|status| status.code() != Code::Ok && status.details().is_empty());
-    match bare.and_then(|bare| status::dressed(&bare, message_bytes)) {
-        Some(dressed) => dressed.into_http(),
-        None => response,
+    let Some(dressed) = bare.and_then(|bare| status::dressed(&bare)) else {
+        return response;
+    };
+    let mut dressed = dressed.into_http();
+    for (name, value) in response.headers() {
+        if !dressed.headers().contains_key(name) {
+            dressed.headers_mut().append(name, value.clone());
+        }
     }
+    dressed
+}
+
+/// Counts the bytes of an answer that has any.
+fn counted(response: Response<Body>, taker: Taker) -> Response<Body> {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| Body::new(Counted::new(body, taker)))
 }
 
 /// When the caller stops waiting, if it said so.
@@ -290,7 +362,10 @@ mod tests {
 
     fn bounds() -> Bounds {
         Bounds {
-            in_flight: 1,
+            most: Most {
+                calls: 1,
+                bytes: 4096,
+            },
             per_caller: config::Limits::default(),
             longest: Duration::from_mins(1),
             message_bytes: 4096,
@@ -346,7 +421,9 @@ mod tests {
     #[tokio::test]
     async fn one_call_too_many_is_refused_at_once_and_the_next_is_taken_when_there_is_room() {
         let mut guarded = guarded(service_fn(silent), bounds());
-        let first = guarded.call(call(None));
+        // It takes its place once its message is complete.
+        let mut first = guarded.call(call(None));
+        assert!(futures::poll!(&mut first).is_pending());
         let response = guarded.call(call(None)).await.unwrap();
         let expected = (Code::ResourceExhausted, "OVERLOADED".to_owned());
         assert_eq!(reason(&response), expected);

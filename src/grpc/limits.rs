@@ -20,6 +20,11 @@ const REMEMBERED: usize = 10_000;
 /// Beside all calls that may be under way, an eighth as many revocations may; of these an eighth is one caller's, so
 /// that nobody takes the room of those who take access away.
 const SHARE_OF_REVOCATIONS: usize = 8;
+/// All callers without a role together have a sixteenth of the room: whoever has a token of the tenant's can call, and
+/// nobody gave these anything to call for.
+const SHARE_OF_STRANGERS: usize = 16;
+/// A quarter of the bytes is one caller's at most.
+const SHARE_OF_BYTES: usize = 4;
 
 /// What kind of call it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,16 +36,6 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// By the call's path, `/SERVICE/RPC`.
-    pub(super) fn of(path: &str) -> Self {
-        match path.rsplit('/').next().unwrap_or_default() {
-            "Grant" | "ExtendGrant" => Self::Grant,
-            "Revoke" | "Offboard" => Self::Revocation,
-            "CheckAccess" | "BatchCheckAccess" => Self::Check,
-            _ => Self::Read,
-        }
-    }
-
     /// As callers read it.
     const fn plural(self) -> &'static str {
         match self {
@@ -52,7 +47,7 @@ impl Kind {
     }
 }
 
-/// Room for so many calls. Nobody waits for it, so it is no semaphore: a check would pay for that.
+/// Room for so much. Nobody waits for it, so it is no semaphore: a check would pay for that.
 struct Room {
     taken: AtomicUsize,
     limit: usize,
@@ -66,29 +61,91 @@ impl Room {
         }
     }
 
-    fn take(&self) -> bool {
-        let is_taken = self.taken.fetch_add(1, Ordering::Relaxed) < self.limit;
+    fn take(&self, amount: usize) -> bool {
+        let before = self.taken.fetch_add(amount, Ordering::Relaxed);
+        let is_taken = before.saturating_add(amount) <= self.limit;
         if !is_taken {
-            self.give_back();
+            self.give_back(amount);
         }
         is_taken
     }
 
-    fn give_back(&self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+    fn give_back(&self, amount: usize) {
+        self.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// What there is room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    /// Calls whose message is not complete yet.
+    Arriving,
+    /// Calls whose message is complete.
+    Calls,
+    /// Bytes of messages, decoded ones too, and of answers that their callers have not taken yet.
+    Bytes,
+}
+
+impl What {
+    const fn of(self, rooms: &Rooms) -> &Room {
+        match self {
+            Self::Arriving => &rooms.arriving,
+            Self::Calls => &rooms.calls,
+            Self::Bytes => &rooms.bytes,
+        }
     }
 
-    fn is_full(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) >= self.limit
+    /// As callers read it.
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::Arriving => "calls whose messages are not complete",
+            Self::Calls => "calls",
+            Self::Bytes => "bytes of calls and answers",
+        }
     }
+}
+
+/// The room of one caller, or of many.
+struct Rooms {
+    arriving: Room,
+    calls: Room,
+    bytes: Room,
+}
+
+impl Rooms {
+    const fn new(calls: usize, bytes: usize) -> Self {
+        Self {
+            arriving: Room::new(calls),
+            calls: Room::new(calls),
+            bytes: Room::new(bytes),
+        }
+    }
+}
+
+/// Whose room a call takes, beside its caller's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pool {
+    Everybody,
+    Strangers,
+    Revocations,
+}
+
+/// How much may be under way at once, whoever calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    /// Calls.
+    pub(super) calls: usize,
+    /// Bytes, in both directions.
+    pub(super) bytes: usize,
 }
 
 /// What is left to whom.
 pub(super) struct Limits {
     settings: config::Limits,
-    in_flight: usize,
-    calls: Room,
-    revocations: Room,
+    most: Most,
+    everybody: Rooms,
+    strangers: Rooms,
+    revocations: Rooms,
     callers: Cache<String, Arc<Allowance>>,
 }
 
@@ -103,61 +160,135 @@ pub(super) struct Allowance {
     /// Until then nothing is taken, in milliseconds since this was made: it was refused too often.
     waits_until: AtomicU64,
     begun: Instant,
-    calls: Room,
-    /// Beyond its calls, where these are used up.
-    more_revocations: Room,
+    own: Rooms,
+    /// Beyond its own, where that is used up.
+    own_revocations: Rooms,
     streams: Arc<Semaphore>,
 }
 
-/// A call that is taken, for as long as this is held.
-pub(super) struct Admission {
+/// A call on its way through: whose room it takes.
+#[derive(Clone)]
+pub(super) struct Taker {
     limits: Arc<Limits>,
-    allowance: Arc<Allowance>,
-    /// In the room that revocations have beside all calls.
-    is_beside: bool,
+    pub(super) allowance: Arc<Allowance>,
+    kind: Kind,
+    is_stranger: bool,
 }
 
-impl Drop for Admission {
+/// Room that is taken, for as long as this is held.
+pub(super) struct Held {
+    taker: Taker,
+    pool: Pool,
+    what: What,
+    amount: usize,
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        let (own, all) = rooms(&self.limits, &self.allowance, self.is_beside);
-        own.give_back();
-        all.give_back();
+        for rooms in self.taker.rooms(self.pool) {
+            self.what.of(rooms).give_back(self.amount);
+        }
     }
 }
 
-/// A caller's own room, and that of all.
-const fn rooms<'a>(
-    limits: &'a Limits,
-    allowance: &'a Allowance,
-    is_beside: bool,
-) -> (&'a Room, &'a Room) {
-    if is_beside {
-        (&allowance.more_revocations, &limits.revocations)
-    } else {
-        (&allowance.calls, &limits.calls)
+impl Held {
+    /// Holds so much, which is no less than it holds now.
+    ///
+    /// # Errors
+    /// What the caller is to be told where there is no room for more. What is held stays held.
+    pub(super) fn grow_to(&mut self, amount: usize) -> Result<(), Status> {
+        let more = amount.saturating_sub(self.amount);
+        match self.taker.take_in(self.pool, self.what, more) {
+            Ok(mut more) => self.amount += std::mem::take(&mut more.amount),
+            // From now on all of it is held where only revocations are.
+            Err(_) if self.taker.pools().contains(&Pool::Revocations) => {
+                *self = self.taker.take_in(Pool::Revocations, self.what, amount)?;
+            }
+            Err(refused) => return Err(refused),
+        }
+        Ok(())
+    }
+
+    /// How much is held.
+    #[cfg(test)]
+    pub(super) const fn amount(&self) -> usize {
+        self.amount
+    }
+}
+
+impl Taker {
+    /// A caller's own room, and the one that it shares.
+    fn rooms(&self, pool: Pool) -> [&Rooms; 2] {
+        match pool {
+            Pool::Everybody => [&self.allowance.own, &self.limits.everybody],
+            Pool::Strangers => [&self.allowance.own, &self.limits.strangers],
+            Pool::Revocations => [&self.allowance.own_revocations, &self.limits.revocations],
+        }
+    }
+
+    /// Where it may take room, the first choice first.
+    const fn pools(&self) -> &'static [Pool] {
+        match (self.is_stranger, self.kind) {
+            (true, _) => &[Pool::Strangers],
+            (false, Kind::Revocation) => &[Pool::Everybody, Pool::Revocations],
+            (false, _) => &[Pool::Everybody],
+        }
+    }
+
+    /// Takes room for so much.
+    ///
+    /// # Errors
+    /// What the caller is to be told: it, or everybody, has too much under way.
+    pub(super) fn take(&self, what: What, amount: usize) -> Result<Held, Status> {
+        let mut refused = None;
+        for pool in self.pools() {
+            match self.take_in(*pool, what, amount) {
+                Ok(held) => return Ok(held),
+                Err(status) => refused = refused.or(Some(status)),
+            }
+        }
+        // There is at least one pool.
+        Err(refused.unwrap_or_else(|| status::overloaded(what.plural(), 0)))
+    }
+
+    fn take_in(&self, pool: Pool, what: What, amount: usize) -> Result<Held, Status> {
+        let [own, shared] = self.rooms(pool).map(|rooms| what.of(rooms));
+        if !own.take(amount) {
+            let what = format!("{} of yours", what.plural());
+            return Err(status::overloaded(&what, own.limit));
+        }
+        if !shared.take(amount) {
+            own.give_back(amount);
+            return Err(status::overloaded(what.plural(), shared.limit));
+        }
+        Ok(Held {
+            taker: self.clone(),
+            pool,
+            what,
+            amount,
+        })
     }
 }
 
 impl Limits {
-    /// `in_flight`: how many calls of all callers may be under way.
-    pub(super) fn new(settings: config::Limits, in_flight: usize) -> Self {
-        let reserved = in_flight.div_ceil(SHARE_OF_REVOCATIONS);
+    pub(super) fn new(settings: config::Limits, most: Most) -> Self {
+        let of = |share: usize| Rooms::new(most.calls.div_ceil(share), most.bytes.div_ceil(share));
         Self {
             settings,
-            in_flight,
-            calls: Room::new(in_flight),
-            revocations: Room::new(reserved),
+            most,
+            everybody: of(1),
+            strangers: of(SHARE_OF_STRANGERS),
+            revocations: of(SHARE_OF_REVOCATIONS),
             callers: Cache::new(REMEMBERED),
         }
     }
 
     /// What is left to a caller, whatever tokens it brings.
-    pub(super) fn allowance(&self, caller: &Caller) -> Arc<Allowance> {
+    fn allowance(&self, caller: &Caller) -> Arc<Allowance> {
         if let Some(allowance) = self.callers.get(caller.name()) {
             return allowance;
         }
-        let reserved = self.in_flight.div_ceil(SHARE_OF_REVOCATIONS);
-        let allowance = || Arc::new(Allowance::new(self.settings, reserved));
+        let allowance = || Arc::new(Allowance::new(self.settings, self.most));
         let new = || Ok::<_, std::convert::Infallible>(allowance());
         match self.callers.get_or_insert_with(caller.name(), new) {
             Ok(allowance) => allowance,
@@ -165,47 +296,30 @@ impl Limits {
         }
     }
 
-    /// Takes a call of this kind.
+    /// Takes a call of this kind, by what its headers say.
     ///
     /// # Errors
-    /// What the caller is to be told: it asks too often, or too much at once, or everybody does.
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        kind: Kind,
-        allowance: &Arc<Allowance>,
-    ) -> Result<Admission, Status> {
+    /// What the caller is to be told: it asks too often.
+    pub(super) fn admit(self: &Arc<Self>, kind: Kind, caller: &Caller) -> Result<Taker, Status> {
+        let allowance = self.allowance(caller);
         allowance.is_heard()?;
         allowance.take(kind, 1)?;
-        let tries = if kind == Kind::Revocation {
-            &[false, true][..]
-        } else {
-            &[false]
-        };
-        for is_beside in tries.iter().copied() {
-            let (own, all) = rooms(self, allowance, is_beside);
-            if !own.take() {
-                continue;
-            }
-            if all.take() {
-                return Ok(Admission {
-                    limits: Arc::clone(self),
-                    allowance: Arc::clone(allowance),
-                    is_beside,
-                });
-            }
-            own.give_back();
-        }
-        Err(if allowance.calls.is_full() {
-            status::overloaded("calls of yours", self.settings.in_flight_per_caller)
-        } else {
-            status::overloaded("calls", self.in_flight)
+        Ok(Taker {
+            limits: Arc::clone(self),
+            allowance,
+            kind,
+            is_stranger: caller.is_stranger(),
         })
     }
 }
 
 impl Allowance {
-    /// `reserved`: how many revocations of all callers find room beside all calls.
-    fn new(settings: config::Limits, reserved: usize) -> Self {
+    fn new(settings: config::Limits, most: Most) -> Self {
+        // Of what is reserved for all revocations.
+        let reserved = |most: usize| {
+            let all = most.div_ceil(SHARE_OF_REVOCATIONS);
+            all.div_ceil(SHARE_OF_REVOCATIONS)
+        };
         let limiter = |rate: config::Rate| {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.capacity);
             RateLimiter::direct(quota)
@@ -218,8 +332,11 @@ impl Allowance {
             refusals: limiter(settings.refusals),
             waits_until: AtomicU64::new(0),
             begun: Instant::now(),
-            calls: Room::new(settings.in_flight_per_caller),
-            more_revocations: Room::new(reserved.div_ceil(SHARE_OF_REVOCATIONS)),
+            own: Rooms::new(
+                settings.in_flight_per_caller,
+                most.bytes.div_ceil(SHARE_OF_BYTES),
+            ),
+            own_revocations: Rooms::new(reserved(most.calls), reserved(most.bytes)),
             streams: Arc::new(Semaphore::new(settings.streams_per_caller)),
             settings,
         }
@@ -286,72 +403,4 @@ impl Allowance {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn caller(n: u128, role: &str) -> Caller {
-        let caller = Caller::application(Uuid::nil(), Uuid::from_u128(n), Uuid::from_u128(n));
-        caller.with(BTreeSet::from([role.to_owned()]), BTreeSet::new(), false)
-    }
-
-    fn settings() -> config::Limits {
-        let one = config::Rate {
-            capacity: std::num::NonZeroU32::MIN,
-            per_second: std::num::NonZeroU32::MIN,
-        };
-        config::Limits {
-            grants: one,
-            in_flight_per_caller: 1,
-            ..config::Limits::default()
-        }
-    }
-
-    #[test]
-    fn rpcs_are_told_apart_by_their_paths() {
-        let kind = |rpc: &str| Kind::of(&format!("/aks.access.v1.AccessBrokerService/{rpc}"));
-        assert_eq!(kind("Grant"), Kind::Grant);
-        assert_eq!(kind("ExtendGrant"), Kind::Grant);
-        assert_eq!(kind("Revoke"), Kind::Revocation);
-        assert_eq!(kind("BatchCheckAccess"), Kind::Check);
-        assert_eq!(kind("ListGrants"), Kind::Read);
-    }
-
-    #[test]
-    fn a_rate_is_a_callers_own_whatever_token_it_brings() {
-        let limits = Arc::new(Limits::new(settings(), 10));
-        let take = |caller: &Caller, kind| limits.allowance(caller).take(kind, 1).is_ok();
-        assert!(take(&caller(1, "a"), Kind::Grant));
-        assert!(!take(&caller(1, "b"), Kind::Grant));
-        assert!(take(&caller(2, "a"), Kind::Grant));
-        assert!(take(&caller(1, "a"), Kind::Revocation));
-    }
-
-    #[test]
-    fn revocations_find_room_where_nothing_else_does() {
-        let limits = Arc::new(Limits::new(settings(), 2));
-        let of = |n| limits.allowance(&caller(n, "a"));
-        let first = limits.admit(Kind::Check, &of(1)).ok().unwrap();
-        // Its share is used up, and there is room for others.
-        assert!(limits.admit(Kind::Check, &of(1)).is_err());
-        let second = limits.admit(Kind::Read, &of(2)).ok().unwrap();
-        assert!(limits.admit(Kind::Check, &of(3)).is_err());
-        let revocation = limits.admit(Kind::Revocation, &of(1)).ok().unwrap();
-        assert!(limits.admit(Kind::Revocation, &of(2)).is_err());
-        drop((first, second, revocation));
-        // Of a large reserve no caller has more than its part.
-        let limits = Arc::new(Limits::new(settings(), 64));
-        let of = |n| limits.allowance(&caller(n, "a"));
-        let of_one: Vec<Admission> =
-            std::iter::from_fn(|| limits.admit(Kind::Revocation, &of(1)).ok()).collect();
-        assert_eq!(of_one.len(), 2);
-        assert!(limits.admit(Kind::Revocation, &of(2)).is_ok());
-        drop(of_one);
-        let limits = Arc::new(Limits::new(settings(), 2));
-        let of = |n| limits.allowance(&caller(n, "a"));
-        assert!(limits.admit(Kind::Check, &of(1)).is_ok());
-    }
-}
+mod tests;

@@ -5,16 +5,23 @@
 //! went wrong, into a status with `google.rpc` error details ([`status`]), in one place each. No other
 //! module knows the contract's messages.
 
+mod answer;
 mod batch;
 mod connections;
 mod convert;
+mod front;
 mod guard;
+mod health;
+mod intake;
 mod limits;
+mod reflection;
+mod rpcs;
 mod server;
 mod service;
 mod status;
 mod tls;
 mod validate;
+mod weigh;
 
 /// What the contract's compiler wrote.
 #[allow(

@@ -1,37 +1,37 @@
 //! The gRPC server: the service behind its guard, health and reflection beside it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::pb::v1::server_reflection_server as v1;
+use tonic_reflection::pb::v1alpha::server_reflection_server as v1alpha;
 
 use crate::broker::Broker;
 use crate::caller::Authenticator;
 use crate::config;
 
-use super::guard::{Answer, Bounds, Guarded};
+use super::connections;
+use super::front::{Front, LARGEST_NAME};
+use super::guard::{Bounds, Guarded};
+use super::health::Health;
+use super::limits::Most;
 use super::proto::access_broker_service_server::AccessBrokerServiceServer;
+use super::reflection::Reflection;
 use super::service::Service;
 use super::tls::Tls;
-use super::{DESCRIPTORS, connections};
 
 /// Why the server ended, or never began.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// The descriptors that reflection serves cannot be read.
     #[error("the contract's descriptors cannot be served: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(#[from] prost_reflect::DescriptorError),
 }
 
 /// Whether the broker can do its work.
@@ -92,109 +92,47 @@ pub fn serve(
     let service = AccessBrokerServiceServer::new(service)
         .max_decoding_message_size(settings.max_message_bytes);
     let bounds = Bounds {
-        in_flight: settings.max_in_flight,
+        most: Most {
+            calls: settings.max_in_flight,
+            bytes: settings.max_bytes_in_flight,
+        },
         per_caller,
         longest: settings.max_deadline,
         message_bytes: settings.max_message_bytes,
     };
-    let (reporter, health) = tonic_health::server::health_reporter();
-    let mut beside = Routes::new(health);
-    if settings.reflection {
-        beside = beside
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-    }
-    let service = Served {
-        broker: Guarded::new(service, authenticator, bounds),
-        beside: beside.prepare(),
+    let health = Health {
         ready: ready.clone(),
+        shutdown: shutdown.clone(),
     };
-    let at_once = connections::Limits {
+    let mut beside = Routes::new(HealthServer::new(health).max_decoding_message_size(LARGEST_NAME));
+    if settings.reflection {
+        let reflection = Reflection::new(settings.max_deadline, shutdown.clone())?;
+        let v1 = v1::ServerReflectionServer::new(reflection.clone());
+        let v1alpha = v1alpha::ServerReflectionServer::new(reflection);
+        beside = beside
+            .add_service(v1.max_decoding_message_size(LARGEST_NAME))
+            .add_service(v1alpha.max_decoding_message_size(LARGEST_NAME));
+    }
+    let guarded = Guarded::new(service, authenticator, bounds);
+    let front = Front::new(guarded, beside, ready);
+    let limits = connections::Limits {
         connections: settings.max_connections,
+        per_address: settings.max_connections_per_address,
+        age: settings
+            .max_connection_age
+            .map(|age| (age, settings.max_connection_age_grace)),
         streams: streams(settings),
     };
     let drain = settings.drain;
     Ok(async move {
-        // Sets health before the first caller can ask, because its default is "serving".
-        let is_ready = *ready.borrow() == Readiness::Ready;
-        report(&reporter, is_ready).await;
-        let server = connections::serve(listener, tls, service, at_once, shutdown.clone());
-        let server = within_drain(server, &shutdown, drain);
-        // Both run on one task. If the update of health ends too soon, the server ends with it, so the failure is
-        // noticed.
-        let telling = tell_health(reporter, ready, shutdown.clone());
-        let (ended, ()) = tokio::join!(server, telling);
-        if ended.is_none() {
+        let server = connections::serve(listener, tls, front, limits, shutdown.clone());
+        if within_drain(server, &shutdown, drain).await.is_none() {
             tracing::warn!(
                 ?drain,
                 "calls are still under way after server.drain: they are cut off"
             );
         }
     })
-}
-
-/// The broker's service, and what stands beside it: health and reflection.
-///
-/// Most calls are for the broker, and a look at the path tells: the others go through tonic's router.
-#[derive(Clone)]
-struct Served<S> {
-    broker: S,
-    beside: Routes,
-    ready: watch::Receiver<Readiness>,
-}
-
-impl<S> tower::Service<Request<Body>> for Served<S>
-where
-    S: NamedService
-        + tower::Service<
-            Request<Body>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = Answer,
-        >,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Routes are always ready.
-        self.broker.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answer {
-        let path = request.uri().path().strip_prefix('/');
-        let method = path.and_then(|path| path.strip_prefix(S::NAME));
-        if method.is_some_and(|method| method.starts_with('/')) {
-            self.broker.call(request)
-        } else {
-            let why = why_not_ready(path, &self.ready);
-            let answer = self.beside.call(request);
-            Box::pin(async move {
-                let mut answer = answer.await?;
-                answer.headers_mut().extend(why);
-                Ok(answer)
-            })
-        }
-    }
-}
-
-/// The response header with the reason, because the message of health has no field for one.
-const WHY_NOT_READY: HeaderName = HeaderName::from_static("not-serving-because");
-
-/// The header of a health answer, while there is a reason.
-fn why_not_ready(
-    path: Option<&str>,
-    ready: &watch::Receiver<Readiness>,
-) -> Option<(HeaderName, HeaderValue)> {
-    path?.strip_prefix("grpc.health.v1.Health/")?;
-    match &*ready.borrow() {
-        Readiness::NotReady(why) => {
-            let why = HeaderValue::from_str(why).ok()?;
-            Some((WHY_NOT_READY, why))
-        }
-        Readiness::Starting | Readiness::Ready => None,
-    }
 }
 
 /// How many streams one connection may have: what the whole server takes, and a few more, so that it is the guard that
@@ -218,56 +156,5 @@ pub async fn within_drain<T>(
     tokio::select! {
         ended = work => Some(ended),
         () = over => None,
-    }
-}
-
-/// Reflection of everything that is served, and of the error details, without which `grpcurl` could not
-/// print them.
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // Either version lists both; by itself each lists but itself.
-        .include_reflection_service(false)
-        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-}
-
-/// What health is asked about: the whole server, and the service by name.
-const NAMES: [&str; 2] = ["", AccessBrokerServiceServer::<Service>::NAME];
-
-async fn report(reporter: &HealthReporter, ready: bool) {
-    let status = if ready {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
-    for name in NAMES {
-        reporter.set_service_status(name, status).await;
-    }
-}
-
-/// Keeps what health says true until the server ends.
-async fn tell_health(
-    mut reporter: HealthReporter,
-    mut ready: watch::Receiver<Readiness>,
-    shutdown: CancellationToken,
-) {
-    let follow = async {
-        while ready.changed().await.is_ok() {
-            let now = *ready.borrow_and_update() == Readiness::Ready;
-            report(&reporter, now).await;
-        }
-    };
-    tokio::select! {
-        () = follow => {}
-        () = shutdown.cancelled() => {}
-    }
-    report(&reporter, false).await;
-    shutdown.cancelled().await;
-    for name in NAMES {
-        // Ends those who watch: they would hold up the end of the server.
-        reporter.clear_service_status(name).await;
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -12,25 +12,31 @@ use futures::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper_util::service::TowerToHyperService;
 use tonic::body::Body;
 use tower::Service;
 
-use crate::caller::ClientCertificate;
+use super::origin::Origin;
+use super::sending::{Answering, Sending, Sent, Watched};
 
 /// The one RPC whose calls stay: it is answered from memory, as a rule, and at once.
 const STAYS: &str = "/aks.access.v1.AccessBrokerService/CheckAccess";
 /// So many calls of one connection are answered before their answers are sent and more are read.
 const AT_ONCE: usize = 16;
 
-type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Queue = Mutex<VecDeque<Call>>;
+type Queue = Mutex<VecDeque<Watched>>;
+
+/// What is known of the call that the executor is given next.
+#[derive(Default)]
+struct Next {
+    stays: bool,
+    sending: Arc<Sending>,
+}
 
 /// Calls of one connection that have been read, not begun, and stay on its task. They end with it.
 #[derive(Default)]
 pub(super) struct Calls {
     queue: Arc<Queue>,
-    next_stays: Arc<AtomicBool>,
+    next: Arc<Mutex<Next>>,
 }
 
 impl Calls {
@@ -39,14 +45,14 @@ impl Calls {
     pub(super) fn executor(&self) -> Handle {
         Handle {
             queue: Arc::downgrade(&self.queue),
-            next_stays: Arc::clone(&self.next_stays),
+            next: Arc::clone(&self.next),
         }
     }
 
     /// Puts a call there as HTTP/2 does.
     #[cfg(test)]
     pub(super) fn put(&self, call: impl Future<Output = ()> + Send + 'static) {
-        self.next_stays.store(true, Ordering::Relaxed);
+        held(&self.next).stays = true;
         self.executor().execute(call);
     }
 
@@ -54,7 +60,7 @@ impl Calls {
     pub(super) fn begin(&self, begun: &mut FuturesUnordered<Begun>) -> bool {
         let mut has_answered = false;
         for _ in 0..AT_ONCE {
-            let Some(mut call) = waiting(&self.queue).pop_front() else {
+            let Some(mut call) = held(&self.queue).pop_front() else {
                 return has_answered;
             };
             // Whoever has to wait is polled once more, and leaves its waker then.
@@ -69,23 +75,25 @@ impl Calls {
 }
 
 /// Nothing panics while it is held.
-fn waiting(queue: &Queue) -> MutexGuard<'_, VecDeque<Call>> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes calls for a connection. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Handle {
     queue: Weak<Queue>,
-    next_stays: Arc<AtomicBool>,
+    next: Arc<Mutex<Next>>,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Handle {
     fn execute(&self, call: F) {
-        if !self.next_stays.swap(false, Ordering::Relaxed) {
+        let Next { stays, sending } = mem::take(&mut *held(&self.next));
+        let call = Watched::new(call, sending);
+        if !stays {
             tokio::spawn(call);
         } else if let Some(queue) = self.queue.upgrade() {
-            waiting(&queue).push_back(Box::pin(call));
+            held(&queue).push_back(call);
         }
     }
 }
@@ -93,48 +101,51 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Handle {
 /// The service, as HTTP/2 calls it for one connection: once for each call, right before the call is given to the
 /// executor.
 pub(super) struct Calling<S> {
-    service: TowerToHyperService<S>,
-    certificate: Option<ClientCertificate>,
-    next_stays: Arc<AtomicBool>,
+    service: S,
+    origin: Arc<Origin>,
+    next: Arc<Mutex<Next>>,
 }
 
 impl<S> Calling<S> {
-    pub(super) fn new(service: S, certificate: Option<ClientCertificate>, calls: &Calls) -> Self {
+    pub(super) fn new(service: S, origin: Arc<Origin>, calls: &Calls) -> Self {
         Self {
-            service: TowerToHyperService::new(service),
-            certificate,
-            next_stays: Arc::clone(&calls.next_stays),
+            service,
+            origin,
+            next: Arc::clone(&calls.next),
         }
     }
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for Calling<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Unpin> + Clone,
 {
-    type Response = Response<Body>;
+    type Response = Response<Sent<Body>>;
     type Error = Infallible;
-    type Future = <TowerToHyperService<S> as hyper::service::Service<Request<Body>>>::Future;
+    type Future = Answering<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let stays = request.uri().path() == STAYS;
-        self.next_stays.store(stays, Ordering::Relaxed);
+        let sending = Arc::new(Sending::default());
+        *held(&self.next) = Next {
+            stays,
+            sending: Arc::clone(&sending),
+        };
         let mut request = request.map(Body::new);
-        if let Some(certificate) = &self.certificate {
-            request.extensions_mut().insert(certificate.clone());
-        }
-        self.service.call(request)
+        request.extensions_mut().insert(Arc::clone(&self.origin));
+        // Always ready: it takes what comes, and refuses in its answer.
+        Answering::new(self.service.clone().call(request), sending)
     }
 }
 
 /// A call that had to wait: for its message, as a rule, which comes a moment after its headers.
 pub(super) struct Begun {
-    call: Option<Call>,
+    call: Option<Watched>,
     has_been_woken: bool,
 }
 
 impl Begun {
-    const fn new(call: Call) -> Self {
+    const fn new(call: Watched) -> Self {
         Self {
             call: Some(call),
             has_been_woken: false,
@@ -163,8 +174,8 @@ impl Future for Begun {
 }
 
 /// Polls a call. A panic ends it, as it would on a task of its own, and not the connection's others.
-fn go_on(call: &mut Call, context: &mut Context<'_>) -> Poll<()> {
-    let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+fn go_on(call: &mut Watched, context: &mut Context<'_>) -> Poll<()> {
+    let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(call).poll(context)));
     polled.unwrap_or_else(|_| {
         tracing::error!("a call has panicked");
         Poll::Ready(())

@@ -76,7 +76,7 @@ mod tests {
             service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
         let connection =
             builder(TokioExecutor::new(), 77).serve_connection(TokioIo::new(server), answer);
-        let served = tokio::spawn(connection);
+        let running = tokio::spawn(connection);
         client
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
             .await
@@ -104,6 +104,6 @@ mod tests {
         ];
         // 0x2 (ENABLE_PUSH) is a client's.
         assert_eq!(told, expected);
-        served.abort();
+        running.abort();
     }
 }

@@ -12,6 +12,8 @@ use super::*;
 
 const LIMITS: Limits = Limits {
     connections: 2,
+    per_address: None,
+    age: None,
     streams: 100,
 };
 
@@ -28,7 +30,7 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let service = service_fn(answer);
+    let service = service_fn(move |request| Box::pin(answer(request)));
     let ended = tokio::spawn(serve(listener, None, service, LIMITS, shutdown.clone()));
     Served {
         address,

@@ -11,10 +11,8 @@ use crate::domain::kubernetes_request::{KubernetesRequest, ResourceRequest};
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
+use super::super::rpcs::{CHECKS, Items};
 use super::{Violations, access, cluster, optional, principal};
-
-/// The most checks of one batch.
-const MOST_CHECKS: usize = 1_000;
 
 /// No verb, group, resource or subresource of Kubernetes' is longer.
 const LONGEST_WORD: usize = 253;
@@ -63,8 +61,11 @@ pub(in crate::grpc) fn batch(
     if count == 0 {
         wrong.add("requests", "required");
     }
-    if count > MOST_CHECKS {
-        wrong.add("requests", format!("{count} checks; at most {MOST_CHECKS}"));
+    let Items {
+        field, what, most, ..
+    } = CHECKS;
+    if count > most {
+        wrong.add(field, format!("{count} {what}; at most {most}"));
     }
     let freshness = consistency(request.consistency.as_ref(), &mut wrong);
     wrong.finish(freshness)

@@ -1,0 +1,212 @@
+//! What every request meets first: is it gRPC at all, and whose is it? The broker's calls go to its guard; health and
+//! reflection, which ask nobody who they are, have bounds of their own here.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tower::Service;
+
+use super::connections::Origin;
+use super::guard::Answer;
+use super::intake::COMPLETE_WITHIN;
+use super::server::Readiness;
+use super::status;
+
+/// The largest message that health and reflection take, in bytes: a name.
+pub(super) const LARGEST_NAME: usize = 4 * 1024;
+/// How many calls of health may be under way at once, watches included.
+const HEALTH: usize = 4096;
+/// How many streams of reflection may be open at once. An answer takes about 100 KB, and each waits for its reader.
+const REFLECTION: usize = 64;
+
+/// The broker's service, and what stands beside it: health and reflection.
+///
+/// Most calls are for the broker, and a look at the path tells: the others go through tonic's router.
+#[derive(Clone)]
+pub(super) struct Front<S> {
+    broker: S,
+    beside: Routes,
+    ready: watch::Receiver<Readiness>,
+    health: Arc<Semaphore>,
+    reflection: Arc<Semaphore>,
+}
+
+impl<S> Front<S> {
+    pub(super) fn new(broker: S, beside: Routes, ready: watch::Receiver<Readiness>) -> Self {
+        Self {
+            broker,
+            beside: beside.prepare(),
+            ready,
+            health: Arc::new(Semaphore::new(HEALTH)),
+            reflection: Arc::new(Semaphore::new(REFLECTION)),
+        }
+    }
+
+    /// Asks health or reflection, if there is room.
+    fn ask_beside(&mut self, request: Request<Body>) -> Answer {
+        let is_health = request.uri().path().starts_with(HEALTH_PATH);
+        let (room, most, what) = if is_health {
+            (&self.health, HEALTH, "calls of health")
+        } else {
+            (&self.reflection, REFLECTION, "streams of reflection")
+        };
+        let Ok(place) = Arc::clone(room).try_acquire_owned() else {
+            return refused(&status::overloaded(what, most));
+        };
+        let origin = request.extensions().get::<Arc<Origin>>();
+        let Some(own) = origin.map_or(Some(None), |origin| origin.ask_beside().map(Some)) else {
+            let what = format!("{what} of this connection");
+            return refused(&status::overloaded(&what, super::connections::BESIDE));
+        };
+        let why = is_health.then(|| why_not_ready(&self.ready)).flatten();
+        let answer = self.beside.call(request);
+        Box::pin(async move {
+            let Ok(answer) = timeout(COMPLETE_WITHIN, answer).await else {
+                let whose = "the longest that the message of a call may take to be complete";
+                let late = status::deadline_exceeded(whose, COMPLETE_WITHIN);
+                return Ok(late.into_http());
+            };
+            let mut answer = answer?;
+            answer.headers_mut().extend(why);
+            Ok(held_with(answer, place, own))
+        })
+    }
+}
+
+/// Holds the places of a call until its answer is over.
+fn held_with<T: Send + Sync + 'static>(
+    answer: Response<Body>,
+    place: OwnedSemaphorePermit,
+    own: T,
+) -> Response<Body> {
+    if answer.body().is_end_stream() {
+        return answer;
+    }
+    let places = (place, own);
+    answer.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held_while_the_body_is = &places;
+            frame
+        }))
+    })
+}
+
+fn refused(status: &tonic::Status) -> Answer {
+    let answer = status.clone().into_http();
+    Box::pin(std::future::ready(Ok(answer)))
+}
+
+impl<S> Service<Request<Body>> for Front<S>
+where
+    S: NamedService
+        + Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answer>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routes are always ready.
+        self.broker.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        if let Some(answer) = no_grpc(&request) {
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
+        let path = request.uri().path().strip_prefix('/');
+        let method = path.and_then(|path| path.strip_prefix(S::NAME));
+        if method.is_some_and(|method| method.starts_with('/')) {
+            self.broker.call(request)
+        } else {
+            self.ask_beside(request)
+        }
+    }
+}
+
+/// What is answered to a request that is no gRPC call: by HTTP's own means, because its client speaks nothing else.
+fn no_grpc(request: &Request<Body>) -> Option<Response<Body>> {
+    let mut answer = Response::new(Body::empty());
+    if request.method() != Method::POST {
+        *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        let post = HeaderValue::from_static("POST");
+        answer.headers_mut().insert(ALLOW, post);
+        return Some(answer);
+    }
+    let content_type = request.headers().get(CONTENT_TYPE);
+    if content_type.is_some_and(|is| is_grpc(is.as_bytes())) {
+        return None;
+    }
+    *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Some(answer)
+}
+
+/// Whether it is `application/grpc`, with protobuf messages, whatever parameters follow.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next();
+    let kind = kind.unwrap_or_default().trim_ascii();
+    [&b"application/grpc"[..], b"application/grpc+proto"]
+        .iter()
+        .any(|grpc| kind.eq_ignore_ascii_case(grpc))
+}
+
+const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
+
+/// The response header with the reason, because the message of health has no field for one.
+const WHY_NOT_READY: HeaderName = HeaderName::from_static("not-serving-because");
+
+/// The header of a health answer, while there is a reason.
+fn why_not_ready(ready: &watch::Receiver<Readiness>) -> Option<(HeaderName, HeaderValue)> {
+    match &*ready.borrow() {
+        Readiness::NotReady(why) => {
+            let why = HeaderValue::from_str(why).ok()?;
+            Some((WHY_NOT_READY, why))
+        }
+        Readiness::Starting | Readiness::Ready => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(method: &Method, content_type: Option<&str>) -> Option<StatusCode> {
+        let mut request = Request::builder().method(method);
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        let answer = no_grpc(&request.body(Body::empty()).unwrap());
+        answer.map(|answer| answer.status())
+    }
+
+    #[test]
+    fn only_posts_of_grpc_are_calls() {
+        let no_type = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        for (content_type, expected) in [
+            (Some("application/grpc"), None),
+            (Some("application/grpc+proto"), None),
+            (Some("Application/gRPC; charset=utf-8"), None),
+            (Some("application/grpc+json"), no_type),
+            (Some("application/grpc-web"), no_type),
+            (Some("application/json"), no_type),
+            (Some(""), no_type),
+            (None, no_type),
+        ] {
+            assert_eq!(status_of(&Method::POST, content_type), expected);
+        }
+        let no_method = Some(StatusCode::METHOD_NOT_ALLOWED);
+        for method in [Method::GET, Method::PUT, Method::OPTIONS, Method::DELETE] {
+            assert_eq!(status_of(&method, Some("application/grpc")), no_method);
+        }
+    }
+}
