@@ -267,11 +267,15 @@ fn lifetime(
         let age = age.mul_f64(rand::random_range(1.0..1.1));
         (age, age + grace)
     });
-    let after = async |time: Option<Duration>| match time {
+    (after(of.map(|(age, _)| age)), after(of.map(|(_, end)| end)))
+}
+
+/// Comes back after this time; without one, never.
+async fn after(time: Option<Duration>) {
+    match time {
         Some(time) => tokio::time::sleep(time).await,
         None => pending().await,
-    };
-    (after(of.map(|(age, _)| age)), after(of.map(|(_, end)| end)))
+    }
 }
 
 #[cfg(test)]

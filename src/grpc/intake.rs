@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
-use prost::bytes::BytesMut;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -21,6 +20,8 @@ pub(super) const COMPLETE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The flag and the length that stand before a message (gRPC's `Length-Prefixed-Message`).
 const PREFIX: usize = 5;
+/// What a piece takes beside its bytes: its place here, and what HTTP/2 put around it.
+const PIECE: usize = 64;
 
 /// Reads the one message of a call, its prefix included, as it came. `held` grows with what has come and, in the end, to
 /// what the message takes once it is decoded. What is no whole message is given back as it is: who decodes it says what
@@ -35,34 +36,23 @@ pub(super) async fn message(
     held: &mut Held,
 ) -> Result<Bytes, Status> {
     let largest = largest.min(rpc.largest_message);
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    // Kept as they came: a buffer that grows would take twice as much, and copy it again and again.
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut prefix = Prefix::default();
     while let Some(frame) = body.frame().await {
         // A client that breaks off has no use for an answer.
         let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let has_come = first.len().max(rest.len()) + data.len();
-        if has_come > PREFIX + largest {
-            return Err(status::too_large(largest));
-        }
-        held.grow_to(has_come)?;
-        if first.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
-        }
-        let so_far = if rest.is_empty() { &first } else { &rest[..] };
-        check_length(so_far, largest)?;
+        prefix.take(&data);
+        prefix.check(largest)?;
+        pieces.push(data);
+        held.grow_to(prefix.has_come + pieces.len() * PIECE)?;
     }
-    let whole = if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
+    let whole = match <[Bytes; 1]>::try_from(pieces) {
+        Ok([only]) => only,
+        Err(pieces) => pieces.concat().into(),
     };
     if let Some((prefix, message)) = whole.split_at_checked(PREFIX)
         && is_plain(prefix)
@@ -78,22 +68,40 @@ const fn is_plain(prefix: &[u8]) -> bool {
     matches!(prefix, [0, ..])
 }
 
-/// Refuses a message by the length that stands before it, and what comes after its end.
-fn check_length(so_far: &[u8], largest: usize) -> Result<(), Status> {
-    let Some((&[_, a, b, c, d], message)) = so_far.split_first_chunk::<PREFIX>() else {
-        return Ok(());
-    };
-    let told = u32::from_be_bytes([a, b, c, d]);
-    let told = usize::try_from(told).unwrap_or(usize::MAX);
-    if told > largest {
-        return Err(status::too_large(largest));
+/// What has come of a message.
+#[derive(Default)]
+struct Prefix {
+    bytes: [u8; PREFIX],
+    has_come: usize,
+}
+
+impl Prefix {
+    fn take(&mut self, data: &[u8]) {
+        let missing = self.bytes.get_mut(self.has_come..).unwrap_or_default();
+        for (to, from) in missing.iter_mut().zip(data) {
+            *to = *from;
+        }
+        self.has_come += data.len();
     }
-    if message.len() > told {
-        return Err(status::unreadable(
-            "more bytes follow the call's message: a call of this RPC has one message",
-        ));
+
+    /// Refuses a message by the length that stands before it, and what comes after its end.
+    fn check(&self, largest: usize) -> Result<(), Status> {
+        let Some(message) = self.has_come.checked_sub(PREFIX) else {
+            return Ok(());
+        };
+        let [_, a, b, c, d] = self.bytes;
+        let told = u32::from_be_bytes([a, b, c, d]);
+        let told = usize::try_from(told).unwrap_or(usize::MAX);
+        if told > largest {
+            return Err(status::too_large(largest));
+        }
+        if message > told {
+            return Err(status::unreadable(
+                "more bytes follow the call's message: a call of this RPC has one message",
+            ));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn too_much(wrong: TooMuch) -> Status {

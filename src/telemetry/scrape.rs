@@ -4,6 +4,7 @@
 //! connections, each for a short time.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ async fn connection(stream: TcpStream) -> hyper::Result<()> {
         .keep_alive(false)
         .serve_connection(
             TokioIo::new(stream),
-            service_fn(async |request| Ok::<_, Infallible>(answer(&request))),
+            service_fn(|request| ready(Ok::<_, Infallible>(answer(&request)))),
         )
         .await
 }

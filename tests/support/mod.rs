@@ -12,6 +12,7 @@
 )]
 
 pub mod ask;
+pub mod attacker;
 pub mod bearer;
 pub mod broker;
 pub mod every_rpc;

@@ -76,17 +76,21 @@ mod tests {
             service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
         let connection =
             builder(TokioExecutor::new(), 77).serve_connection(TokioIo::new(server), answer);
-        let running = tokio::spawn(connection);
-        client
-            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-            .await
-            .unwrap();
-        let mut header = [0; 9];
-        client.read_exact(&mut header).await.unwrap();
-        let [_, _, length, kind, ..] = header;
-        assert_eq!(kind, 4, "a SETTINGS frame");
-        let mut body = vec![0; usize::from(length)];
-        client.read_exact(&mut body).await.unwrap();
+        let settings = async {
+            let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            client.write_all(greeting).await.unwrap();
+            let mut header = [0; 9];
+            client.read_exact(&mut header).await.unwrap();
+            let [_, _, length, kind, ..] = header;
+            assert_eq!(kind, 4, "a SETTINGS frame");
+            let mut body = vec![0; usize::from(length)];
+            client.read_exact(&mut body).await.unwrap();
+            body
+        };
+        let body = tokio::select! {
+            body = settings => body,
+            ended = connection => panic!("the connection has ended: {ended:?}"),
+        };
         let mut told: Vec<(u16, u32)> = body
             .chunks_exact(6)
             .map(|row| {
@@ -104,6 +108,5 @@ mod tests {
         ];
         // 0x2 (ENABLE_PUSH) is a client's.
         assert_eq!(told, expected);
-        running.abort();
     }
 }
