@@ -9,7 +9,7 @@
 //! What is judged is the median of the ratios of neighbouring rounds: what else the machine does changes both sides of
 //! one ratio, and not the ratio. That the cost does not grow is seen between one cluster and 1,000 of them, with 1,000
 //! assignments each; the emulator walks all that is assigned anywhere for each list, so reading a million takes
-//! minutes. Memory is what the process has more of when a million assignments are kept as the view keeps them.
+//! minutes. Strangers attack a small broker while a caller with a role asks it. Memory is what the process has more of when a million assignments are kept as the view keeps them.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ mod support {
     pub(crate) mod report;
     pub(crate) mod service;
     pub(crate) mod snapshots;
+    pub(crate) mod strangers;
 }
 
 use support::bearer::Bearer;
@@ -53,6 +54,7 @@ use support::company::Company;
 use support::load::{Load, Round, Side, connected, questions};
 use support::report::{AnyError, Row, Verdict, conclude, median, progress};
 use support::service::Service;
+use support::strangers::Attack;
 
 /// Of each side and each load.
 const ROUNDS: usize = 7;
@@ -76,6 +78,8 @@ const LEAST_THROUGHPUT: f64 = 0.85;
 const LEAST_WITH_PROOF: f64 = 0.85;
 const MOST_P99: f64 = 1.25;
 const MOST_GROWTH: f64 = 1.2;
+/// Of the latency that a caller has when nobody attacks.
+const MOST_UNDER_ATTACK: f64 = 3.0;
 /// Bytes an assignment.
 const MOST_MEMORY: f64 = 300.0;
 
@@ -97,11 +101,14 @@ fn main() -> Result<ExitCode, AnyError> {
     if is_asked("growth") {
         rows.extend(growth(&client)?);
     }
+    if is_asked("attacked") {
+        rows.extend(attacked(&client)?);
+    }
     conclude(&rows)
 }
 
 /// What can be asked for by name, as in `cargo bench --bench check_access -- ceiling`; without a name it is all.
-const PARTS: [&str; 3] = ["memory", "ceiling", "growth"];
+const PARTS: [&str; 4] = ["memory", "ceiling", "growth", "attacked"];
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
@@ -298,6 +305,41 @@ fn growth(client: &Runtime) -> Result<[Row; 3], AnyError> {
             false,
         ),
     ])
+}
+
+/// What a caller with a role sees of strangers who take what they can. They share the machine with it, so what they
+/// spend of the processor counts as well.
+fn attacked(client: &Runtime) -> Result<[Row; 2], AnyError> {
+    progress("reading 1,000 assignments");
+    let world = World::start(1, "attacked")?;
+    client.block_on(world.warm())?;
+    let service = world.service.as_ref().ok_or("it was stopped")?;
+    let (_, known) = client.block_on(world.with_tokens())?;
+    let strangers = runtime("strangers")?;
+    let load = Load {
+        connections: 1,
+        in_flight: 8,
+    };
+    let (mut quiet, mut loud) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        quiet.push(client.block_on(known.round(load))?);
+        let attack = Attack::begin(service.with_token, &service.strangers_token);
+        let attack = strangers.block_on(attack)?;
+        loud.push(client.block_on(known.round(load))?);
+        progress(&format!(
+            "attacked by {} connections, round {}",
+            attack.connections(),
+            round + 1
+        ));
+        drop(attack);
+    }
+    let row = |what: &str, of: fn(&Round) -> f64| Row {
+        what: format!("1 x 8 with tokens, while strangers attack: {what}"),
+        figure: format!("{:.2} ms", middle(&loud, of)),
+        against: format!("{:.2} ms when they do not", middle(&quiet, of)),
+        verdict: Verdict::AtMost(ratio(&loud, &quiet, of), MOST_UNDER_ATTACK),
+    };
+    Ok([row("p50", |round| round.p50), row("p99", |round| round.p99)])
 }
 
 /// Rounds of two sides, in turns; which is first changes as well.

@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use uuid::Uuid;
 
 use super::azure::{APPLICATION, SECRET};
 use super::company::{Company, Holder, guid, subscription_id};
@@ -45,6 +46,8 @@ pub(crate) struct Service {
     pub(crate) with_token: SocketAddr,
     /// Such a token: of somebody who is in twenty groups.
     pub(crate) token: String,
+    /// A token of somebody who has no role.
+    pub(crate) strangers_token: String,
     stop: CancellationToken,
     _redis: RedisServer,
     _dir: TempDir,
@@ -88,7 +91,8 @@ impl Service {
         Ok(Self {
             address: served(parts).await?,
             with_token: served(with_token).await?,
-            token: emulator.token(user, &APPLICATION.to_string())?,
+            token: token(emulator, user, &["Access.Check"])?,
+            strangers_token: token(emulator, Holder::User(1).id(), &[])?,
             stop,
             _redis: redis,
             _dir: dir,
@@ -144,10 +148,18 @@ fn tokens(emulator: &Emulator) -> Result<Tokens, AnyError> {
     Ok(Tokens::new(settings, &http))
 }
 
-/// Whoever asks.
+/// Whoever asks: with a role, because callers without one share a small part of the room.
 fn caller() -> Caller {
     let [tenant, object, application] = ["tenant", "caller", "application"].map(|it| guid(it, 0));
-    Caller::application(tenant, object, application)
+    let roles = BTreeSet::from(["Access.Check".to_owned()]);
+    Caller::application(tenant, object, application).with(roles, BTreeSet::new(), false)
+}
+
+/// A token with these app roles.
+fn token(emulator: &Emulator, bearer: Uuid, roles: &[&str]) -> Result<String, AnyError> {
+    let mut claims = emulator.claims(bearer, &APPLICATION.to_string())?;
+    claims.roles = roles.iter().map(ToString::to_string).collect();
+    Ok(emulator.sign(&claims)?)
 }
 
 fn broker(
