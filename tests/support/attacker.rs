@@ -119,4 +119,4 @@ pub fn peak_memory(broker: &BrokerProcess) -> u64 {
 }
 
 /// No test waits for longer for what is to come.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
