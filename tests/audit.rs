@@ -143,7 +143,7 @@ async fn i10_whoever_may_reads_what_was_asked_decided_and_done() {
     let (mut auditor, cluster) = (office.auditor(), office.world.cluster("aks-production"));
     let grant = a_day(&office).await;
     let of_grant = ListAuditEventsRequest {
-        grant_id: grant.grant_id.clone(),
+        grant_id: Some(grant.grant_id.clone()),
         ..ListAuditEventsRequest::default()
     };
     let told = events(&mut auditor, of_grant).await;
@@ -213,19 +213,20 @@ async fn i10_the_trail_is_searched_and_paged() {
     };
     assert_eq!(ids(&events(&mut auditor, paged).await), ids(&all));
     let by_stranger = ListAuditEventsRequest {
-        actor: all
-            .iter()
-            .find(|event| event.outcome == "REFUSED")
-            .unwrap()
-            .actor
-            .clone(),
+        actor: Some(
+            all.iter()
+                .find(|event| event.outcome == "REFUSED")
+                .unwrap()
+                .actor
+                .clone(),
+        ),
         ..ListAuditEventsRequest::default()
     };
     let told = events(&mut auditor, by_stranger).await;
     assert_eq!(kinds(&told), [("Grant".to_owned(), "REFUSED")]);
     let about_bob = ListAuditEventsRequest {
         principal: Some(user(BOB)),
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         ..ListAuditEventsRequest::default()
     };
     assert_eq!(ids(&events(&mut auditor, about_bob).await), ids(&told));
@@ -252,7 +253,7 @@ async fn i10_the_trail_is_searched_and_paged() {
     );
     let wrong = ListAuditEventsRequest {
         page_size: -1,
-        grant_id: "x".to_owned(),
+        grant_id: Some("x".to_owned()),
         start_time: Some(prost_types::Timestamp {
             seconds: i64::MAX,
             nanos: 0,

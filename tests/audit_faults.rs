@@ -69,7 +69,7 @@ impl Office {
     async fn told_of(&self, grant: &Grant) -> Vec<AuditEvent> {
         let auditor = token(&self.world.emulator, AUDITOR);
         let asked = ListAuditEventsRequest {
-            grant_id: grant.grant_id.clone(),
+            grant_id: Some(grant.grant_id.clone()),
             page_size: 1_000,
             ..ListAuditEventsRequest::default()
         };

@@ -275,7 +275,7 @@ async fn callers_have_request_ids_and_external_keys_of_their_own() {
     assert_eq!(others.requested_by, by(&format!("user/{ALICE}")));
     let listed = platform.list_grants(ListGrantsRequest {
         selector: Some(GrantSelector {
-            external_key: "ticket-1".to_owned(),
+            external_key: Some("ticket-1".to_owned()),
             ..GrantSelector::default()
         }),
         ..ListGrantsRequest::default()

@@ -231,7 +231,7 @@ async fn everybody_who_has_something_on_a_cluster_is_listed_page_by_page() {
     world.somebody_else_gives(&format!("{cluster}/namespaces/web"), WRITER, BOB, None);
     world.somebody_else_gives(&subscription, READER, ENGINEERING, None);
     let of_cluster = ListAccessRequest {
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         ..ListAccessRequest::default()
     };
     let all = entries(listed(&mut client, &of_cluster, 1_000).await);
@@ -404,7 +404,7 @@ async fn what_permits_something_to_somebody_is_what_a_check_goes_by() {
         (ALICE, pods, vec![ALICE, ENGINEERING]),
     ] {
         let asked = ListAccessRequest {
-            cluster: cluster.clone(),
+            cluster: Some(cluster.clone()),
             principal: Some(user(who)),
             request: Some(request.clone()),
             ..ListAccessRequest::default()
@@ -441,7 +441,7 @@ async fn holders_are_listed_with_their_names_where_the_directory_tells_them_in_g
     let cluster = world.cluster("aks-production");
     world.somebody_else_gives(&cluster, WRITER, BOB, None);
     let of_cluster = ListAccessRequest {
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         ..ListAccessRequest::default()
     };
     let bob = ("Bob Brown".to_owned(), "bob@contoso.example".to_owned());

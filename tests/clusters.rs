@@ -54,7 +54,7 @@ fn first(page_size: i32) -> ListClustersRequest {
 
 fn named(name: &str) -> ListClustersRequest {
     ListClustersRequest {
-        name: name.to_owned(),
+        name: Some(name.to_owned()),
         ..ListClustersRequest::default()
     }
 }

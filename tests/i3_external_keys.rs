@@ -199,7 +199,7 @@ async fn i3_a_key_is_free_again_when_its_grant_is_live_no_more() {
     assert_ne!(second.grant_id, first.grant_id);
     assert_eq!(second.external_key, "order 66");
     let named = GrantSelector {
-        external_key: "order 66".to_owned(),
+        external_key: Some("order 66".to_owned()),
         ..GrantSelector::default()
     };
     let revoked = client

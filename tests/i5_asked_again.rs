@@ -205,7 +205,7 @@ async fn a_revocation_by_external_key_waits_for_the_grant_that_had_the_key_befor
     assert_ne!(after.grant_id, before.grant_id);
 
     let selector = GrantSelector {
-        external_key: "order 66".to_owned(),
+        external_key: Some("order 66".to_owned()),
         ..GrantSelector::default()
     };
     let answer = revoked(&mut client, revocation_of(selector)).await;
@@ -234,7 +234,7 @@ async fn a_selector_that_means_live_grants_too_ends_them_and_waits_for_all() {
     world.emulator.until(a_delete_was_refused).await;
 
     let here = GrantSelector {
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         ..GrantSelector::default()
     };
     // The one that is REVOKING does not count: the caller is ready to end two.

@@ -253,7 +253,7 @@ async fn jobs_are_found_by_whom_where_kind_state_and_request() {
         (
             "where",
             ListJobsRequest {
-                cluster: development.clone(),
+                cluster: Some(development.clone()),
                 ..ListJobsRequest::default()
             },
             vec![&both, &two],
@@ -262,7 +262,7 @@ async fn jobs_are_found_by_whom_where_kind_state_and_request() {
             "whom and where",
             ListJobsRequest {
                 principal: Some(user(ALICE)),
-                cluster: production.clone(),
+                cluster: Some(production.clone()),
                 ..ListJobsRequest::default()
             },
             vec![&both, &one],
@@ -286,7 +286,7 @@ async fn jobs_are_found_by_whom_where_kind_state_and_request() {
         (
             "request",
             ListJobsRequest {
-                request_id,
+                request_id: Some(request_id),
                 ..ListJobsRequest::default()
             },
             vec![&one],
@@ -308,7 +308,7 @@ async fn the_targets_of_a_job_come_by_page_and_the_first_twenty_with_the_job() {
     let (world, _broker, mut client) = world().await;
     granted(&mut client, &world, 45).await;
     let everybodys = GrantSelector {
-        cluster: world.cluster("aks-production"),
+        cluster: Some(world.cluster("aks-production")),
         ..GrantSelector::default()
     };
     let job = client

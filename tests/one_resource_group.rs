@@ -167,7 +167,7 @@ async fn clusters_elsewhere_are_not_there_and_those_that_are_not_there_are_the_s
                 ..CheckAccessRequest::default()
             };
             let list = ListAccessRequest {
-                cluster: cluster.clone(),
+                cluster: Some(cluster.clone()),
                 ..ListAccessRequest::default()
             };
             let batch = BatchCheckAccessRequest {

@@ -117,7 +117,7 @@ async fn a_finished_job_is_in_the_next_answer_of_every_replica() {
         assert_eq!(later.decision(), Decision::Allowed);
     }
     let listed = ListAccessRequest {
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         principal: Some(user(ALICE)),
         consistency: question("", &job.consistency_token).consistency,
         ..ListAccessRequest::default()

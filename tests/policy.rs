@@ -99,7 +99,7 @@ async fn a_stranger_is_refused_everything_and_told_nothing() {
     let answer = stranger.revoke(revocation(&granted.grant_id)).await;
     assert_eq!(Refusal::from(answer).kind(), hidden);
     let everything = revocation_of(GrantSelector {
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         ..GrantSelector::default()
     });
     let answer = Refusal::from(stranger.revoke(everything).await);
@@ -355,7 +355,7 @@ async fn whoever_may_revoke_nothing_has_no_job_made() {
     let mut stranger = of(&world, &broker, STRANGER);
     let kept = world.redis.everything().await;
     let everything = revocation_of(GrantSelector {
-        requested_by: "nobody".to_owned(),
+        requested_by: Some("nobody".to_owned()),
         ..GrantSelector::default()
     });
     let refusal = Refusal::from(stranger.revoke(everything.clone()).await);

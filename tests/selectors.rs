@@ -6,6 +6,8 @@
     reason = "what a test takes for granted, its helpers may as well"
 )]
 
+#[path = "selectors/empty.rs"]
+mod empty;
 mod support;
 
 use std::collections::BTreeSet;
@@ -111,7 +113,7 @@ async fn listed(
 /// Each selector, and which of the six it means.
 fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
     let cluster = |name: &str| GrantSelector {
-        cluster: world.cluster(name).to_uppercase(),
+        cluster: Some(world.cluster(name).to_uppercase()),
         ..GrantSelector::default()
     };
     let namespaces = |names: &[&str]| GrantSelector {
@@ -135,7 +137,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
         (
             "a built-in role",
             GrantSelector {
-                azure_role: AzureRole::RbacWriter.into(),
+                azure_role: Some(AzureRole::RbacWriter.into()),
                 ..GrantSelector::default()
             },
             vec![3],
@@ -143,7 +145,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
         (
             "a role by its GUID",
             GrantSelector {
-                role_definition_id: READER.to_uppercase(),
+                role_definition_id: Some(READER.to_uppercase()),
                 ..GrantSelector::default()
             },
             vec![0, 1, 2, 5],
@@ -168,7 +170,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
         (
             "an external key",
             GrantSelector {
-                external_key: "order 66".to_owned(),
+                external_key: Some("order 66".to_owned()),
                 ..GrantSelector::default()
             },
             vec![4],
@@ -176,7 +178,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
         (
             "a caller",
             GrantSelector {
-                requested_by: world.platform_name(),
+                requested_by: Some(world.platform_name()),
                 ..GrantSelector::default()
             },
             vec![0, 1, 2, 3, 4, 5],
@@ -184,7 +186,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
         (
             "nobody",
             GrantSelector {
-                requested_by: "nobody".to_owned(),
+                requested_by: Some("nobody".to_owned()),
                 ..GrantSelector::default()
             },
             vec![],
@@ -193,7 +195,7 @@ fn selectors(world: &World) -> Vec<(&'static str, GrantSelector, Vec<usize>)> {
             "several parts",
             GrantSelector {
                 principal: Some(user(ALICE)),
-                azure_role: AzureRole::RbacReader.into(),
+                azure_role: Some(AzureRole::RbacReader.into()),
                 ..cluster("aks-production")
             },
             vec![0, 1],
@@ -356,7 +358,7 @@ async fn i5_a_revocation_of_many_is_over_when_the_last_of_them_is_gone() {
         )
     });
     let everybodys = GrantSelector {
-        cluster: cluster.clone(),
+        cluster: Some(cluster.clone()),
         ..GrantSelector::default()
     };
     let accepted = revoked(&mut client, revocation_of(everybodys)).await;

@@ -116,8 +116,8 @@ pub(super) fn unavailable(error: &AzureError) -> Reason {
 /// Which clusters to list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClusterQuery {
-    /// Only those of this name, in any case; empty: all.
-    pub name: String,
+    /// Only those of this name, in any case; `None`: all.
+    pub name: Option<String>,
     /// How many at most.
     pub size: PageSize,
     /// Where the last page ended; empty: the first page.
@@ -196,7 +196,8 @@ impl Clusters {
         query: &ClusterQuery,
         sees: impl Fn(&Cluster) -> Result<bool, E>,
     ) -> Result<ClusterPage, E> {
-        let filter = format!("clusters {}", query.name.to_lowercase());
+        let name = query.name.as_ref().map(|name| name.to_lowercase());
+        let filter = format!("clusters {}", name.as_deref().unwrap_or_default());
         let after = match query.token.as_str() {
             "" => String::new(),
             token => key_in(token, &filter)?,
@@ -204,7 +205,10 @@ impl Clusters {
         let (all, unreachable, _) = self.all(Need::within(self.known_for)).await;
         let rest = all.into_iter().filter(|cluster| {
             cluster.id.as_str() > after.as_str()
-                && (query.name.is_empty() || cluster.name.eq_ignore_ascii_case(&query.name))
+                && query
+                    .name
+                    .as_ref()
+                    .is_none_or(|name| cluster.name.eq_ignore_ascii_case(name))
         });
         let mut clusters: Vec<Arc<Cluster>> = Vec::new();
         let mut next = String::new();

@@ -30,8 +30,8 @@ pub struct AuditQuery {
     pub grant: Option<GrantId>,
     /// Events of this job.
     pub job: Option<JobId>,
-    /// Events of this actor, by its name in the trail; empty: anybody's.
-    pub actor: String,
+    /// Events of this actor, by its name in the audit log.
+    pub actor: Option<String>,
     /// Not before this moment.
     pub from: Option<Timestamp>,
     /// Before this moment.
@@ -75,7 +75,8 @@ impl Broker {
             size,
             token,
         } = query;
-        let asked = (principal, cluster, grant, job, actor, from, until);
+        let of_actor = actor.as_deref().unwrap_or_default();
+        let asked = (principal, cluster, grant, job, of_actor, from, until);
         let filter = filter_of("audit events", caller, &[], &asked);
         let given = position(token, &filter, str::parse::<Position>)?;
         let chain = self.store.instance().await?.to_string();
@@ -98,7 +99,7 @@ impl Broker {
                 && is(cluster.as_ref().map(ToString::to_string), &says.cluster)
                 && is(grant.map(|id| id.to_string()), &says.grant)
                 && is(job.map(|id| id.to_string()), &says.job)
-                && (actor.is_empty() || *actor == says.actor)
+                && actor.as_ref().is_none_or(|actor| *actor == says.actor)
         };
         // Positions begin with the moment at which they were given, by the clock that gave the event its time.
         let mut before = given.or_else(|| until.map(Position::at));

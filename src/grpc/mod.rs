@@ -35,8 +35,8 @@ pub mod proto {
     tonic::include_proto!("aks.access.v1");
 }
 
-/// The contract's descriptors, comments included, for server reflection.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The contract's descriptors, comments included, for server reflection: an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use server::{Parts, Readiness, ServeError, serve, within_drain};
 pub use tls::{Tls, TlsError};

@@ -8,7 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{
-    Ask, Known, access, duration, free_text, mostly, number, principal, rarely, seldom, some,
+    Ask, Known, access, duration, filter, free_text, mostly, number, principal, rarely, seldom,
+    some,
 };
 
 fn consistency() -> BoxedStrategy<Option<Consistency>> {
@@ -95,7 +96,7 @@ pub(super) fn check(known: &Known) -> BoxedStrategy<Ask> {
         })
     });
     let list = (
-        (rarely(&known.clusters), seldom(principal(known))),
+        (filter(rarely(&known.clusters)), seldom(principal(known))),
         (number(), rarely(&known.page_tokens)),
         consistency(),
         seldom(kubernetes_request()),

@@ -16,7 +16,7 @@ use super::{
 /// Everything on one cluster.
 fn here(world: &World) -> RevokeRequest {
     revocation_of(GrantSelector {
-        cluster: world.cluster("aks-production"),
+        cluster: Some(world.cluster("aks-production")),
         ..GrantSelector::default()
     })
 }

@@ -95,7 +95,7 @@ async fn a_revoking_grant_that_nobody_can_decide_about_is_asked_for_again_or_cou
     // Only the other cluster is asked about: the broker promises nothing.
     let mut alone = everything_of(BOB);
     let selector = alone.selector.as_mut().expect("a selector");
-    selector.cluster = world.cluster("aks-production");
+    selector.cluster = Some(world.cluster("aks-production"));
     let refusal = Refusal::from(limited.revoke(alone.clone()).await);
     assert_eq!(refusal.kind(), (Code::Unavailable, "AZURE_UNAVAILABLE"));
 

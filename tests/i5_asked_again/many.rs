@@ -62,7 +62,7 @@ async fn i5_live_grants_end_even_if_very_many_others_are_already_revoking() {
     let everything_here = || RevokeRequest {
         max_grants: 1,
         ..revocation_of(GrantSelector {
-            cluster: cluster.clone(),
+            cluster: Some(cluster.clone()),
             ..GrantSelector::default()
         })
     };

@@ -313,12 +313,12 @@ impl Draw {
     fn narrow(&mut self, selector: &mut GrantSelector, one: &Grant, model: &Model) {
         match self.random.random_range(0..15) {
             0..3 => selector.principal = Some(self.spoken_of(one.principal)),
-            3..6 => selector.cluster.clone_from(&one.cluster),
-            6 => selector.cluster = self.a_cluster(model),
+            3..6 => selector.cluster = Some(one.cluster.clone()),
+            6 => selector.cluster = Some(self.a_cluster(model)),
             7..9 => {
                 let named = self.spelled(one.role, &BTreeSet::new());
-                selector.azure_role = named.azure_role;
-                selector.role_definition_id = named.role_definition_id;
+                selector.azure_role = Some(named.azure_role).filter(|role| *role != 0);
+                selector.role_definition_id = said(named.role_definition_id);
             }
             9 => {
                 let others = self.namespaces();
@@ -330,14 +330,14 @@ impl Draw {
                 selector.labels = labels.filter(|_| self.random.random_bool(0.7)).collect();
             }
             12 => selector.labels = self.labels(20).into_iter().collect(),
-            13 => selector.external_key.clone_from(&one.external_key),
+            13 => selector.external_key = said(one.external_key.clone()),
             _ => {
                 let caller = model.caller.clone().unwrap_or_default();
-                selector.requested_by = if self.chance(90) {
+                selector.requested_by = said(if self.chance(90) {
                     caller
                 } else {
                     "somebody".to_owned()
-                };
+                });
             }
         }
     }
@@ -348,4 +348,9 @@ impl Draw {
         let r#type = if self.chance(50) { typed.r#type } else { 0 };
         PrincipalRef { r#type, ..typed }
     }
+}
+
+/// A field of a selector: left out where there is nothing to say.
+fn said(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }

@@ -98,9 +98,12 @@ pub(crate) fn of_jobs_list(asked: &ListJobsRequest) -> Faults {
         ("page_size", is_page_size(asked.page_size)),
         (
             "cluster",
-            asked.cluster.is_empty() || is_cluster_id(&asked.cluster),
+            asked.cluster.as_deref().is_none_or(is_cluster_id),
         ),
-        ("request_id", is_uuid_or_empty(&asked.request_id)),
+        (
+            "request_id",
+            asked.request_id.as_deref().is_none_or(is_uuid),
+        ),
     ]);
     if asked.principal.is_some() {
         faults.extend(of_principal("principal", asked.principal.as_ref()));
@@ -135,34 +138,41 @@ fn of_values(field: &str, values: &[i32], is_one: impl Fn(i32) -> bool) -> Fault
         .collect()
 }
 
-/// A set but empty message is at fault, never "any".
+/// A field that is set but empty is at fault, never "any": a message and a scalar alike.
 fn of_selector(selector: Option<&GrantSelector>) -> Faults {
     let Some(selector) = selector else {
         return Faults::new();
     };
     let roles = [
-        selector.azure_role != 0,
-        !selector.role_definition_id.is_empty(),
+        selector.azure_role.is_some(),
+        selector.role_definition_id.is_some(),
     ];
     let mut faults = of(&[
         ("selector", *selector != GrantSelector::default()),
         ("selector", roles != [true, true]),
         (
             "selector.cluster",
-            selector.cluster.is_empty() || is_cluster_id(&selector.cluster),
+            selector.cluster.as_deref().is_none_or(is_cluster_id),
         ),
         (
             "selector.azure_role",
-            AzureRole::try_from(selector.azure_role).is_ok(),
+            selector.azure_role.is_none_or(is_azure_role),
         ),
         (
             "selector.role_definition_id",
-            selector.role_definition_id.is_empty()
-                || is_role_definition(&selector.role_definition_id),
+            selector
+                .role_definition_id
+                .as_deref()
+                .is_none_or(is_role_definition),
         ),
         (
             "selector.external_key",
-            is_external_key(&selector.external_key),
+            (selector.external_key.as_deref())
+                .is_none_or(|key| !key.is_empty() && is_external_key(key)),
+        ),
+        (
+            "selector.requested_by",
+            selector.requested_by.as_deref() != Some(""),
         ),
     ]);
     if let Some(principal) = &selector.principal {
@@ -280,6 +290,10 @@ fn is_cluster_id(text: &str) -> bool {
 }
 
 /// The GUID of a definition, or its full resource id.
+fn is_azure_role(value: i32) -> bool {
+    AzureRole::try_from(value).is_ok_and(|role| role != AzureRole::Unspecified)
+}
+
 fn is_role_definition(text: &str) -> bool {
     match text.rsplit_once("/providers/Microsoft.Authorization/roleDefinitions/") {
         Some((_, guid)) => is_uuid(guid),

@@ -16,7 +16,7 @@ use crate::grant::Reason;
 use crate::model::{
     Grant, Job, Model, Target, Told, Verdict, Window, agree, at_fault, holds, refused, served,
 };
-use crate::revoke::canonical;
+use crate::revoke::{canonical, lower};
 
 pub(crate) const UNKNOWN_JOB: Reason = (Code::NotFound, "JOB_NOT_FOUND");
 
@@ -42,7 +42,7 @@ impl Query {
         Self::Jobs(ListJobsRequest {
             page_size: 0,
             page_token: String::new(),
-            cluster: asked.cluster.to_lowercase(),
+            cluster: lower(asked.cluster.as_deref()),
             states: sorted(&asked.states),
             kinds: that_there_are(
                 &asked.kinds,
@@ -246,7 +246,7 @@ impl Model {
             Some((Row::Id(id.clone()), belongs(&asked.states, &may_be)?))
         };
         let meant = self.jobs.iter().rev().filter(|(id, job)| {
-            is_asked_for(asked, job) && self.answered(&asked.request_id, id, job)
+            is_asked_for(asked, job) && self.answered(asked.request_id.as_deref(), id, job)
         });
         let list: Vec<_> = meant
             .filter_map(row)
@@ -350,10 +350,11 @@ impl Model {
 
 impl Model {
     /// Whether a request was answered with this job: one of ours, or one whose id the broker made.
-    fn answered(&self, request_id: &str, id: &str, job: &Job) -> bool {
-        let request_id = request_id.to_lowercase();
+    fn answered(&self, request_id: Option<&str>, id: &str, job: &Job) -> bool {
+        let Some(request_id) = lower(request_id) else {
+            return true;
+        };
         match self.requests.get(&request_id) {
-            _ if request_id.is_empty() => true,
             Some(used) => used.job == id,
             None => job.request_id == request_id,
         }
@@ -373,9 +374,9 @@ fn states_or_live(states: &[i32]) -> Vec<i32> {
 fn is_asked_for(asked: &ListJobsRequest, job: &Job) -> bool {
     let principal = asked.principal.as_ref();
     let principal = principal.and_then(|named| Uuid::parse_str(&named.object_id).ok());
-    let cluster = asked.cluster.to_lowercase();
+    let cluster = lower(asked.cluster.as_deref());
     let touches_principal = |id| job.targets.keys().any(|(_, principal)| *principal == id);
     principal.is_none_or(touches_principal)
-        && (cluster.is_empty() || job.targets.keys().any(|(touched, _)| *touched == cluster))
+        && cluster.is_none_or(|cluster| job.targets.keys().any(|(touched, _)| *touched == cluster))
         && (asked.kinds.is_empty() || asked.kinds.contains(&job.kind.into()))
 }

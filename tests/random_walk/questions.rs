@@ -95,7 +95,7 @@ impl Draw {
             asked.principal = Some(self.spoken_of(*principal));
         }
         if self.chance(40) {
-            asked.cluster = self.a_cluster(model);
+            asked.cluster = Some(self.a_cluster(model));
         }
         if self.chance(30) {
             let kinds = [Grant, Revoke, Extend, Expire, Offboard, Repair];
@@ -110,7 +110,7 @@ impl Draw {
         }
         if self.chance(25) {
             let used = model.requests.keys().choose(&mut self.random).cloned();
-            asked.request_id = used.unwrap_or_else(|| self.request_id());
+            asked.request_id = Some(used.unwrap_or_else(|| self.request_id()));
         }
         if self.chance(40) {
             let given = self.a_token(model, |query| matches!(query, Query::Jobs(_)));

@@ -44,38 +44,52 @@ fn payload(asked: &RevokeRequest) -> Payload {
 /// One form for all the words that mean the same.
 pub(crate) fn canonical(selector: &GrantSelector) -> GrantSelector {
     let mut same = GrantSelector {
-        cluster: selector.cluster.to_lowercase(),
+        cluster: lower(selector.cluster.as_deref()),
         ..selector.clone()
     };
     same.namespaces.sort();
-    if let Some(role) = Role::named(selector.azure_role, &selector.role_definition_id) {
+    if let Some(role) = role(selector) {
         let named = role.access(&BTreeSet::new());
-        same.azure_role = named.azure_role;
-        same.role_definition_id = named.role_definition_id;
+        same.azure_role = Some(named.azure_role);
+        same.role_definition_id = Some(named.role_definition_id);
     }
     same
+}
+
+pub(crate) fn lower(text: Option<&str>) -> Option<String> {
+    text.map(str::to_lowercase)
+}
+
+fn role(selector: &GrantSelector) -> Option<Role> {
+    let definition = selector.role_definition_id.as_deref();
+    Role::named(
+        selector.azure_role.unwrap_or_default(),
+        definition.unwrap_or_default(),
+    )
 }
 
 impl Model {
     /// Whether a selector means a grant: every field that is set must match.
     pub(crate) fn means(&self, selector: &GrantSelector, grant: &Grant) -> bool {
-        let role = Role::named(selector.azure_role, &selector.role_definition_id);
-        let any_role = selector.azure_role == 0 && selector.role_definition_id.is_empty();
+        let role = role(selector);
+        let any_role = selector.azure_role.is_none() && selector.role_definition_id.is_none();
         let principal = selector
             .principal
             .as_ref()
             .map(|named| named.object_id.to_lowercase());
-        let is_callers = self.caller.as_ref() == Some(&selector.requested_by);
+        let cluster = lower(selector.cluster.as_deref());
+        let is_callers = selector.requested_by == self.caller;
+        let external_key = selector.external_key.as_ref();
         principal.is_none_or(|id| id == grant.principal.id.to_string())
-            && (selector.cluster.is_empty() || selector.cluster.to_lowercase() == grant.cluster)
+            && cluster.is_none_or(|cluster| cluster == grant.cluster)
             && (any_role || role == Some(grant.role))
             && is_within(grant, &selector.namespaces)
             && selector
                 .labels
                 .iter()
                 .all(|(key, value)| grant.labels.get(key) == Some(value))
-            && (selector.requested_by.is_empty() || is_callers)
-            && (selector.external_key.is_empty() || selector.external_key == grant.external_key)
+            && (selector.requested_by.is_none() || is_callers)
+            && external_key.is_none_or(|key| *key == grant.external_key)
     }
 
     /// The live grants that a selector means.

@@ -47,7 +47,8 @@ impl Draw {
             Call::Revoke(mut asked) => {
                 if let Some(selector) = &mut asked.selector {
                     selector.namespaces.shuffle(&mut self.random);
-                    selector.cluster = selector.cluster.to_uppercase();
+                    let cluster = selector.cluster.take();
+                    selector.cluster = cluster.map(|id| id.to_uppercase());
                 }
                 Call::Revoke(RevokeRequest {
                     grant_id: asked.grant_id.to_uppercase(),
@@ -108,8 +109,8 @@ impl Draw {
                         0 => asked.page_size = self.no_size(),
                         1 => asked.states.push(self.no_value()),
                         2 => asked.kinds.push(self.no_value()),
-                        3 => asked.request_id = "mine".into(),
-                        4 => asked.cluster = self.no_cluster(),
+                        3 => asked.request_id = Some("mine".to_owned()),
+                        4 => asked.cluster = Some(self.no_cluster()),
                         _ => self.spoil_principal(&mut asked.principal),
                     }
                 }
@@ -176,16 +177,18 @@ impl Draw {
     }
 
     fn spoil_selector(&mut self, selector: &mut GrantSelector) {
-        match self.random.random_range(0..7) {
+        match self.random.random_range(0..9) {
             0 => self.spoil_principal(&mut selector.principal),
-            1 => selector.cluster = self.no_cluster(),
-            2 => selector.azure_role = 99,
+            1 => selector.cluster = Some(self.no_cluster()),
+            2 => selector.azure_role = Some(99),
             3 => {
-                selector.azure_role = 2;
-                selector.role_definition_id = self.no_uuid();
+                selector.azure_role = Some(2);
+                selector.role_definition_id = Some(self.no_uuid());
             }
             4 => selector.namespaces.push("Not_One".to_owned()),
-            5 => selector.external_key = self.no_text("k", 129),
+            6 => selector.external_key = Some(String::new()),
+            7 => selector.requested_by = Some(String::new()),
+            5 => selector.external_key = Some(self.no_text("k", 129)),
             _ => {
                 let (key, value) = self.no_label();
                 selector.labels.insert(key, value);

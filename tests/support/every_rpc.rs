@@ -52,7 +52,7 @@ impl EveryRpc {
             extend: extension(&kept.grant_id, hours * 2),
             revoke: revocation(&revoked.grant_id),
             revoke_selected: revocation_of(GrantSelector {
-                cluster: elsewhere,
+                cluster: Some(elsewhere),
                 ..GrantSelector::default()
             }),
             check: CheckAccessRequest {
@@ -121,7 +121,7 @@ impl EveryRpc {
 
     async fn list_access(&self, client: &Client) -> Result<(), Status> {
         let request = ListAccessRequest {
-            cluster: self.check.cluster.clone(),
+            cluster: Some(self.check.cluster.clone()),
             consistency: Some(now()),
             ..ListAccessRequest::default()
         };

@@ -15,6 +15,7 @@ pub mod ask;
 pub mod attacker;
 pub mod bearer;
 pub mod broker;
+pub mod contract;
 pub mod every_rpc;
 pub mod proxy;
 pub mod raw;

@@ -8,7 +8,7 @@ use crate::domain::ids::{ClusterId, GrantId, JobId};
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
-use super::{Violations, optional, principal};
+use super::{Violations, filter, principal};
 
 /// A `ListAuditEventsRequest`.
 ///
@@ -20,18 +20,34 @@ pub(in crate::grpc) fn audit_events(
     let mut wrong = Violations::default();
     let size = wrong.take("page_size", PageSize::try_new(request.page_size));
     let principal = principal::optional("principal", request.principal.as_ref(), &mut wrong);
-    let cluster = optional("cluster", &request.cluster, ClusterId::parse, &mut wrong);
+    let cluster = filter::parsed(
+        "cluster",
+        request.cluster.as_deref(),
+        ClusterId::parse,
+        &mut wrong,
+    );
     let from = time("start_time", request.start_time, &mut wrong);
     let until = time("end_time", request.end_time, &mut wrong);
-    let grant = optional("grant_id", &request.grant_id, GrantId::parse, &mut wrong);
-    let job = optional("job_id", &request.job_id, JobId::parse, &mut wrong);
+    let grant = filter::parsed(
+        "grant_id",
+        request.grant_id.as_deref(),
+        GrantId::parse,
+        &mut wrong,
+    );
+    let job = filter::parsed(
+        "job_id",
+        request.job_id.as_deref(),
+        JobId::parse,
+        &mut wrong,
+    );
+    let actor = filter::text("actor", request.actor.as_deref(), &mut wrong);
     let whole = || {
         Some(AuditQuery {
             principal: principal?,
             cluster: cluster?,
             grant: grant?,
             job: job?,
-            actor: request.actor.clone(),
+            actor: actor?,
             from: from?,
             until: until?,
             size: size?,

@@ -12,7 +12,7 @@ use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
 use super::super::rpcs::{CHECKS, Items};
-use super::{Violations, access, cluster, optional, principal};
+use super::{Violations, access, cluster, filter, optional, principal};
 
 /// No verb, group, resource or subresource of Kubernetes' is longer.
 const LONGEST_WORD: usize = 253;
@@ -79,7 +79,12 @@ pub(in crate::grpc) fn list_access(
     request: &proto::ListAccessRequest,
 ) -> Result<AccessQuery, Vec<Violation>> {
     let mut wrong = Violations::default();
-    let cluster = optional("cluster", &request.cluster, ClusterId::parse, &mut wrong);
+    let cluster = filter::parsed(
+        "cluster",
+        request.cluster.as_deref(),
+        ClusterId::parse,
+        &mut wrong,
+    );
     let principal = principal::optional("principal", request.principal.as_ref(), &mut wrong);
     let size = wrong.take("page_size", PageSize::try_new(request.page_size));
     let freshness = consistency(request.consistency.as_ref(), &mut wrong);

@@ -10,7 +10,7 @@ use crate::domain::job::{JobKind, JobState};
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
-use super::{Violations, optional, parsed, principal, selector};
+use super::{Violations, filter, parsed, principal, selector};
 
 /// A `ListGrantsRequest`.
 ///
@@ -49,10 +49,15 @@ pub(in crate::grpc) fn jobs(request: &proto::ListJobsRequest) -> Result<JobQuery
     let mut wrong = Violations::default();
     let size = wrong.take("page_size", PageSize::try_new(request.page_size));
     let principal = principal::optional("principal", request.principal.as_ref(), &mut wrong);
-    let cluster = optional("cluster", &request.cluster, ClusterId::parse, &mut wrong);
-    let request_id = optional(
+    let cluster = filter::parsed(
+        "cluster",
+        request.cluster.as_deref(),
+        ClusterId::parse,
+        &mut wrong,
+    );
+    let request_id = filter::parsed(
         "request_id",
-        &request.request_id,
+        request.request_id.as_deref(),
         RequestId::parse,
         &mut wrong,
     );

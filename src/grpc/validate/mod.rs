@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod check;
 mod end;
+mod filter;
 mod lists;
 mod naming;
 mod page;

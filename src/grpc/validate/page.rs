@@ -5,7 +5,7 @@ use crate::broker::page::PageSize;
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
-use super::Violations;
+use super::{Violations, filter};
 
 /// A `ListClustersRequest`. Whether its token is one of this list's only the list can tell.
 ///
@@ -16,8 +16,9 @@ pub(in crate::grpc) fn clusters(
 ) -> Result<ClusterQuery, Vec<Violation>> {
     let mut wrong = Violations::default();
     let size = wrong.take("page_size", PageSize::try_new(request.page_size));
-    let query = size.map(|size| ClusterQuery {
-        name: request.name.clone(),
+    let name = filter::text("name", request.name.as_deref(), &mut wrong);
+    let query = size.zip(name).map(|(size, name)| ClusterQuery {
+        name,
         size,
         token: request.page_token.clone(),
     });

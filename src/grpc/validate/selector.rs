@@ -6,7 +6,7 @@ use crate::domain::ids::{ClusterId, RoleDefinitionId};
 use crate::domain::naming::ExternalKey;
 use crate::grpc::proto;
 
-use super::{Violations, access, naming, optional, principal};
+use super::{Violations, access, filter, naming, principal};
 
 /// The longest name of a caller.
 const LONGEST_CALLER: usize = 256;
@@ -47,18 +47,24 @@ fn read(
 ) -> Option<RequestedSelector> {
     let at = |name: &str| format!("{field}.{name}");
     let principal = principal::optional(&at("principal"), selector.principal.as_ref(), wrong);
-    let cluster = optional(at("cluster"), &selector.cluster, ClusterId::parse, wrong);
+    let cluster = filter::parsed(
+        at("cluster"),
+        selector.cluster.as_deref(),
+        ClusterId::parse,
+        wrong,
+    );
     let role = role(field, selector, wrong);
     let namespaces = access::namespaces(&at("namespaces"), &selector.namespaces, wrong);
     let labels = naming::labels(&at("labels"), &selector.labels, wrong);
-    let length = selector.requested_by.chars().count();
-    if length > LONGEST_CALLER {
-        let expected = format!("{length} characters long; at most {LONGEST_CALLER}");
-        wrong.add(at("requested_by"), expected);
-    }
-    let external_key = optional(
+    let requested_by = filter::parsed(
+        at("requested_by"),
+        selector.requested_by.as_deref(),
+        caller,
+        wrong,
+    );
+    let external_key = filter::parsed(
         at("external_key"),
-        &selector.external_key,
+        selector.external_key.as_deref(),
         ExternalKey::parse,
         wrong,
     );
@@ -68,9 +74,20 @@ fn read(
         role: role?,
         namespaces: namespaces?,
         labels: labels?,
-        requested_by: Some(selector.requested_by.clone()).filter(|caller| !caller.is_empty()),
+        requested_by: requested_by?,
         external_key: external_key?,
     })
+}
+
+/// A caller's name, which can be any text.
+fn caller(name: &str) -> Result<String, String> {
+    let length = name.chars().count();
+    if length > LONGEST_CALLER {
+        return Err(format!(
+            "{length} characters long; at most {LONGEST_CALLER}"
+        ));
+    }
+    Ok(name.to_owned())
 }
 
 /// The outer `Option` is whether it is well-formed, the inner whether there is one.
@@ -86,11 +103,12 @@ fn role(
     let at = |name: &str| format!("{field}.{name}");
     let kubernetes = selector.kubernetes_role.is_some();
     wrong.not_there_yet(&[(&at("kubernetes_role"), kubernetes)]);
-    let built_in = (selector.azure_role != 0)
-        .then(|| access::azure_role(&at("azure_role"), selector.azure_role, wrong));
-    let definition = (!selector.role_definition_id.is_empty()).then(|| {
-        let id = RoleDefinitionId::parse_any(&selector.role_definition_id);
-        wrong.take(at("role_definition_id"), id)
+    let built_in = selector
+        .azure_role
+        .map(|role| access::azure_role(&at("azure_role"), role, wrong));
+    let definition = selector.role_definition_id.as_deref().map(|id| {
+        let field = at("role_definition_id");
+        filter::parsed(field, Some(id), RoleDefinitionId::parse_any, wrong).flatten()
     });
     match (built_in, definition, kubernetes) {
         (None, None, false) => Some(None),

@@ -201,7 +201,7 @@ fn a_batch_has_one_to_a_thousand_checks() {
 #[test]
 fn access_is_listed_by_cluster_or_by_principal() {
     let whole = || proto::ListAccessRequest {
-        cluster: CLUSTER.to_owned(),
+        cluster: Some(CLUSTER.to_owned()),
         principal: Some(principal()),
         request: Some(a_request()),
         ..proto::ListAccessRequest::default()
@@ -212,12 +212,12 @@ fn access_is_listed_by_cluster_or_by_principal() {
         (
             "everything of somebody",
             |r| {
-                r.cluster.clear();
+                r.cluster = None;
                 r.request = None;
             },
             &[],
         ),
-        ("a request somewhere", |r| r.cluster.clear(), &["cluster"]),
+        ("a request somewhere", |r| r.cluster = None, &["cluster"]),
         (
             "everything of everybody",
             |r| {

@@ -8,7 +8,7 @@ use crate::domain::grant::Phase;
 
 fn selector() -> proto::GrantSelector {
     proto::GrantSelector {
-        cluster: CLUSTER.to_owned(),
+        cluster: Some(CLUSTER.to_owned()),
         ..proto::GrantSelector::default()
     }
 }
@@ -99,7 +99,7 @@ fn what_a_selector_says_nothing_of_is_never_taken_for_any() {
         ("a cluster", |_| {}, &[]),
         (
             "no cluster's id",
-            |s| s.cluster = "prod".to_owned(),
+            |s| s.cluster = Some("prod".to_owned()),
             &["selector.cluster"],
         ),
         (
@@ -130,25 +130,25 @@ fn what_a_selector_says_nothing_of_is_never_taken_for_any() {
         ("a principal", |s| s.principal = Some(principal()), &[]),
         (
             "a role of no kind",
-            |s| s.azure_role = 77,
+            |s| s.azure_role = Some(77),
             &["selector.azure_role"],
         ),
         (
             "a role",
-            |s| s.azure_role = AzureRole::RbacReader.into(),
+            |s| s.azure_role = Some(AzureRole::RbacReader.into()),
             &[],
         ),
         (
             "two roles",
             |s| {
-                s.azure_role = AzureRole::RbacReader.into();
-                s.role_definition_id = ID.to_owned();
+                s.azure_role = Some(AzureRole::RbacReader.into());
+                s.role_definition_id = Some(ID.to_owned());
             },
             &["selector"],
         ),
         (
             "no role's id",
-            |s| s.role_definition_id = "reader".to_owned(),
+            |s| s.role_definition_id = Some("reader".to_owned()),
             &["selector.role_definition_id"],
         ),
         (
@@ -168,12 +168,12 @@ fn what_a_selector_says_nothing_of_is_never_taken_for_any() {
         ),
         (
             "too long a caller",
-            |s| s.requested_by = "c".repeat(257),
+            |s| s.requested_by = Some("c".repeat(257)),
             &["selector.requested_by"],
         ),
         (
             "too long a key",
-            |s| s.external_key = "k".repeat(129),
+            |s| s.external_key = Some("k".repeat(129)),
             &["selector.external_key"],
         ),
     ];
@@ -277,8 +277,8 @@ fn lists_are_narrowed_by_what_there_is() {
     let asked = proto::ListJobsRequest {
         page_size: 1001,
         principal: Some(proto::PrincipalRef::default()),
-        cluster: "x".to_owned(),
-        request_id: "x".to_owned(),
+        cluster: Some("x".to_owned()),
+        request_id: Some("x".to_owned()),
         states: vec![0],
         kinds: vec![7],
         ..proto::ListJobsRequest::default()
