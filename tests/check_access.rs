@@ -343,7 +343,7 @@ async fn a_hundred_who_miss_the_same_make_one_call_each() {
 async fn clusters_are_listed_by_page_and_by_name_and_what_is_out_of_reach_is_named() {
     let world = world().await;
     let mut query = ClusterQuery {
-        name: Some(String::new()),
+        name: None,
         size: PageSize::try_new(2).expect("a size"),
         token: String::new(),
     };
@@ -385,7 +385,7 @@ async fn clusters_are_listed_by_page_and_by_name_and_what_is_out_of_reach_is_nam
         subscriptions,
         minute,
     );
-    query.name = Some(String::new());
+    query.name = None;
     let page = clusters.list(&query, everything).await.expect("a page");
     assert_eq!((page.clusters.len(), page.unreachable), (2, vec![unknown]));
     let elsewhere = cluster_named(DEVELOPMENT, "rg-development", "aks-development");
