@@ -12,7 +12,8 @@ mod support;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, CheckAccessRequest, CheckAccessResponse, Consistency, Decision, ListAccessRequest,
+    AzureRole, BatchCheckAccessRequest, CheckAccessRequest, CheckAccessResponse, Consistency,
+    Decision, ListAccessRequest,
 };
 use azure_emulator::{Fault, FaultEffect, Operation, Settings};
 use support::ask::{access, grant, lasting, now, revoke, user};
@@ -314,14 +315,25 @@ fn hold_writes(world: &World) {
 }
 
 /// A position in the broker's changes behind all that it has done.
+/// What tells this broker from others.
+async fn instance(world: &World) -> String {
+    let mut redis = world.redis.connection().await;
+    redis::cmd("HGET")
+        .arg(&["{aab:main}:meta", "instance"])
+        .query_async(&mut redis)
+        .await
+        .expect("the broker's instance id")
+}
+
 async fn newest_change(world: &World) -> String {
+    let broker = instance(world).await;
     let mut redis = world.redis.connection().await;
     let newest: Vec<(String, Vec<String>)> = redis::cmd("XREVRANGE")
         .arg(&["{aab:main}:events", "+", "-", "COUNT", "1"])
         .query_async(&mut redis)
         .await
         .expect("the newest change");
-    newest[0].0.clone()
+    format!("{broker}/{}", newest[0].0)
 }
 
 #[tokio::test]
@@ -347,10 +359,58 @@ async fn a_replica_that_starts_afterwards_knows_it_as_well() {
 async fn a_token_that_nothing_leads_to_is_refused_in_good_time() {
     let (world, worker, _idle) = world().await;
     let cluster = world.cluster("aks-production");
-    let asked = question(&cluster, "99999999999999-0");
+    let broker = instance(&world).await;
+    let asked = question(&cluster, &format!("{broker}/99999999999999-0"));
     let refusal = Refusal::from(worker.client().check_access(asked).await);
     assert_eq!(
         (refusal.code, refusal.reason.as_str()),
         (Code::Unavailable, "NOT_FRESH_ENOUGH")
     );
+}
+
+/// A place in one broker's changes says nothing about another's: there it may be long past, and the answer would be old
+/// without a word.
+#[tokio::test]
+async fn a_token_of_another_broker_is_refused_by_everything_that_takes_one() {
+    let (world, here, _idle) = world().await;
+    let elsewhere = World::start().await;
+    let there = elsewhere.broker(&Timing::default()).await;
+    let cluster = world.cluster("aks-production");
+    let reader = access(AzureRole::RbacReader, &["team-a"]);
+    let request = lasting(ALICE, &cluster, reader, Duration::from_hours(1));
+    let (_, job) = grant(&mut there.client(), request).await;
+    let answered = ask(&mut there.client(), question(&cluster, "")).await;
+    let mut client = here.client();
+    for token in [job.consistency_token, answered.consistency_token] {
+        assert!(token.len() > 40, "{token:?}");
+        let consistency = question(&cluster, &token).consistency;
+        let one = question(&cluster, &token);
+        let many = BatchCheckAccessRequest {
+            requests: vec![question_without(&cluster)],
+            consistency: consistency.clone(),
+            ..BatchCheckAccessRequest::default()
+        };
+        let list = ListAccessRequest {
+            cluster: Some(cluster.clone()),
+            consistency,
+            ..ListAccessRequest::default()
+        };
+        for refusal in [
+            Refusal::from(client.check_access(one.clone()).await),
+            Refusal::from(client.batch_check_access(many).await),
+            Refusal::from(client.list_access(list).await),
+        ] {
+            refusal.names(&["consistency.at_least_as_fresh"]);
+            assert!(refusal.message.contains("instance id"), "{refusal:?}");
+        }
+        // Its own broker takes it.
+        ask(&mut there.client(), one).await;
+    }
+}
+
+fn question_without(cluster: &str) -> CheckAccessRequest {
+    CheckAccessRequest {
+        consistency: None,
+        ..question(cluster, "")
+    }
 }

@@ -20,7 +20,7 @@ use crate::domain::access::{Principal, PrincipalType};
 use crate::domain::cluster::{Finding, Severity};
 use crate::domain::evaluate::{self, Answer, Decision, Question, Verdict};
 use crate::domain::freshness::{ConsistencyToken, Freshness};
-use crate::domain::ids::{ClusterId, PrincipalId};
+use crate::domain::ids::{ClusterId, InstanceId, PrincipalId};
 use crate::domain::reason::Reason;
 use crate::domain::role::RoleDefinition;
 use crate::domain::snapshot::Snapshot;
@@ -83,6 +83,17 @@ pub enum CheckError {
     /// What the answer hangs on cannot be had.
     #[error(transparent)]
     View(ViewError),
+    /// The consistency token is another broker's: its place in the changes means nothing here.
+    #[error(
+        "the consistency_token is of the broker with the instance id {given}, and this one has {own}: send one that this \
+         broker gave, or ask with fully_consistent"
+    )]
+    OtherBroker {
+        /// Whose token it is.
+        given: InstanceId,
+        /// Who was asked.
+        own: InstanceId,
+    },
 }
 
 impl CheckError {
@@ -110,6 +121,7 @@ impl CheckError {
             Self::View(ViewError::Store(error)) => store_reason(error),
             Self::View(ViewError::NotFollowing) => Reason::StoreUnavailable,
             Self::View(ViewError::NotReached { .. }) => Reason::NotFreshEnough,
+            Self::OtherBroker { .. } => Reason::InvalidRequest,
         }
     }
 
@@ -168,6 +180,11 @@ impl Check {
             Freshness::AtMost(age) => Ok(Need::within(age.min(self.staleness.longest))),
             Freshness::Now => Ok(Need::within(Duration::ZERO)),
             Freshness::AtLeast(token) => {
+                let own = self.view.instance().await.map_err(CheckError::View)?;
+                if token.broker != own {
+                    let given = token.broker;
+                    return Err(CheckError::OtherBroker { given, own });
+                }
                 let reached = Box::pin(self.view.reach(token.position)).await;
                 reached.map_err(CheckError::View)?;
                 let need = Need::within(self.staleness.usual);
@@ -247,6 +264,7 @@ impl Check {
         let as_of = self.as_of(read)?;
         // All changes that may be in the answer, and perhaps some that are not: a later check knows no less.
         let position = self.view.position();
+        let broker = self.view.instance().await.map_err(CheckError::View)?;
         let Answered { verdict, why } = answer;
         Ok(Checked {
             cluster_access: verdict.cluster_access,
@@ -256,6 +274,7 @@ impl Check {
             names: Named::new(),
             as_of,
             token: ConsistencyToken {
+                broker,
                 position,
                 as_of: Some(as_of),
             },

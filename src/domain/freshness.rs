@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::ids::InstanceId;
+
 /// A place in the stream of the broker's own changes: what came later is behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Position {
@@ -16,10 +18,14 @@ pub struct Position {
     pub sequence: u64,
 }
 
-/// What an answer took into account: a place in the stream of changes, and where it comes from an answer, up to when
-/// it knew what Azure had.
+/// What an answer took into account: a place in the stream of changes of one broker, and where it comes from an answer,
+/// up to when it knew what Azure had.
+///
+/// Written as `INSTANCE/POSITION` or `INSTANCE/POSITION@MILLISECONDS`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ConsistencyToken {
+    /// Whose stream of changes: a place in another broker's says nothing about this one's.
+    pub broker: InstanceId,
     /// All changes up to here.
     pub position: Position,
     /// Everything that Azure had by then.
@@ -92,6 +98,7 @@ impl FromStr for ConsistencyToken {
         let invalid = || InvalidToken {
             value: text.chars().take(80).collect(),
         };
+        let (broker, text) = text.split_once('/').ok_or_else(invalid)?;
         let (position, as_of) = match text.split_once('@') {
             None => (text, None),
             Some((position, millis)) => {
@@ -101,6 +108,7 @@ impl FromStr for ConsistencyToken {
             }
         };
         Ok(Self {
+            broker: broker.parse().map_err(|_| invalid())?,
             position: position.parse().map_err(|_| invalid())?,
             as_of,
         })
@@ -109,7 +117,7 @@ impl FromStr for ConsistencyToken {
 
 impl fmt::Display for ConsistencyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.position)?;
+        write!(f, "{}/{}", self.broker, self.position)?;
         match self.as_of {
             Some(time) => write!(f, "@{}", time.as_millisecond()),
             None => Ok(()),
@@ -123,9 +131,12 @@ mod tests {
 
     #[test]
     fn tokens_are_read_as_they_are_written() {
+        let broker = "0198d5d0-0000-7000-8000-000000000001";
         for text in ["0-0", "1790000000000-3", "1790000000000-3@1790000000123"] {
+            let text = format!("{broker}/{text}");
             let token: ConsistencyToken = text.parse().unwrap();
             assert_eq!(token.to_string(), text);
+            assert_eq!(token.broker.to_string(), broker);
         }
         for text in [
             "",
@@ -141,8 +152,14 @@ mod tests {
             "1-2-3",
             "99999999999999999999-1",
         ] {
-            let error = text.parse::<ConsistencyToken>().unwrap_err();
-            assert!(error.to_string().contains("consistency_token"), "{text}");
+            let of_a_broker = format!("{broker}/{text}");
+            for text in [text, &of_a_broker] {
+                let error = text.parse::<ConsistencyToken>().unwrap_err();
+                assert!(error.to_string().contains("consistency_token"), "{text}");
+            }
+        }
+        for nobodys in ["1790000000000-3", "/1790000000000-3", "x/1790000000000-3"] {
+            assert!(nobodys.parse::<ConsistencyToken>().is_err(), "{nobodys}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::access::Principal;
+use super::freshness::ConsistencyToken;
 use super::ids::{ClusterId, GrantId, JobId, RequestId, TargetId};
 use super::preview::PlannedEffect;
 use super::reason::Reason;
@@ -128,8 +129,8 @@ pub struct Job {
     pub completed_targets: u32,
     /// What went wrong last.
     pub last_error: Option<Failure>,
-    /// A position in the broker's stream of changes; set when the job is over.
-    pub consistency_token: String,
+    /// The place of its end in the broker's stream of changes; set when the job is over.
+    pub consistency_token: Option<ConsistencyToken>,
     /// Its targets: at most the first 20.
     pub targets: Vec<JobTarget>,
 }

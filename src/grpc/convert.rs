@@ -184,7 +184,10 @@ pub(super) fn job(job: &Job, lag: Duration) -> proto::Job {
         total_targets: count(job.total_targets),
         completed_targets: count(job.completed_targets),
         last_error: job.last_error.as_ref().map(failure),
-        consistency_token: job.consistency_token.clone(),
+        consistency_token: job
+            .consistency_token
+            .map(|token| token.to_string())
+            .unwrap_or_default(),
         enforce_time: job.finish_time.and_then(|end| enforced(end, lag)),
         principal: job.principal.as_ref().map(principal),
         cluster: job

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::broker::check::CheckError;
 use crate::broker::{BrokerError, RETRY_AFTER};
 use crate::caller::AuthenticationError;
 use crate::config::Rate;
@@ -75,6 +76,7 @@ pub(super) fn of(error: &BrokerError) -> Status {
     let field = match error {
         BrokerError::PageToken(_) => Some("page_token"),
         BrokerError::ExpireTimeIsPast { .. } => Some("expire_time"),
+        BrokerError::Check(CheckError::OtherBroker { .. }) => Some("consistency.at_least_as_fresh"),
         _ => None,
     };
     if let Some(field) = field {

@@ -19,8 +19,9 @@ pub(super) use grant::{GrantBody, PrincipalBody, read_grant};
 use super::error::StoreError;
 use crate::domain::access::Principal;
 use crate::domain::effect::{Call, PerCall};
+use crate::domain::freshness::ConsistencyToken;
 use crate::domain::grant::{Ending, GrantState};
-use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::ids::{GrantId, InstanceId, JobId, TargetId};
 use crate::domain::job::{Failure, Job, JobKind, JobState, JobTarget, WaitingJob};
 
 /// The version of every format here.
@@ -236,7 +237,12 @@ pub(super) fn write_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("a stored type is always JSON")
 }
 
-pub(super) fn read_job(id: JobId, hash: &Hash, targets: Vec<JobTarget>) -> Result<Job, StoreError> {
+pub(super) fn read_job(
+    broker: InstanceId,
+    id: JobId,
+    hash: &Hash,
+    targets: Vec<JobTarget>,
+) -> Result<Job, StoreError> {
     let body: JobBody = hash.json("body")?;
     Ok(Job {
         id,
@@ -267,7 +273,15 @@ pub(super) fn read_job(id: JobId, hash: &Hash, targets: Vec<JobTarget>) -> Resul
         total_targets: hash.number("total")?,
         completed_targets: hash.number("done")?,
         last_error: hash.failure("error")?,
-        consistency_token: hash.get("token").unwrap_or_default().to_owned(),
+        consistency_token: hash
+            .get("token")
+            .map(|_| hash.parsed("token"))
+            .transpose()?
+            .map(|position| ConsistencyToken {
+                broker,
+                position,
+                as_of: None,
+            }),
         targets,
     })
 }

@@ -244,6 +244,7 @@ impl Store {
         before: Option<JobId>,
         count: usize,
     ) -> Result<Found<Job, JobId>, StoreError> {
+        let broker = self.instance().await?;
         let mut names = vec!["all".to_owned()];
         names.extend(selector.principal.map(by_principal));
         names.extend(selector.cluster.as_ref().map(by_cluster));
@@ -251,7 +252,7 @@ impl Store {
             if let Some((id, hash)) = self.answer_to(caller, *request).await? {
                 let is_meant =
                     before.is_none_or(|before| id < before) && self.is_in(&names, id).await?;
-                let row = is_meant.then(|| codec::read_job(id, &hash, Vec::new()));
+                let row = is_meant.then(|| codec::read_job(broker, id, &hash, Vec::new()));
                 return Ok(Found {
                     rows: row.transpose()?.into_iter().collect(),
                     looked_to: None,
@@ -266,7 +267,7 @@ impl Store {
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };
-        let read = |id, hash: &Hash| codec::read_job(id, hash, Vec::new());
+        let read = |id, hash: &Hash| codec::read_job(broker, id, hash, Vec::new());
         self.look(&argument, read).await?.all_readable()
     }
 

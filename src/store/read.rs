@@ -83,8 +83,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let broker = self.instance().await?;
         let read = self.read_job(id, None, JOB_TARGETS).await?;
-        read.map(|(job, targets)| codec::read_job(id, &job, targets))
+        read.map(|(job, targets)| codec::read_job(broker, id, &job, targets))
             .transpose()
     }
 

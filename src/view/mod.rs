@@ -26,7 +26,7 @@ use crate::domain::access::PrincipalType;
 use crate::domain::cluster::Cluster;
 use crate::domain::evaluate::Judgements;
 use crate::domain::freshness::Position;
-use crate::domain::ids::{ClusterId, PrincipalId, RoleDefinitionId, SubscriptionId};
+use crate::domain::ids::{ClusterId, InstanceId, PrincipalId, RoleDefinitionId, SubscriptionId};
 use crate::domain::kubernetes_request::Features;
 use crate::domain::role::RoleDefinition;
 use crate::domain::snapshot::Snapshot;
@@ -294,6 +294,14 @@ impl View {
     #[must_use]
     pub fn position(&self) -> Position {
         self.own.told()
+    }
+
+    /// The broker whose changes these are.
+    ///
+    /// # Errors
+    /// [`ViewError`] where the store never was there.
+    pub async fn instance(&self) -> Result<InstanceId, ViewError> {
+        self.store.instance().await.map_err(ViewError::store)
     }
 
     /// Waits until the broker's own changes are taken in up to there.

@@ -116,7 +116,7 @@ fn a_job(state: JobState, targets: usize) -> Job {
             code: 14,
             metadata: BTreeMap::from([("retry_after".to_owned(), "5s".to_owned())]),
         }),
-        consistency_token: String::new(),
+        consistency_token: None,
         targets: vec![target; targets],
     }
 }

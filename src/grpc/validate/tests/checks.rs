@@ -159,7 +159,10 @@ fn an_answer_is_as_fresh_as_is_asked_in_one_way() {
         ),
         (
             "a token",
-            |c| c.at_least_as_fresh = "1790000000000-0".to_owned(),
+            |c| {
+                c.at_least_as_fresh =
+                    "0198d5d0-0000-7000-8000-000000000001/1790000000000-0".to_owned();
+            },
             &[],
         ),
         (
