@@ -7,6 +7,8 @@
     reason = "what a test takes for granted, its helpers may as well"
 )]
 
+#[path = "bad_input/extremes.rs"]
+mod extremes;
 #[path = "bad_input/strategies.rs"]
 mod strategies;
 mod support;
@@ -18,7 +20,9 @@ use std::path::PathBuf;
 
 use aks_access_broker::grpc::proto::{AzureRole, ListClustersRequest};
 use azure_emulator::Operation;
+use extremes::Extremes;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 use strategies::{Ask, Known, ask};
 use support::ask::{access, permanent};
@@ -94,7 +98,10 @@ async fn known(world: &World, client: &mut Client) -> Known {
     };
     let page = client.list_clusters(first).await.expect("a page");
     let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    let token = revoked.consistency_token.clone();
+    let (broker, _) = token.split_once('/').expect("whose token it is");
     Known {
+        broker: broker.to_owned(),
         // Nothing can be granted on the one, and the other is not there.
         clusters: vec![
             world.cluster("aks-no-entra"),
@@ -132,6 +139,7 @@ async fn send(mut client: Client, ask: Ask) -> Result<(), Status> {
         Ask::ListGrants(request) => client.list_grants(request).await.map(drop),
         Ask::GetCluster(request) => client.get_cluster(request).await.map(drop),
         Ask::ListClusters(request) => client.list_clusters(request).await.map(drop),
+        Ask::ListAuditEvents(request) => client.list_audit_events(request).await.map(drop),
         Ask::WatchJob(request) => {
             let mut told = client.watch_job(request).await?.into_inner();
             while told.message().await?.is_some() {}
@@ -183,10 +191,24 @@ fn whatever_is_in_the_fields_of_a_request_is_answered_in_good_form_and_queues_no
     let bench = Bench::start();
     let mut runner = runner(2);
     let before = RefCell::new(bench.kept());
-    let held = |ask: Ask| {
-        // What is no more can be revoked: by a job of its own, which is over.
-        let revokes = matches!(&ask, Ask::Revoke(request) if !request.validate_only);
-        let answer = bench.runtime.block_on(send(bench.broker.client(), ask));
+    // One field has the least or the largest that it can hold.
+    let extreme = proptest::option::weighted(0.3, any::<Index>());
+    let raw = RawClient::new(&bench.broker);
+    let extremes = Extremes::of_the_contract();
+    let held = |(ask, extreme): (Ask, Option<Index>)| {
+        let extreme = extreme.map(|index| extremes.of(ask.rpc(), index));
+        // What is no more can be revoked: by a job of its own, which is over. An extreme may take validate_only away.
+        let revokes =
+            matches!(&ask, Ask::Revoke(request) if !request.validate_only || extreme.is_some());
+        let answer = bench.runtime.block_on(async {
+            match extreme {
+                None => send(bench.broker.client(), ask).await,
+                Some(extreme) => {
+                    let body = framed(&[ask.encoded(), extreme.bytes.clone()].concat());
+                    raw.refusal(ask.rpc(), body, &[]).await.map_or(Ok(()), Err)
+                }
+            }
+        });
         let after = bench.kept();
         if let Err(status) = &answer {
             is_well_formed(status, false);
@@ -202,7 +224,7 @@ fn whatever_is_in_the_fields_of_a_request_is_answered_in_good_form_and_queues_no
         Ok(())
     };
     runner
-        .run(&ask(&bench.known), held)
+        .run(&(ask(&bench.known), extreme), held)
         .unwrap_or_else(|failed| panic!("{failed}"));
     bench.nothing_has_panicked();
     assert_eq!(

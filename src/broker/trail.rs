@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::lists::{filter_of, position};
-use super::page::{PageSize, token_behind};
+use super::page::{InvalidPageToken, PageSize, token_behind};
 use super::request::RequestedPrincipal;
 use super::{Broker, BrokerError};
 pub use crate::audit::told::TrailEvent;
@@ -78,7 +78,7 @@ impl Broker {
         let of_actor = actor.as_deref().unwrap_or_default();
         let asked = (principal, cluster, grant, job, of_actor, from, until);
         let filter = filter_of("audit events", caller, &[], &asked);
-        let given = position(token, &filter, str::parse::<Position>)?;
+        let given = position(token, &filter, end_of_page)?;
         let chain = self.store.instance().await?.to_string();
         let sight = self.sight(caller).await;
         if !sight.sees_events() {
@@ -150,4 +150,13 @@ impl Broker {
             }
         }
     }
+}
+
+/// The position in a page token: the page is before it, and nothing is before the first.
+fn end_of_page(token: &str) -> Result<Position, InvalidPageToken> {
+    let position = token.parse().map_err(|_| InvalidPageToken)?;
+    if position == Position::default() {
+        return Err(InvalidPageToken);
+    }
+    Ok(position)
 }

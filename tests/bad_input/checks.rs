@@ -12,16 +12,17 @@ use super::{
     some,
 };
 
-fn consistency() -> BoxedStrategy<Option<Consistency>> {
-    let tokens = [
+fn consistency(known: &Known) -> BoxedStrategy<Option<Consistency>> {
+    let places = [
         "0-0",
         "1-0@1790000000000",
         "0-0@-62135596800000",
         "0-0@253402300799999",
     ];
+    let tokens = places.map(|place| format!("{}/{place}", known.broker));
     let token = prop_oneof![
         6 => Just(String::new()),
-        2 => proptest::sample::select(tokens.map(str::to_owned).to_vec()),
+        2 => proptest::sample::select(tokens.to_vec()),
         1 => free_text(),
     ];
     let fresh = (seldom(duration().boxed()), token, any::<bool>());
@@ -72,7 +73,7 @@ fn one_check(known: &Known) -> BoxedStrategy<CheckAccessRequest> {
         option::of(access(known)),
         option::of(kubernetes_request()),
     );
-    (what, consistency(), any::<bool>())
+    (what, consistency(known), any::<bool>())
         .prop_map(
             |((principal, cluster, access, request), consistency, explain)| CheckAccessRequest {
                 principal,
@@ -87,7 +88,11 @@ fn one_check(known: &Known) -> BoxedStrategy<CheckAccessRequest> {
 }
 
 pub(super) fn check(known: &Known) -> BoxedStrategy<Ask> {
-    let batch = (vec(one_check(known), 0..4), consistency(), any::<bool>());
+    let batch = (
+        vec(one_check(known), 0..4),
+        consistency(known),
+        any::<bool>(),
+    );
     let batch = batch.prop_map(|(requests, consistency, explain)| {
         Ask::BatchCheckAccess(BatchCheckAccessRequest {
             requests,
@@ -98,7 +103,7 @@ pub(super) fn check(known: &Known) -> BoxedStrategy<Ask> {
     let list = (
         (filter(rarely(&known.clusters)), seldom(principal(known))),
         (number(), rarely(&known.page_tokens)),
-        consistency(),
+        consistency(known),
         seldom(kubernetes_request()),
     );
     let list = list.prop_map(|((cluster, principal), page, consistency, request)| {

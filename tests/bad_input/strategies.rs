@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use aks_access_broker::grpc::proto::{
     Access, BatchCheckAccessRequest, CheckAccessRequest, ExtendGrantRequest, GetClusterRequest,
     GetGrantRequest, GetJobRequest, GrantRequest, GrantSelector, KubernetesRole, ListAccessRequest,
-    ListClustersRequest, ListGrantsRequest, ListJobTargetsRequest, ListJobsRequest, PrincipalRef,
-    RevokeRequest, WatchJobRequest,
+    ListAuditEventsRequest, ListClustersRequest, ListGrantsRequest, ListJobTargetsRequest,
+    ListJobsRequest, PrincipalRef, RevokeRequest, WatchJobRequest,
 };
 use proptest::collection::{hash_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use prost::Message;
 
 #[path = "checks.rs"]
 mod checks;
@@ -32,6 +33,51 @@ pub(crate) enum Ask {
     ListGrants(ListGrantsRequest),
     GetCluster(GetClusterRequest),
     ListClusters(ListClustersRequest),
+    ListAuditEvents(ListAuditEventsRequest),
+}
+
+impl Ask {
+    /// The RPC's name.
+    pub(crate) const fn rpc(&self) -> &'static str {
+        match self {
+            Self::Grant(_) => "Grant",
+            Self::ExtendGrant(_) => "ExtendGrant",
+            Self::Revoke(_) => "Revoke",
+            Self::CheckAccess(_) => "CheckAccess",
+            Self::BatchCheckAccess(_) => "BatchCheckAccess",
+            Self::ListAccess(_) => "ListAccess",
+            Self::GetJob(_) => "GetJob",
+            Self::WatchJob(_) => "WatchJob",
+            Self::ListJobs(_) => "ListJobs",
+            Self::ListJobTargets(_) => "ListJobTargets",
+            Self::GetGrant(_) => "GetGrant",
+            Self::ListGrants(_) => "ListGrants",
+            Self::GetCluster(_) => "GetCluster",
+            Self::ListClusters(_) => "ListClusters",
+            Self::ListAuditEvents(_) => "ListAuditEvents",
+        }
+    }
+
+    /// The request as it is sent.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        match self {
+            Self::Grant(it) => it.encode_to_vec(),
+            Self::ExtendGrant(it) => it.encode_to_vec(),
+            Self::Revoke(it) => it.encode_to_vec(),
+            Self::CheckAccess(it) => it.encode_to_vec(),
+            Self::BatchCheckAccess(it) => it.encode_to_vec(),
+            Self::ListAccess(it) => it.encode_to_vec(),
+            Self::GetJob(it) => it.encode_to_vec(),
+            Self::WatchJob(it) => it.encode_to_vec(),
+            Self::ListJobs(it) => it.encode_to_vec(),
+            Self::ListJobTargets(it) => it.encode_to_vec(),
+            Self::GetGrant(it) => it.encode_to_vec(),
+            Self::ListGrants(it) => it.encode_to_vec(),
+            Self::GetCluster(it) => it.encode_to_vec(),
+            Self::ListClusters(it) => it.encode_to_vec(),
+            Self::ListAuditEvents(it) => it.encode_to_vec(),
+        }
+    }
 }
 
 /// What there is: values that mean something. Nothing can be granted on any of the clusters, and no grant is live.
@@ -46,6 +92,8 @@ pub(crate) struct Known {
     pub(crate) jobs: Vec<String>,
     pub(crate) requests: Vec<String>,
     pub(crate) page_tokens: Vec<String>,
+    /// The broker's instance id, as consistency tokens name it.
+    pub(crate) broker: String,
 }
 
 /// Words that have a meaning somewhere on the way.
@@ -395,7 +443,34 @@ fn lists(known: &Known) -> BoxedStrategy<Ask> {
             name,
         })
     });
-    prop_oneof![jobs, targets, grants, clusters].boxed()
+    prop_oneof![jobs, targets, grants, clusters, events(known)].boxed()
+}
+
+fn events(known: &Known) -> BoxedStrategy<Ask> {
+    let page = (number(), rarely(&known.page_tokens));
+    let about = (
+        seldom(principal(known)),
+        filter(rarely(&known.clusters)),
+        filter(rarely(&known.grants)),
+        filter(rarely(&known.jobs)),
+        filter(free_text()),
+    );
+    let within = (seldom(timestamp().boxed()), seldom(timestamp().boxed()));
+    (page, about, within)
+        .prop_map(|(page, about, (start_time, end_time))| {
+            Ask::ListAuditEvents(ListAuditEventsRequest {
+                page_size: page.0,
+                page_token: page.1,
+                principal: about.0,
+                cluster: about.1,
+                grant_id: about.2,
+                job_id: about.3,
+                actor: about.4,
+                start_time,
+                end_time,
+            })
+        })
+        .boxed()
 }
 
 fn reads(known: &Known) -> BoxedStrategy<Ask> {

@@ -8,7 +8,7 @@ use crate::domain::ids::{ClusterId, GrantId, JobId};
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
-use super::{Violations, filter, principal};
+use super::{Violations, filter, principal, time};
 
 /// A `ListAuditEventsRequest`.
 ///
@@ -26,8 +26,9 @@ pub(in crate::grpc) fn audit_events(
         ClusterId::parse,
         &mut wrong,
     );
-    let from = time("start_time", request.start_time, &mut wrong);
-    let until = time("end_time", request.end_time, &mut wrong);
+    // No event is older than 1970, and none is before its first millisecond.
+    let from = moment("start_time", request.start_time, 0, &mut wrong);
+    let until = moment("end_time", request.end_time, 1, &mut wrong);
     let grant = filter::parsed(
         "grant_id",
         request.grant_id.as_deref(),
@@ -62,22 +63,22 @@ pub(in crate::grpc) fn audit_events(
     clippy::option_option,
     reason = "two questions, answered at two levels"
 )]
-fn time(
+fn moment(
     field: &str,
     given: Option<prost_types::Timestamp>,
+    earliest: i64,
     wrong: &mut Violations,
 ) -> Option<Option<Timestamp>> {
     let Some(given) = given else {
         return Some(None);
     };
-    let is_whole = (0..1_000_000_000).contains(&given.nanos);
-    let time = Timestamp::new(given.seconds, given.nanos).ok();
-    // No event is older than 1970.
-    let time = time.filter(|time| is_whole && time.as_millisecond() >= 0);
+    let time = time::point(given).filter(|time| time.as_millisecond() >= earliest);
     if time.is_none() {
         let (seconds, nanos) = (given.seconds, given.nanos);
-        let problem =
-            format!("{seconds} seconds and {nanos} nanoseconds since 1970 are no point in time");
+        let problem = format!(
+            "{seconds} seconds and {nanos} nanoseconds since 1970 are no time that an event can have: expected \
+                 {earliest} milliseconds or more"
+        );
         wrong.add(field, problem);
     }
     time.map(Some)

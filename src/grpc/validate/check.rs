@@ -1,7 +1,6 @@
 //! `CheckAccess`, `BatchCheckAccess` and `ListAccess`.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use crate::broker::page::PageSize;
 use crate::broker::request::{AccessOf, AccessQuery, CheckRequest, Question};
@@ -12,7 +11,7 @@ use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
 use super::super::rpcs::{CHECKS, Items};
-use super::{Violations, access, cluster, filter, optional, principal};
+use super::{Violations, access, cluster, filter, optional, principal, time};
 
 /// No verb, group, resource or subresource of Kubernetes' is longer.
 const LONGEST_WORD: usize = 253;
@@ -171,8 +170,11 @@ fn consistency(asked: Option<&proto::Consistency>, wrong: &mut Violations) -> Op
         return None;
     }
     if let Some(given) = max_staleness {
-        let Ok(age) = Duration::try_from(*given) else {
-            let problem = format!("{}s is not an age: expected 0 or more", given.seconds);
+        let Some(age) = time::duration(*given) else {
+            let (seconds, nanos) = (given.seconds, given.nanos);
+            let problem = format!(
+                "{seconds} seconds and {nanos} nanoseconds are not an age: expected 0 or more"
+            );
             wrong.add("consistency.max_staleness", problem);
             return None;
         };

@@ -1,14 +1,12 @@
 //! When a grant ends: `ttl`, `expire_time` or `permanent`, exactly one.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate::broker::request::RequestedEnd;
 use crate::domain::grant::{MAX_TTL, MIN_TTL};
 use crate::grpc::proto;
 
-use super::Violations;
+use super::{Violations, time};
 
 pub(super) fn of_grant(
     request: &proto::GrantRequest,
@@ -66,15 +64,7 @@ fn exactly_one(
 }
 
 fn ttl(given: prost_types::Duration, wrong: &mut Violations) -> Option<RequestedEnd> {
-    // By hand: prost-types' own conversion panics on the least number of seconds.
-    let seconds = u64::try_from(given.seconds).ok();
-    let nanos = u32::try_from(given.nanos)
-        .ok()
-        .filter(|nanos| *nanos < 1_000_000_000);
-    let ttl = seconds
-        .zip(nanos)
-        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
-    match ttl {
+    match time::duration(given) {
         Some(ttl) if (MIN_TTL..=MAX_TTL).contains(&ttl) => Some(RequestedEnd::Ttl(ttl)),
         Some(ttl) => {
             wrong.add(
@@ -101,10 +91,7 @@ fn expire_time(
     now: Timestamp,
     wrong: &mut Violations,
 ) -> Option<RequestedEnd> {
-    let time = Timestamp::new(given.seconds, given.nanos)
-        .ok()
-        .filter(|_| (0..1_000_000_000).contains(&given.nanos));
-    let Some(time) = time else {
+    let Some(time) = time::point(given) else {
         wrong.add(
             "expire_time",
             format!(

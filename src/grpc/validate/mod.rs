@@ -13,6 +13,7 @@ mod naming;
 mod page;
 mod principal;
 mod selector;
+mod time;
 
 use std::fmt::Display;
 
