@@ -17,14 +17,14 @@ use crate::domain::grant::{Grant, Phase};
 use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::job::{Job, JobTarget};
 use crate::domain::selector::GrantSelector;
-use crate::store::{Found, JobSelector, Lives, StoreError, TargetRecord};
+use crate::store::{Found, JobSelector, ListScope, Lives, StoreError, TargetRecord};
 
-/// How many records are looked at for one page before it is given as it is, shorter than asked for: a
-/// query that hardly anything matches does not hold a caller up.
-const MOST_LOOKED_AT: usize = 10_000;
+/// How many records are looked at for one page before it is given as it is, shorter than asked for. So the cost of a page
+/// has a bound, however little of what is there the caller sees.
+pub(super) const MOST_LOOKED_AT: usize = 1_000;
 
-/// The fewest records that are looked at in one go.
-const LOOK: usize = 100;
+/// The fewest records that are looked at in one go, and the most: one script does it, and Redis waits for it.
+const LOOK: std::ops::RangeInclusive<usize> = 100..=250;
 
 /// How many targets are read at a time.
 const READ_AT_ONCE: usize = 32;
@@ -73,13 +73,14 @@ impl Broker {
             selector => selector?,
         };
         let of = lives(&query.phases);
+        let scope = sight.list_scope(&[Action::ListGrants], selector.cluster.as_ref());
         let page = page(
             query.size,
             &filter,
             before,
             |grant: &Grant| grant.id,
             |grant: &Grant| query.phases.contains(&grant.state.into()),
-            |before, count| self.find_seen_grants(&sight, &selector, of, before, count),
+            |before, count| self.find_seen_grants(&sight, (&selector, &scope), of, before, count),
         )
         .await?;
         Ok(Page {
@@ -122,6 +123,7 @@ impl Broker {
             cluster: cluster.clone(),
             request: request_id.map(|id| (caller.name().to_owned(), id)),
         };
+        let scope = sight.list_scope(&[Action::ListJobs], cluster.as_ref());
         page(
             *size,
             &filter,
@@ -130,7 +132,7 @@ impl Broker {
             |job: &Job| {
                 is_among(states.as_ref(), &job.state) && is_among(kinds.as_ref(), &job.kind)
             },
-            |before, count| self.find_seen_jobs(&sight, &selector, before, count),
+            |before, count| self.find_seen_jobs(&sight, &selector, &scope, before, count),
         )
         .await
     }
@@ -156,15 +158,19 @@ impl Broker {
         self.seen_job(caller, Action::ListJobTargets, query.job)
             .await?;
         let mut rows: Vec<JobTarget> = Vec::new();
-        let look = (query.size.rows() + 1).max(LOOK);
+        let mut left = MOST_LOOKED_AT;
         loop {
+            let look = (query.size.rows() + 1)
+                .clamp(*LOOK.start(), *LOOK.end())
+                .min(left);
+            left -= look;
             let found = self
                 .store
                 .job_targets(query.job, after.as_ref(), look)
                 .await?;
             let found = found.ok_or(BrokerError::JobNotFound(query.job))?;
             let is_last = found.len() < look;
-            after = found.last().map(|target| target.id.clone());
+            after = found.last().map(|target| target.id.clone()).or(after);
             for target in found {
                 if !is_among(query.states.as_ref(), &target.state) {
                     continue;
@@ -175,8 +181,10 @@ impl Broker {
                 }
                 rows.push(target);
             }
-            if is_last {
-                let next = String::new();
+            if is_last || left == 0 {
+                let next = after.as_ref().filter(|_| !is_last);
+                let next = next.map(|id| token_behind(&id.to_string(), &filter));
+                let next = next.unwrap_or_default();
                 return Ok(Page { rows, next });
             }
         }
@@ -185,12 +193,15 @@ impl Broker {
     async fn find_seen_grants(
         &self,
         sight: &Sight,
-        selector: &GrantSelector,
+        (selector, scope): (&GrantSelector, &ListScope),
         of: Lives,
         before: Option<GrantId>,
         count: usize,
     ) -> Result<Found<Grant, GrantId>, BrokerError> {
-        let found = self.store.find_grants(selector, of, before, count).await?;
+        let found = self
+            .store
+            .find_grants(selector, scope, of, before, count)
+            .await?;
         let mut rows = Vec::with_capacity(found.rows.len());
         for grant in found.rows {
             if sight.of_grant(Action::ListGrants, &grant)?.allowed {
@@ -205,12 +216,24 @@ impl Broker {
         &self,
         sight: &Sight,
         selector: &JobSelector,
+        scope: &ListScope,
         before: Option<JobId>,
         count: usize,
     ) -> Result<Found<Job, JobId>, BrokerError> {
-        let found = self.store.find_jobs(selector, before, count).await?;
+        let found = self.store.find_jobs(selector, scope, before, count).await?;
         let mut rows = Vec::with_capacity(found.rows.len());
+        let is_beyond_own = |job: &Job| match scope {
+            ListScope::All => false,
+            ListScope::Own { principal, caller } => {
+                let of = job.principal.as_ref().map(|it| it.id);
+                job.requested_by != *caller && (of.is_none() || of != *principal)
+            }
+        };
         for job in found.rows {
+            // A job about the caller and others: its targets are not read.
+            if is_beyond_own(&job) {
+                continue;
+            }
             if self.of_job(sight, Action::ListJobs, &job).await?.allowed {
                 rows.push(job);
             }
@@ -274,8 +297,12 @@ where
     R: Future<Output = Result<Found<T, Id>, BrokerError>>,
 {
     let mut rows = Vec::new();
-    let look = (size.rows() + 1).max(LOOK);
-    for _ in 0..MOST_LOOKED_AT.div_ceil(look) {
+    let mut left = MOST_LOOKED_AT;
+    while left > 0 {
+        let look = (size.rows() + 1)
+            .clamp(*LOOK.start(), *LOOK.end())
+            .min(left);
+        left -= look;
         let found = find(before, look).await?;
         for row in found.rows.into_iter().filter(&is_asked_for) {
             if let Some(last) = rows.last().filter(|_| rows.len() == size.rows()) {

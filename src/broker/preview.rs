@@ -19,7 +19,7 @@ use crate::domain::ids::{GrantId, JobId, TargetId};
 use crate::domain::preview::{PlannedEffect, preview};
 use crate::domain::selector::GrantSelector;
 use crate::domain::target::Target;
-use crate::store::{Lives, TargetRecord};
+use crate::store::{ListScope, Lives, TargetRecord};
 
 /// How many planned effects are told.
 const MOST_TOLD: usize = 1_000;
@@ -256,7 +256,7 @@ impl Broker {
         };
         let found = self
             .store
-            .find_grants(&selector, Lives::Live, None, 1)
+            .find_grants(&selector, &ListScope::All, Lives::Live, None, 1)
             .await?;
         Ok(found.rows.into_iter().next())
     }

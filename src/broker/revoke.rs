@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::permission::{Wanted, as_it_is, denied};
 use super::record::{Of, decided_by, of_revocation};
 use super::request::{RequestedGrants, RevokeRequest};
-use super::sight::Sight;
+use super::sight::{Sight, list_scope};
 use super::{Broker, BrokerError, payload};
 use crate::audit::Event;
 use crate::caller::Caller;
@@ -21,7 +21,7 @@ use crate::domain::grant::Grant;
 use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, TargetId};
 use crate::domain::job::Job;
 use crate::domain::selector::GrantSelector;
-use crate::store::{Found, Lives, NewRevocation, Revoked, StoreError};
+use crate::store::{Found, ListScope, Lives, NewRevocation, Revoked, StoreError};
 use crate::telemetry::{Loop, metrics};
 
 /// The most grants that one revocation ends: one script does it, and Redis waits for it.
@@ -111,6 +111,7 @@ impl Broker {
             known: BTreeMap::new(),
             unknown: BTreeSet::new(),
             deadline,
+            scope: ListScope::All,
         };
         match &request.grants {
             RequestedGrants::One(id) => {
@@ -146,6 +147,11 @@ impl Broker {
                     }
                     selector => selector?,
                 };
+                // What others have is not read where the caller may not end it, and does not see that it stays.
+                let actions = [Action::Revoke, Action::ListGrants];
+                let cluster = selector.cluster.as_ref();
+                let (rules, own) = (&revoker.rules, revoker.own);
+                revoker.scope = list_scope(rules, caller, own, &actions, cluster);
                 let may = revoker.matching(&selector, *most, sight.as_ref()).await?;
                 if may.grants.is_empty() {
                     if may.is_undecided {
@@ -181,7 +187,7 @@ impl Broker {
         loop {
             let found = self
                 .store
-                .find_grants(selector, Lives::Live, before, LOOK)
+                .find_grants(selector, &ListScope::All, Lives::Live, before, LOOK)
                 .await?;
             matched.extend(found.rows);
             if found.looked_to.is_none() {
@@ -200,7 +206,8 @@ pub(super) struct Revocable {
     pub(super) grants: Vec<Grant>,
     /// How many more grants match and stay as they are, as far as the caller may know.
     pub(super) left: u32,
-    /// How many more match that it does not even see: for the audit trail.
+    /// How many more match that it does not even see: for the audit trail. Of a caller that may end, and sees, nothing but
+    /// its own, others' grants are not looked at, and not counted.
     unseen: u32,
     /// Of some of them nobody can say at the moment whether it may.
     is_undecided: bool,
@@ -222,6 +229,8 @@ struct Revoker<'a> {
     unknown: BTreeSet<ClusterId>,
     /// Until then Azure is asked what clusters are like.
     deadline: Instant,
+    /// The grants that are looked at.
+    scope: ListScope,
 }
 
 /// How long a revocation waits for what policies want to know of clusters, all of them together.
@@ -360,7 +369,9 @@ impl Revoker<'_> {
         may: &mut Revocable,
     ) -> Result<Found<Grant, GrantId>, BrokerError> {
         let store = &self.broker.store;
-        let found = store.find_each_grant(selector, of, before, LOOK).await?;
+        let found = store
+            .find_each_grant(selector, &self.scope, of, before, LOOK)
+            .await?;
         let mut rows = Vec::with_capacity(found.rows.len());
         for read in found.rows {
             match read {

@@ -12,6 +12,7 @@ use crate::domain::cluster::Cluster;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{ClusterId, PrincipalId, SubscriptionId, TargetId};
 use crate::domain::job::Job;
+use crate::store::ListScope;
 
 /// So many targets of a job are looked through in one go.
 const LOOK: usize = 200;
@@ -146,6 +147,12 @@ impl Sight {
         decisions.any(|decision| decision.allowed)
     }
 
+    /// The rows that may be read for the caller: all, or only its own where no policy permits more. Goes by policies
+    /// alone, so that it is the same while Azure does not answer.
+    pub(super) fn list_scope(&self, actions: &[Action], cluster: Option<&ClusterId>) -> ListScope {
+        list_scope(&self.rules, &self.caller, self.own, actions, cluster)
+    }
+
     /// Of the subscriptions that could not be listed, those that the caller may hear of: where it could see something.
     ///
     /// # Errors
@@ -176,6 +183,24 @@ impl Sight {
     /// Whether Azure has not listed everything that policies want to know.
     pub(super) fn is_partial(&self) -> bool {
         !self.unreachable.is_empty()
+    }
+}
+
+/// The rows that may be read for a caller that asks for any of these actions; `own` is its object id.
+pub(super) fn list_scope(
+    rules: &Rules,
+    caller: &Caller,
+    own: Option<PrincipalId>,
+    actions: &[Action],
+    cluster: Option<&ClusterId>,
+) -> ListScope {
+    let mut actions = actions.iter();
+    if actions.any(|action| rules.might_beyond_own(caller, *action, cluster)) {
+        return ListScope::All;
+    }
+    ListScope::Own {
+        principal: own,
+        caller: caller.name().to_owned(),
     }
 }
 

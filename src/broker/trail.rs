@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::lists::{filter_of, position};
+use super::lists::{MOST_LOOKED_AT, filter_of, position};
 use super::page::{InvalidPageToken, PageSize, token_behind};
 use super::request::RequestedPrincipal;
 use super::{Broker, BrokerError};
@@ -14,10 +14,8 @@ use crate::domain::freshness::Position;
 use crate::domain::ids::{ClusterId, GrantId, JobId};
 use crate::store::TrailEntry;
 
-/// How many events are looked at for one page before it is given as it is.
-const MOST_LOOKED_AT: usize = 10_000;
-/// How many in one go.
-const LOOK: usize = 500;
+/// How many in one go: one script reads them, and Redis waits for it.
+const LOOK: usize = 250;
 
 /// A `ListAuditEvents`, as asked for: every part that is there must match.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -65,6 +65,34 @@ pub struct JobSelector {
     pub request: Option<(String, RequestId)>,
 }
 
+/// Which rows a caller may see at all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ListScope {
+    /// Any.
+    All,
+    /// Only what is the caller's own. Then its own lists are read, however much others have.
+    Own {
+        /// What is about this principal, the caller itself.
+        principal: Option<PrincipalId>,
+        /// What this caller asked for.
+        caller: String,
+    },
+}
+
+impl ListScope {
+    /// The names of the lists of which a row has to be in one; none where any row may be seen.
+    fn lists(&self) -> Vec<String> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Own { principal, caller } => {
+                let mut lists = vec![by_caller(caller)];
+                lists.extend(principal.map(by_principal));
+                lists
+            }
+        }
+    }
+}
+
 /// The lists that a grant is in: by which it can be found.
 pub(super) fn lists_of(grant: &NewGrant) -> Vec<String> {
     let mut lists = vec![
@@ -144,6 +172,7 @@ struct ListArgument<'a> {
     record: &'a str,
     families: &'a [&'a str],
     names: &'a [String],
+    own: &'a [String],
     before: String,
     count: usize,
 }
@@ -190,7 +219,7 @@ fn hash_of(key: String, record: Value) -> Result<Hash, StoreError> {
 }
 
 impl Store {
-    /// Looks at `count` grants, the newest whose ids come before `before`, and gives those of them that
+    /// Looks at `count` grants within `scope`, the newest whose ids come before `before`, and gives those of them that
     /// `selector` means. O(count), one script.
     ///
     /// # Errors
@@ -198,11 +227,14 @@ impl Store {
     pub async fn find_grants(
         &self,
         selector: &GrantSelector,
+        scope: &ListScope,
         of: Lives,
         before: Option<GrantId>,
         count: usize,
     ) -> Result<Found<Grant, GrantId>, StoreError> {
-        let found = self.find_each_grant(selector, of, before, count).await?;
+        let found = self
+            .find_each_grant(selector, scope, of, before, count)
+            .await?;
         found.all_readable()
     }
 
@@ -214,6 +246,7 @@ impl Store {
     pub async fn find_each_grant(
         &self,
         selector: &GrantSelector,
+        scope: &ListScope,
         of: Lives,
         before: Option<GrantId>,
         count: usize,
@@ -222,6 +255,7 @@ impl Store {
             record: "grant",
             families: of.families(),
             names: &lists_for(selector),
+            own: &scope.lists(),
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };
@@ -233,14 +267,16 @@ impl Store {
         Ok(found)
     }
 
-    /// Looks at `count` jobs, the newest whose ids come before `before`, and gives those of them that
-    /// `selector` means, without their targets. O(count), one script.
+    /// Looks at `count` jobs within `scope`, the newest whose ids come before `before`, and gives those of them that
+    /// `selector` means, without their targets. A job that answered a request of the selector's is given whatever the
+    /// scope is. O(count), one script.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn find_jobs(
         &self,
         selector: &JobSelector,
+        scope: &ListScope,
         before: Option<JobId>,
         count: usize,
     ) -> Result<Found<Job, JobId>, StoreError> {
@@ -264,6 +300,7 @@ impl Store {
             record: "job",
             families: &["jobs:"],
             names: &names,
+            own: &scope.lists(),
             before: before.map(|id| id.to_string()).unwrap_or_default(),
             count,
         };

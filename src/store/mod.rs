@@ -27,7 +27,7 @@ pub use audit::{
 pub use clock::{DueExpiry, Expired, Woken};
 pub use error::StoreError;
 pub use events::{Change, Changes, Event, Heard};
-pub use lists::{Found, JobSelector, Lives};
+pub use lists::{Found, JobSelector, ListScope, Lives};
 pub use meta::Doubt;
 pub use pass::{
     Begun, ClaimTerms, Claimed, Closing, LeaseCheck, NextLook, PassRecord, Recorded, TouchedEffect,

@@ -9,7 +9,7 @@ use aks_access_broker::domain::job::JobState;
 use aks_access_broker::domain::naming::ExternalKey;
 use aks_access_broker::domain::selector::GrantSelector;
 use aks_access_broker::store::{
-    Accepted, Begun, End, Expired, Lives, NewExtension, NewGrant, Recorded,
+    Accepted, Begun, End, Expired, ListScope, Lives, NewExtension, NewGrant, Recorded,
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -161,7 +161,9 @@ async fn i6_a_grant_whose_lists_cannot_be_read_ends_all_the_same() {
     assert_eq!(bench.job(job).await.state, JobState::Succeeded);
     // The grant is still in the lists of live grants, but no answer calls it live.
     let all = GrantSelector::default();
-    let live = bench.store.find_grants(&all, Lives::Live, None, 10);
+    let live = bench
+        .store
+        .find_grants(&all, &ListScope::All, Lives::Live, None, 10);
     assert_eq!(live.await.unwrap().rows, []);
 }
 

@@ -11,8 +11,8 @@ use aks_access_broker::domain::ids::{JobId, LeaseToken};
 use aks_access_broker::domain::selector::GrantSelector;
 use aks_access_broker::domain::settle_clock::SettledTime;
 use aks_access_broker::store::{
-    Change, Changes, DueExpiry, End, JobSelector, Keep, Lives, NewExtension, NewGrant, PassRecord,
-    Revoked, SealHead, SetAside, StoreError,
+    Change, Changes, DueExpiry, End, JobSelector, Keep, ListScope, Lives, NewExtension, NewGrant,
+    PassRecord, Revoked, SealHead, SetAside, StoreError,
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -148,20 +148,23 @@ async fn read_everything(bench: &Bench, granted: &NewGrant) -> Called {
         (
             "find_grants",
             store
-                .find_grants(&everything, Lives::Either, None, 10)
+                .find_grants(&everything, &ListScope::All, Lives::Either, None, 10)
                 .await
                 .map(drop),
         ),
         (
             "find_each_grant",
             store
-                .find_each_grant(&everything, Lives::Either, None, 10)
+                .find_each_grant(&everything, &ListScope::All, Lives::Either, None, 10)
                 .await
                 .map(drop),
         ),
         (
             "find_jobs",
-            store.find_jobs(&by_request, None, 10).await.map(drop),
+            store
+                .find_jobs(&by_request, &ListScope::All, None, 10)
+                .await
+                .map(drop),
         ),
         ("newest_change", store.newest_change().await.map(drop)),
         (

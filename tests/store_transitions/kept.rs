@@ -6,7 +6,7 @@ use aks_access_broker::domain::ids::{ClusterId, JobId};
 use aks_access_broker::domain::naming::{ExternalKey, LabelKey, LabelValue};
 use aks_access_broker::domain::selector::GrantSelector;
 use aks_access_broker::store::{
-    Accepted, Begun, JobSelector, Lives, NewGrant, NewRevocation, Recorded, Revoked,
+    Accepted, Begun, JobSelector, ListScope, Lives, NewGrant, NewRevocation, Recorded, Revoked,
 };
 
 use super::ALICE;
@@ -109,7 +109,10 @@ async fn a_grant_is_found_in_one_family_of_lists_at_a_time() {
     let families = async |bench: &mut Bench| {
         let mut found = Vec::new();
         for of in [Lives::Live, Lives::Revoking, Lives::Past, Lives::Either] {
-            let grants = bench.store.find_grants(&selector, of, None, 10).await;
+            let grants = bench
+                .store
+                .find_grants(&selector, &ListScope::All, of, None, 10)
+                .await;
             found.push(grants.unwrap().rows.len());
         }
         let mut names = Vec::new();
@@ -166,7 +169,11 @@ async fn a_job_is_found_by_each_request_that_it_was_the_answer_to() {
         request: Some((again.request.caller, again.request.id)),
         ..JobSelector::default()
     };
-    let jobs = bench.store.find_jobs(&selector, None, 10).await.unwrap();
+    let jobs = bench
+        .store
+        .find_jobs(&selector, &ListScope::All, None, 10)
+        .await
+        .unwrap();
     assert_eq!(jobs.rows, [], "and it is nobody else's");
 }
 
@@ -175,7 +182,11 @@ async fn found(bench: &Bench, new: &NewGrant) -> Vec<JobId> {
         request: Some((new.request.caller.clone(), new.request.id)),
         ..JobSelector::default()
     };
-    let found = bench.store.find_jobs(&selector, None, 10).await.unwrap();
+    let found = bench
+        .store
+        .find_jobs(&selector, &ListScope::All, None, 10)
+        .await
+        .unwrap();
     assert_eq!(found.looked_to, None);
     found.rows.into_iter().map(|job| job.id).collect()
 }

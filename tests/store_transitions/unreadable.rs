@@ -4,7 +4,7 @@
 use aks_access_broker::domain::grant::Expiry;
 use aks_access_broker::domain::ids::GrantId;
 use aks_access_broker::domain::selector::GrantSelector;
-use aks_access_broker::store::{End, JobSelector, Lives, StoreError};
+use aks_access_broker::store::{End, JobSelector, ListScope, Lives, StoreError};
 use jiff::Timestamp;
 
 use super::ALICE;
@@ -103,10 +103,10 @@ async fn i9_a_list_names_the_record_that_it_cannot_read() {
     let (everything, all_jobs) = (GrantSelector::default(), JobSelector::default());
     let grants = bench
         .store
-        .find_grants(&everything, Lives::Either, None, 10)
+        .find_grants(&everything, &ListScope::All, Lives::Either, None, 10)
         .await
         .map(drop);
-    let jobs = bench.store.find_jobs(&all_jobs, None, 10);
+    let jobs = bench.store.find_jobs(&all_jobs, &ListScope::All, None, 10);
     let jobs = jobs.await.map(drop);
     let one = bench.store.job(granted.job).await.map(drop);
     for (outcome, named) in [(grants, &key_of(granted.grant)), (jobs, &job), (one, &job)] {

@@ -19,6 +19,11 @@ pub(super) struct Asks {
     pub(super) permits: PolicySet,
     /// The heads of the policies whose conditions are about the cluster.
     pub(super) of_clusters: PolicySet,
+    /// Of the policies that may permit something with what is not the caller's own: the heads, with the conditions that
+    /// look at nothing but the caller.
+    pub(super) beyond_own: PolicySet,
+    /// The same on any cluster.
+    pub(super) beyond_own_anywhere: PolicySet,
     /// The policies that may let somebody through, or fail to stop somebody, who is in a group that the token has no
     /// room for: those that forbid something to a group, and those with a group in their conditions.
     pub(super) by_group: Vec<String>,
@@ -63,11 +68,37 @@ impl Asks {
             if policy.effect() == Effect::Permit {
                 let head = head_of(policy, &written).map_err(|error| told(&error))?;
                 asks.permits.add(head).map_err(|error| told(&error))?;
+                asks.add_beyond_own(policy, &written)
+                    .map_err(|error| told(&error))?;
             }
             asks.take_literals(policy, &literals, &looks.tags);
             asks.looks.add(looks);
         }
         Ok(asks)
+    }
+
+    /// Leaves out what decides by the context or the cluster: the policy can only permit less than what is kept of it.
+    fn add_beyond_own(&mut self, policy: &Policy, written: &Value) -> Result<(), String> {
+        let clauses = clauses_of(written);
+        if clauses.iter().any(Clause::wants_own) {
+            return Ok(());
+        }
+        let about_caller = clauses.iter().filter(|clause| clause.is_about_caller());
+        let conditions: Vec<Value> = about_caller.map(Clause::to_json).collect();
+        let mut head = written.clone();
+        head["conditions"] = json!(conditions);
+        for (set, is_anywhere) in [
+            (&mut self.beyond_own, false),
+            (&mut self.beyond_own_anywhere, true),
+        ] {
+            if is_anywhere {
+                head["resource"] = json!({"op": "All"});
+            }
+            let head = Policy::from_json(Some(policy.id().clone()), head.clone());
+            let head = head.map_err(|error| error.to_string())?;
+            set.add(head).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     fn take_literals(&mut self, policy: &Policy, literals: &[EntityUid], tags: &BTreeSet<String>) {
@@ -114,6 +145,70 @@ fn head_of(policy: &Policy, written: &Value) -> Result<Policy, String> {
     head["effect"] = json!("permit");
     let head = Policy::from_json(Some(policy.id().clone()), head);
     head.map_err(|error| error.to_string())
+}
+
+/// A condition that has to hold, or must not, for a policy to count.
+struct Clause<'a> {
+    kind: &'a str,
+    body: &'a Value,
+}
+
+/// All of a policy's conditions. `a && b` in a `when` is two.
+fn clauses_of(written: &Value) -> Vec<Clause<'_>> {
+    let conditions = written.get("conditions").and_then(Value::as_array);
+    let mut open: Vec<Clause<'_>> = Vec::new();
+    for condition in conditions.into_iter().flatten() {
+        if let (Some(kind), Some(body)) = (condition["kind"].as_str(), condition.get("body")) {
+            open.push(Clause { kind, body });
+        }
+    }
+    let mut clauses = Vec::new();
+    while let Some(clause) = open.pop() {
+        match clause.body.get("&&").filter(|_| clause.kind == "when") {
+            Some(both) => open.extend(["left", "right"].map(|side| Clause {
+                kind: clause.kind,
+                body: &both[side],
+            })),
+            None => clauses.push(clause),
+        }
+    }
+    clauses
+}
+
+impl Clause<'_> {
+    /// Whether it holds only where something is about the caller, or was asked for by the caller.
+    fn wants_own(&self) -> bool {
+        self.kind == "when" && means_own(self.body)
+    }
+
+    fn is_about_caller(&self) -> bool {
+        !names_variable(self.body, &["context", "resource", "action"])
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"kind": self.kind, "body": self.body})
+    }
+}
+
+fn means_own(condition: &Value) -> bool {
+    if let Some(either) = condition.get("||") {
+        return means_own(&either["left"]) && means_own(&either["right"]);
+    }
+    ["to_self", "requested_by_self"].iter().any(|attribute| {
+        *condition == json!({".": {"left": {"Var": "context"}, "attr": attribute}})
+    })
+}
+
+fn names_variable(written: &Value, names: &[&str]) -> bool {
+    match written {
+        Value::Object(node) => {
+            let variable = node.get("Var").and_then(Value::as_str);
+            variable.is_some_and(|it| names.contains(&it))
+                || node.values().any(|it| names_variable(it, names))
+        }
+        Value::Array(values) => values.iter().any(|it| names_variable(it, names)),
+        _ => false,
+    }
 }
 
 impl Looks {

@@ -4,6 +4,7 @@
 
 mod asks;
 mod entities;
+mod heads;
 mod question;
 mod source;
 
@@ -23,6 +24,7 @@ use super::{Caller, Fingerprint};
 use crate::domain::ids::{ClusterId, SubscriptionId};
 use asks::Asks;
 use entities::{of_caller, of_resource, uid};
+use heads::Head;
 use source::Source;
 
 pub use question::{AccessAsked, Action, Context, Question, Resource, word_of_role, word_of_type};
@@ -95,24 +97,6 @@ pub struct Rules {
     remembered: Cache<Read, Arc<Decision>>,
     heads: Cache<Head, bool>,
     hasher: RandomState,
-}
-
-/// A question that policies' heads alone answer.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Head {
-    of: Heads,
-    caller: Fingerprint,
-    action: Action,
-    cluster: ClusterId,
-}
-
-/// Which policies' heads.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Heads {
-    /// Of those that permit.
-    Permits,
-    /// Of those whose conditions are about the cluster.
-    OfClusters,
 }
 
 /// A question about something that is read, with all that its answer hangs on.
@@ -286,47 +270,6 @@ impl Rules {
     #[must_use]
     pub fn look_at_clusters(&self) -> bool {
         !self.asks.of_clusters.is_empty()
-    }
-
-    /// Whether the answer about this may.
-    #[must_use]
-    pub fn want_cluster(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
-        self.look_at_clusters() && self.fits(Heads::OfClusters, caller, action, cluster)
-    }
-
-    /// Whether a caller might do something on a cluster, whatever the conditions say. Where not it surely may not, and
-    /// nothing has to be looked up for that.
-    #[must_use]
-    pub fn might(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
-        self.fits(Heads::Permits, caller, action, cluster)
-    }
-
-    /// Whether the head of one of these policies fits. What cannot be told fits.
-    fn fits(&self, of: Heads, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
-        let head = Head {
-            of,
-            caller: caller.fingerprint(),
-            action,
-            cluster: cluster.clone(),
-        };
-        if let Some(fits) = self.heads.get(&head) {
-            return fits;
-        }
-        let policies = match of {
-            Heads::Permits => &self.asks.permits,
-            Heads::OfClusters => &self.asks.of_clusters,
-        };
-        let resource = Resource::Cluster {
-            id: cluster,
-            known: None,
-        };
-        let asked = self.request(caller, action, resource, None);
-        let fits = asked.map_or(true, |(request, entities)| {
-            let response = self.authorizer.is_authorized(&request, policies, &entities);
-            response.decision() == Ruling::Allow
-        });
-        self.heads.insert(head, fits);
-        fits
     }
 
     /// Whether an answer may hang on what kind of principal somebody is.

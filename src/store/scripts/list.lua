@@ -1,24 +1,37 @@
--- Lists grants or jobs, newest first: those that are in all of some lists.
+-- Lists grants or jobs, newest first: those that are in all of some lists and, where the caller sees only its own, in one
+-- of its own lists.
 --
 -- Flags: allow-oom; reading must not wait for memory.
 -- Argument: record ('grant' or 'job'), families (prefixes of lists, such as 'grants:live:'; the script lists their
--- union), names (of lists), before (an id; '' for the newest), count.
+-- union), names (of lists), own (names of lists, of which one is enough; none: everything is seen), before (an id; ''
+-- for the newest), count.
 -- Returns [[id, record], ..] of the newest `count` of the shortest list, or fewer if there are no more. Each record is
 -- a flat list of fields and values, or nil if the id is not in all of the lists, or Redis's error as text if the key
 -- does not hold a hash.
+-- Invariant: reads at most `count` ids of each list that it walks, and walks the caller's own lists where these are the
+-- shortest. So the cost for a caller that sees only its own does not grow with what others have.
+
+-- An id has to be in one list of each group.
+local groups = {}
+for _, name in ipairs(a.names) do table.insert(groups, { name }) end
+if #a.own > 0 then table.insert(groups, a.own) end
 
 local shortest, length = nil, nil
-for _, name in ipairs(a.names) do
+for _, group in ipairs(groups) do
   local rows = 0
-  for _, family in ipairs(a.families) do rows = rows + redis.call('ZCARD', P .. family .. name) end
-  if not length or rows < length then shortest, length = name, rows end
+  for _, name in ipairs(group) do
+    for _, family in ipairs(a.families) do rows = rows + redis.call('ZCARD', P .. family .. name) end
+  end
+  if not length or rows < length then shortest, length = group, rows end
 end
 
 local from = a.before == '' and '+' or '(' .. a.before
 local rests = {}
-for _, family in ipairs(a.families) do
-  local ids = redis.call('ZREVRANGEBYLEX', P .. family .. shortest, from, '-', 'LIMIT', 0, a.count)
-  table.insert(rests, { ids = ids, at = 1 })
+for _, name in ipairs(shortest) do
+  for _, family in ipairs(a.families) do
+    local ids = redis.call('ZREVRANGEBYLEX', P .. family .. name, from, '-', 'LIMIT', 0, a.count)
+    table.insert(rests, { ids = ids, at = 1 })
+  end
 end
 
 -- Compares ids by their bytes, as Redis does. Lua's own `>` depends on the server's locale: in Danish `aa` follows `z`.
@@ -37,20 +50,26 @@ local function take_newest()
     if id and (not newest or is_newer(id, newest.ids[newest.at])) then newest = rest end
   end
   if not newest then return nil end
-  newest.at = newest.at + 1
-  return newest.ids[newest.at - 1]
+  local id = newest.ids[newest.at]
+  -- It may be in several of the lists.
+  for _, rest in ipairs(rests) do
+    if rest.ids[rest.at] == id then rest.at = rest.at + 1 end
+  end
+  return id
 end
 
-local function is_in(name, id)
-  for _, family in ipairs(a.families) do
-    if redis.call('ZSCORE', P .. family .. name, id) then return true end
+local function is_in(group, id)
+  for _, name in ipairs(group) do
+    for _, family in ipairs(a.families) do
+      if redis.call('ZSCORE', P .. family .. name, id) then return true end
+    end
   end
   return false
 end
 
 local function record_of(id)
-  for _, name in ipairs(a.names) do
-    if name ~= shortest and not is_in(name, id) then return false end
+  for _, group in ipairs(groups) do
+    if group ~= shortest and not is_in(group, id) then return false end
   end
   local record = redis.pcall('HGETALL', a.record == 'grant' and grant_key(id) or job_key(id))
   -- Returns the error as text in its row, because an error of the script would hide all the other rows.

@@ -288,6 +288,7 @@ local function make_job(job, body, kind, targets, waits_as, over)
   if principals == 1 then redis.call('HSET', key, 'principal', targets[1].principal) end
   if clusters == 1 then redis.call('HSET', key, 'cluster', string.match(targets[1].target, '^(.*)|')) end
   if given(a.request_id) then table.insert(lists, 'request:' .. a.caller .. ':' .. a.request_id) end
+  table.insert(lists, 'requested_by:' .. cjson.decode(body).requested_by)
   -- Not in its record: a job of many targets is in many lists, and read more often than it is forgotten.
   redis.call('SET', lists_key(job), cjson.encode(lists))
   for _, name in ipairs(lists) do redis.call('ZADD', job_list(name), 0, job) end
