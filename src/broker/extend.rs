@@ -48,7 +48,7 @@ impl Broker {
                 .await?;
             return Ok((grant, job));
         }
-        let (_, decision) = self.may_extend(caller, &request).await?;
+        let (grant, decision) = self.may_extend(caller, &request).await?;
         ends_in_the_future(request.end, Timestamp::now())?;
         let job = JobId::new(Uuid::now_v7());
         let event = decided_by(event, &decision).by_job(job).to_json();
@@ -58,6 +58,7 @@ impl Broker {
             request: key,
             end: request.end.into(),
             justification: request.justification,
+            shows_job: self.shows_jobs_of(caller, &grant).await,
             audit_event: event,
         };
         let accepted = self.store.accept_extension(&new).await?;

@@ -186,7 +186,10 @@ impl Broker {
         accepted: &Accepted,
     ) -> Result<(Job, Grant), BrokerError> {
         let job = self.accepted_job(key, accepted).await?;
-        let (Accepted::New(_, Some(id)) | Accepted::Replayed(_, Some(id))) = accepted else {
+        let (Accepted::New(_, Some(id))
+        | Accepted::Replayed(_, Some(id))
+        | Accepted::Unchanged(_, Some(id))) = accepted
+        else {
             return Err(BrokerError::JobNotFound(job.id));
         };
         Ok((job, self.grant_of(*id).await?))
@@ -206,6 +209,12 @@ impl Broker {
     ) -> Result<Job, BrokerError> {
         match accepted {
             Accepted::New(job, _) | Accepted::Replayed(job, _) => self.job(*job).await,
+            Accepted::Unchanged(job, _) => Ok(Job {
+                // What the job ended, it ended for another request.
+                matched_grants: 0,
+                left_grants: 0,
+                ..self.job(*job).await?
+            }),
             Accepted::Reused(job) => Err(BrokerError::RequestIdReused {
                 request: key.id,
                 job: *job,

@@ -66,6 +66,12 @@ impl Broker {
             return Ok(job);
         }
         let may = self.may_revoke(caller, &request).await?;
+        let shows_job = match (&request.grants, may.grants.as_slice()) {
+            (RequestedGrants::One(_), [grant]) if !grant.state.is_live() => {
+                self.shows_jobs_of(caller, grant).await
+            }
+            _ => false,
+        };
         let ids = may.grants.iter().map(|grant| grant.id);
         let grants = match &request.grants {
             RequestedGrants::One(grant) => Revoked::One(*grant),
@@ -78,6 +84,7 @@ impl Broker {
             request: key,
             justification: request.justification,
             left: may.left,
+            shows_job,
             audit_event: decided_by(event, &may.decision)
                 .with("left", may.left_in_all())
                 .by_job(job)

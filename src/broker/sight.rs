@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::revoke::PATIENCE;
 use super::{Broker, BrokerError};
 use crate::caller::Caller;
 use crate::caller::policy::{AccessAsked, Action, Context, Decision, Question, Resource, Rules};
@@ -238,6 +239,20 @@ impl Broker {
         longest: Duration,
     ) -> Option<Sight> {
         tokio::time::timeout(longest, self.sight(caller)).await.ok()
+    }
+
+    /// Whether a caller may see the jobs that are about one grant alone, whoever asked for them. What cannot be told
+    /// within a moment, it may not.
+    pub(super) async fn shows_jobs_of(&self, caller: &Arc<Caller>, grant: &Grant) -> bool {
+        let Some(sight) = self.sight_within(caller, PATIENCE).await else {
+            return false;
+        };
+        let context = Context::Owned {
+            to_self: sight.own == Some(grant.target.principal),
+            requested_by_self: false,
+        };
+        let decision = sight.decide(Action::GetJob, Some(&grant.target.cluster), context);
+        decision.is_ok_and(|decision| decision.allowed)
     }
 
     /// Whether a caller sees a job: all that it is about. One that is about nothing is its requester's.

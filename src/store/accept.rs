@@ -79,6 +79,8 @@ pub struct NewExtension {
     pub end: End,
     /// Why.
     pub justification: String,
+    /// Whether the caller may see the grant's last job. Then that is the answer where the end is the same.
+    pub shows_job: bool,
     /// The audit event, as JSON.
     pub audit_event: String,
 }
@@ -106,6 +108,9 @@ pub struct NewRevocation {
     pub justification: String,
     /// How many more grants the selector matches that stay as they are, as far as the caller may know.
     pub left: u32,
+    /// Whether the caller may see the job that ended, or is ending, the one grant. Then that is the answer if there is
+    /// nothing left to end.
+    pub shows_job: bool,
     /// The audit event, as JSON; each grant's own says which grant and which target.
     pub audit_event: String,
 }
@@ -117,6 +122,8 @@ pub enum Accepted {
     New(JobId, Option<GrantId>),
     /// It had been accepted before, with this job, and for this grant.
     Replayed(JobId, Option<GrantId>),
+    /// A revocation that changes nothing, now or before; a job from before says so, or when it will be so.
+    Unchanged(JobId, Option<GrantId>),
     /// Its idempotency key was used for another payload, with this job.
     Reused(JobId),
     /// There is no such grant.
@@ -170,6 +177,7 @@ struct ExtendArgument<'a> {
     job_body: String,
     ttl: Option<u64>,
     expire: Option<i64>,
+    shows_job: bool,
     audit_event: &'a str,
 }
 
@@ -181,6 +189,7 @@ struct RevokeArgument<'a> {
     grants: Vec<String>,
     selected: bool,
     left: u32,
+    shows_job: bool,
     job: String,
     job_body: String,
     by: &'a str,
@@ -290,6 +299,7 @@ impl Store {
             job_body: new.request.job_body(&new.justification),
             ttl,
             expire,
+            shows_job: new.shows_job,
             audit_event: &new.audit_event,
         };
         let answer: Vec<String> = self.run(&self.scripts.accept_extend, &argument).await?;
@@ -310,6 +320,7 @@ impl Store {
             grants: new.grants.ids().iter().map(ToString::to_string).collect(),
             selected: matches!(new.grants, Revoked::Selected(_)),
             left: new.left,
+            shows_job: new.shows_job,
             job: new.job.to_string(),
             job_body: new.request.job_body(&new.justification),
             by: &new.request.caller,
@@ -331,6 +342,10 @@ impl Store {
                 } else {
                     Accepted::Replayed(job, grant)
                 })
+            }
+            [word, job, of] if word == "unchanged" => {
+                let grant = (!of.is_empty()).then(|| parse(&key, of)).transpose()?;
+                Ok(Accepted::Unchanged(parse(&key, job)?, grant))
             }
             [word, job] if word == "reused" => Ok(Accepted::Reused(parse(&key, job)?)),
             [word, grant] if word == "unknown" => Ok(Accepted::UnknownGrant(parse(&key, grant)?)),

@@ -91,6 +91,7 @@ pub fn reader(principal: u128) -> NewGrant {
 pub fn revocation(grant: GrantId) -> NewRevocation {
     NewRevocation {
         left: 0,
+        shows_job: false,
         grants: Revoked::One(grant),
         job: JobId::new(Uuid::now_v7()),
         request: request(),

@@ -31,6 +31,7 @@ fn order(ttl: Duration) -> NewGrant {
 
 fn extension(grant: GrantId, ttl: Duration) -> NewExtension {
     NewExtension {
+        shows_job: false,
         grant,
         job: JobId::new(Uuid::now_v7()),
         request: request(),

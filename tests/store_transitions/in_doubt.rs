@@ -41,6 +41,7 @@ async fn call_everything(bench: &Bench, granted: &NewGrant, pass: &Pass) -> Call
 async fn accept_everything(bench: &Bench, granted: &NewGrant) -> Called {
     let store = &bench.store;
     let extension = NewExtension {
+        shows_job: false,
         grant: granted.grant,
         job: JobId::new(Uuid::now_v7()),
         request: request(),

@@ -196,6 +196,7 @@ async fn i3_i10_an_extension_that_is_sent_twice_is_one_job_and_one_event() {
     let mut bench = Bench::start().await;
     let granted = bench.ending(ALICE, Duration::from_hours(1)).await;
     let new = NewExtension {
+        shows_job: false,
         grant: granted.grant,
         job: JobId::new(Uuid::now_v7()),
         request: request(),

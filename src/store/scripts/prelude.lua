@@ -314,6 +314,7 @@ local function replay()
   local life = redis.call('PTTL', key)
   if life > 0 and life < a.request_life then redis.call('PEXPIRE', key, a.request_life) end
   outlive_request(known.job, known.grant or '')
+  if known.idle then return { 'unchanged', known.job, known.grant or '' } end
   return { 'replayed', known.job, known.grant or '' }
 end
 
@@ -325,6 +326,25 @@ local function remember_request(job, grant, over)
     outlive_request(job, grant)
   else
     redis.call('SADD', requests_key(job), key)
+  end
+end
+
+-- How many records of revocations that changed nothing are kept of one caller. A caller may send these however full Redis
+-- is, so there is a bound. Whoever sends one again after its record is gone gets the same answer as a new request.
+local MOST_IDLE = 1000
+
+-- Remembers a revocation that changes nothing: `job` is one from before.
+local function remember_idle(job, grant)
+  local key, list = P .. 'req:' .. a.caller .. ':' .. a.request_id, P .. 'idle:' .. a.caller
+  redis.call('HSET', key, 'v', 1, 'hash', a.hash, 'job', job, 'grant', grant, 'idle', 1)
+  redis.call('PEXPIRE', key, a.request_life)
+  outlive_request(job, grant)
+  redis.call('LPUSH', list, a.request_id)
+  redis.call('PEXPIRE', list, a.request_life)
+  while redis.call('LLEN', list) > MOST_IDLE do
+    local oldest = P .. 'req:' .. a.caller .. ':' .. redis.call('RPOP', list)
+    -- The id may have been used for something else since.
+    if redis.call('HEXISTS', oldest, 'idle') == 1 then redis.call('DEL', oldest) end
   end
 end
 
