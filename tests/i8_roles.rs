@@ -10,12 +10,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{Access, AzureRole, Decision, GrantRequest, Job, grant, job};
+use aks_access_broker::grpc::proto::{
+    Access, AzureRole, Decision, ExtendGrantRequest, GrantRequest, Job, grant, job,
+};
 use azure_emulator::{
     ChangeKind, CustomRole, Event, Fault, FaultEffect, Operation, Permissions, Scope,
 };
-use support::ask::{access, check, permanent};
+use support::ask::{access, active, check, extension, lasting, permanent};
 use support::broker::Client;
 use support::refusal::Refusal;
 use support::{Assignment, Timing, World, ask};
@@ -28,6 +31,9 @@ const POD_READER: Uuid = uuid!("60000000-0000-4000-8000-000000000001");
 const READ_PODS: &str = "Microsoft.ContainerService/managedClusters/pods/read";
 const LIST_ADMIN_CREDENTIAL: &str =
     "Microsoft.ContainerService/managedClusters/listClusterAdminCredential/action";
+
+/// A definition that was asked for so long ago counts no more.
+const COUNTS_NO_MORE: Duration = Duration::from_millis(1_100);
 
 /// The company's own role: whoever may write role definitions may change it at any time.
 fn pod_reader(world: &World, actions: &[&str]) {
@@ -144,8 +150,171 @@ async fn i8_a_role_that_is_changed_between_accept_and_apply_is_not_assigned() {
     let job = ask::over(&mut client, &accepted.job.expect("a job").job_id).await;
     let grant_id = accepted.grant.expect("a grant").grant_id;
     has_failed(&world, &mut client, &grant_id, &job).await;
+    assert!(!was_assigned(&world));
+}
+
+fn was_assigned(world: &World) -> bool {
     let assigned_it = |change: &azure_emulator::Change| change.role == Some(POD_READER);
-    assert!(!world.emulator.changes().iter().any(assigned_it));
+    world.emulator.changes().iter().any(assigned_it)
+}
+
+/// The pass has begun, and its first PUT hangs; meanwhile the role becomes another.
+#[tokio::test]
+async fn i8_a_role_that_is_changed_between_begin_and_its_put_is_not_assigned() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let hold = FaultEffect::Hold {
+        name: "Cluster User".to_owned(),
+    };
+    world
+        .emulator
+        .add_fault(Fault::once(Operation::RoleAssignmentWrite, hold));
+    let request = permanent(ALICE, &cluster, read_pods(&[]));
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    world.emulator.until_held("Cluster User", 1).await;
+    assert!(!was_assigned(&world), "the role's own PUT comes second");
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    assert_eq!(world.emulator.release("Cluster User"), 1);
+
+    let job = ask::over(&mut client, &accepted.job.expect("a job").job_id).await;
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    has_failed(&world, &mut client, &grant_id, &job).await;
+    assert!(!was_assigned(&world));
+}
+
+/// The definition was read as it was, and its answer took longer than it counts.
+#[tokio::test]
+async fn i8_what_was_read_of_a_role_counts_for_a_second_from_when_it_was_asked_for() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let preview = GrantRequest {
+        validate_only: true,
+        ..permanent(ALICE, &cluster, read_pods(&[]))
+    };
+    client.grant(preview).await.expect("a preview");
+    let hold = FaultEffect::HoldAfterCommit {
+        name: "the answer".to_owned(),
+    };
+    world
+        .emulator
+        .add_fault(Fault::once(Operation::RoleDefinitionRead, hold));
+    let request = permanent(ALICE, &cluster, read_pods(&[]));
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    world.emulator.until_held("the answer", 1).await;
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    // Time itself is what this is about: longer than a definition counts, shorter than a call may take.
+    tokio::time::sleep(COUNTS_NO_MORE).await;
+    assert_eq!(world.emulator.release("the answer"), 1);
+
+    let job = ask::over(&mut client, &accepted.job.expect("a job").job_id).await;
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    has_failed(&world, &mut client, &grant_id, &job).await;
+    assert!(!was_assigned(&world));
+}
+
+/// Many namespaces take a while: a definition that was good for the first is read again for the others.
+#[tokio::test]
+async fn i8_a_role_is_read_again_for_each_put_that_comes_more_than_a_second_later() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let hold = FaultEffect::Hold {
+        name: "team-a".to_owned(),
+    };
+    world.emulator.add_fault(Fault {
+        path_contains: Some("/namespaces/team-a".to_owned()),
+        ..Fault::once(Operation::RoleAssignmentWrite, hold)
+    });
+    let request = permanent(ALICE, &cluster, read_pods(&["team-a", "team-b"]));
+    let accepted = client.grant(request).await.expect("accepted").into_inner();
+    world.emulator.until_held("team-a", 1).await;
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    // Time itself is what this is about, as above.
+    tokio::time::sleep(COUNTS_NO_MORE).await;
+    assert_eq!(world.emulator.release("team-a"), 1);
+
+    let job = ask::over(&mut client, &accepted.job.expect("a job").job_id).await;
+    let grant_id = accepted.grant.expect("a grant").grant_id;
+    has_failed(&world, &mut client, &grant_id, &job).await;
+    let scopes: BTreeSet<String> = world
+        .emulator
+        .changes()
+        .iter()
+        .filter(|change| change.role == Some(POD_READER))
+        .filter_map(|change| Some(change.scope.as_ref()?.to_string().to_lowercase()))
+        .collect();
+    let first = format!("{}/namespaces/team-a", cluster.to_lowercase());
+    assert_eq!(
+        scopes,
+        BTreeSet::from([first]),
+        "team-b was never written to"
+    );
+}
+
+/// Both ways to a later end: by the grant's id, and by the caller's own key for it.
+#[tokio::test]
+async fn i8_a_grant_whose_role_has_been_changed_is_not_extended() {
+    let world = World::start().await;
+    pod_reader(&world, &[]);
+    let cluster = world.cluster("aks-production");
+    let broker = world.broker(&Timing::default()).await;
+    let mut client = broker.client();
+    let hours = |hours| GrantRequest {
+        external_key: "INC-4711".to_owned(),
+        ..lasting(ALICE, &cluster, read_pods(&[]), Duration::from_hours(hours))
+    };
+    let grant = active(&mut client, hours(1)).await;
+    let standing = world.truth();
+    pod_reader(&world, &[LIST_ADMIN_CREDENTIAL]);
+    for validate_only in [true, false] {
+        let longer = ExtendGrantRequest {
+            validate_only,
+            ..extension(&grant.grant_id, Duration::from_hours(2))
+        };
+        let by_id = Refusal::from(client.extend_grant(longer).await);
+        let longer = GrantRequest {
+            validate_only,
+            ..hours(3)
+        };
+        let by_key = Refusal::from(client.grant(longer).await);
+        for refusal in [by_id, by_key] {
+            assert_eq!(
+                refusal.kind(),
+                (Code::FailedPrecondition, "ROLE_NOT_ALLOWED")
+            );
+            let message = &refusal.message;
+            assert!(message.contains(LIST_ADMIN_CREDENTIAL), "{message}");
+        }
+    }
+    let after = ask::the_grant(&mut client, &grant.grant_id).await;
+    assert_eq!(after.expire_time, grant.expire_time);
+    assert_eq!(world.truth(), standing);
+
+    // What cannot be read is not extended either, and it is worth asking again.
+    let away = FaultEffect::Status {
+        status: 503,
+        code: "ServerTimeout".to_owned(),
+        message: "later".to_owned(),
+        retry_after: None,
+    };
+    world
+        .emulator
+        .add_fault(Fault::always(Operation::RoleDefinitionRead, away));
+    let longer = extension(&grant.grant_id, Duration::from_hours(2));
+    let refusal = Refusal::from(client.extend_grant(longer.clone()).await);
+    assert_eq!(refusal.kind(), (Code::Unavailable, "AZURE_UNAVAILABLE"));
+    world.emulator.clear_faults();
+    // The role is as it was: the same request is accepted.
+    pod_reader(&world, &[]);
+    client.extend_grant(longer).await.expect("accepted");
 }
 
 /// One of two namespaces has been assigned, the other was locked; then the role changes.

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::grant::ends_in_the_future;
-use super::permission::{Wanted, as_it_is};
+use super::permission::{Wanted, as_it_is, denied};
 use super::preview::expiry_of;
 use super::record::{Of, decided_by, of_extension};
-use super::request::{ExtendRequest, RequestedPrincipal};
+use super::request::{ExtendRequest, RequestedPrincipal, RequestedRole};
+use super::roles::RoleError;
 use super::{Broker, BrokerError, payload};
 use crate::audit::Event;
 use crate::caller::Caller;
@@ -91,6 +92,10 @@ impl Broker {
     ) -> Result<Arc<Decision>, BrokerError> {
         let rules = self.policies.current();
         let (action, cluster) = (Action::ExtendGrant, &grant.target.cluster);
+        if !rules.might(caller, action, cluster) {
+            return Err(denied(caller, action, Some(cluster), Arc::default()));
+        }
+        let role = self.role_today(grant).await;
         let end = grant.expiry.max(expiry_of(request.end, Timestamp::now()));
         let own = self.id_here(&rules, caller, action, cluster).await?;
         let mut access = as_it_is(caller, own, grant, end);
@@ -112,6 +117,23 @@ impl Broker {
             cluster,
             known: known.as_deref(),
         };
-        Self::may_change(&rules, caller, action, &wanted)
+        let decision = Self::may_change(&rules, caller, action, &wanted)?;
+        role?;
+        Ok(decision)
+    }
+
+    /// Whether the broker may still assign a grant's role (I8). Whoever may write role definitions may have widened a
+    /// custom one since the grant was accepted, and an extension may need no PUT that the pass could refuse.
+    ///
+    /// # Errors
+    /// [`RoleError`]: it may not, or nobody can say. Of a grant that has ended nothing is asked: it is not extended.
+    async fn role_today(&self, grant: &Grant) -> Result<(), RoleError> {
+        if !grant.state.is_live() {
+            return Ok(());
+        }
+        let subscription = grant.target.cluster.subscription();
+        let role = RequestedRole::Definition(grant.access.role.id());
+        let read = self.roles.assignable_now(subscription, role);
+        read.await.map(drop)
     }
 }

@@ -11,6 +11,7 @@ use super::preview::expiry_of;
 use super::principals::PrincipalError;
 use super::record::{Of, decided_by, of_grant};
 use super::request::{GrantRequest, RequestedEnd, RequestedPrincipal, RequestedRole};
+use super::roles::RoleError;
 use super::{Broker, BrokerError, payload};
 use crate::audit::{BROKER, Event, Outcome};
 use crate::caller::Caller;
@@ -76,13 +77,14 @@ impl Broker {
         if !rules.might(caller, action, place) {
             return Err(denied(caller, action, Some(place), Arc::default()));
         }
+        let named = self.named_by_key(caller, request).await?;
         let (cluster, role, principal) = tokio::join!(
             self.clusters.get(place),
-            self.roles
-                .assignable(place.subscription(), request.access.role),
+            self.assignable(request, named.as_ref()),
             self.certain(&rules, &request.principal),
         );
-        let (access, unknown) = self.asked_for(&rules, caller, request, &principal).await?;
+        let asked = self.asked_for(&rules, caller, request, &principal, named);
+        let (access, unknown) = asked.await?;
         let wants_cluster = rules.want_cluster(caller, action, place);
         let known = match &cluster {
             // A policy hangs on what nobody can say at the moment.
@@ -115,20 +117,33 @@ impl Broker {
         })
     }
 
+    /// The role that a request names. By its key a request may extend a grant that lives: then as the role is now.
+    async fn assignable(
+        &self,
+        request: &GrantRequest,
+        named: Option<&Grant>,
+    ) -> Result<Role, RoleError> {
+        let (subscription, asked) = (request.cluster.subscription(), request.access.role);
+        match named {
+            Some(_) => self.roles.assignable_now(subscription, asked).await,
+            None => self.roles.assignable(subscription, asked).await,
+        }
+    }
+
     /// A grant as policies are told of it, and what the directory does not know of it. Of a principal that is not there
-    /// they hear what was asked.
+    /// they hear what was asked. `named`: the live grant that the request's external key names.
     async fn asked_for(
         &self,
         rules: &Rules,
         caller: &Caller,
         request: &GrantRequest,
         principal: &Result<Principal, PrincipalError>,
+        named: Option<Grant>,
     ) -> Result<(AccessAsked, Option<BrokerError>), BrokerError> {
         let now = Timestamp::now();
         let own = self
             .id_here(rules, caller, Action::Grant, &request.cluster)
             .await?;
-        let named = self.named_by_key(caller, request).await?;
         let (made, before) = match &named {
             Some(grant) => (grant.create_time, grant.expiry),
             None => (now, Expiry::At(now)),

@@ -84,9 +84,7 @@ impl Roles {
         subscription: SubscriptionId,
         role: RoleDefinitionId,
     ) -> Result<Arc<RoleDefinition>, RoleError> {
-        let need = Need::within(self.known_for);
-        let known = self.known.get(&(subscription, role), need).await?;
-        Ok(Arc::clone(&known.value))
+        self.read(subscription, role, self.known_for).await
     }
 
     /// The role that a request names, if the broker may assign it (I8).
@@ -97,6 +95,31 @@ impl Roles {
         &self,
         subscription: SubscriptionId,
         asked: RequestedRole,
+    ) -> Result<Role, RoleError> {
+        let known_for = self.known_for;
+        self.assignable_if_read_within(subscription, asked, known_for)
+            .await
+    }
+
+    /// The same by the definition as it is now: for a grant that lives already and is about to live longer, perhaps
+    /// without a new role assignment, before which the pass would read it again.
+    ///
+    /// # Errors
+    /// [`RoleError::NotAllowed`] says why not.
+    pub async fn assignable_now(
+        &self,
+        subscription: SubscriptionId,
+        asked: RequestedRole,
+    ) -> Result<Role, RoleError> {
+        self.assignable_if_read_within(subscription, asked, Duration::ZERO)
+            .await
+    }
+
+    async fn assignable_if_read_within(
+        &self,
+        subscription: SubscriptionId,
+        asked: RequestedRole,
+        age: Duration,
     ) -> Result<Role, RoleError> {
         let id = role_id(asked);
         if let Some(role) = BuiltInRole::from_id(id) {
@@ -109,10 +132,21 @@ impl Roles {
                     .to_owned(),
             ));
         }
-        self.get(subscription, id)
+        self.read(subscription, id, age)
             .await?
             .check_assignable()
             .map_err(RoleError::NotAllowed)
+    }
+
+    async fn read(
+        &self,
+        subscription: SubscriptionId,
+        role: RoleDefinitionId,
+        age: Duration,
+    ) -> Result<Arc<RoleDefinition>, RoleError> {
+        let need = Need::within(age);
+        let known = self.known.get(&(subscription, role), need).await?;
+        Ok(Arc::clone(&known.value))
     }
 }
 

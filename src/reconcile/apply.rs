@@ -105,7 +105,7 @@ impl Reconciler {
     }
 
     /// The client's own timeout says the same; this one holds even if it should wait for a token.
-    async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout(self.call_timeout, call).await.ok()
     }
 

@@ -9,6 +9,7 @@ use tracing::{debug, info, warn};
 use super::apply::{Applied, failed, not_believed};
 use super::lease::Moment;
 use super::progress::{Progress, done};
+use super::roles::MayCall;
 use super::{Lease, Reconciler, events};
 use crate::domain::conclude::Retry;
 use crate::domain::effect::{Answer, Call, Effect};
@@ -56,32 +57,34 @@ impl Reconciler {
         let begun = self.begin_what_may_go(steps, progress, lease).await?;
         let mut steps = VecDeque::from(begun);
         while let Some(step) = steps.pop_front() {
-            let may_call = !progress.is_told_to_wait(step.call())
-                && self.may_go_on(&step, progress, lease, shutdown).await?;
-            if !may_call {
-                progress.left.push(step);
+            let goes_on = self.call(step, progress, lease, shutdown).await?;
+            if !goes_on {
                 progress.left.extend(steps);
                 return Ok(());
             }
-            self.call(step, progress, lease, shutdown).await?;
         }
         Ok(())
     }
 
-    /// Makes the call of `step`. If Azure refuses the name, tries the same call with the next names.
+    /// Makes the call of `step`, if the pass may still make it. If Azure refuses the name, tries the same call with the
+    /// next names. Returns whether the pass goes on with its other steps.
     async fn call(
         &self,
         step: Step,
         progress: &mut Progress,
         lease: &mut Lease,
         shutdown: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut next = Some(step);
         let mut names = 0;
         while let Some(step) = next.take() {
-            if names > 0 && !self.may_go_on(&step, progress, lease, shutdown).await? {
-                progress.left.push(step);
-                return Ok(());
+            match self.may_call(&step, progress, lease, shutdown).await? {
+                MayCall::Yes => {}
+                MayCall::Refused => return Ok(true),
+                MayCall::Stop => {
+                    progress.left.push(step);
+                    return Ok(false);
+                }
             }
             names += 1;
             progress.mark_sent(step.name());
@@ -100,18 +103,18 @@ impl Reconciler {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the pass may make the next call. If not, `progress` keeps that the target has to be looked at again.
-    async fn may_go_on(
+    pub(super) async fn may_go_on(
         &self,
         step: &Step,
         progress: &mut Progress,
         lease: &mut Lease,
         shutdown: &CancellationToken,
     ) -> Result<bool, StoreError> {
-        let goes_on = !(shutdown.is_cancelled() || progress.cluster_gone || progress.lost)
+        let goes_on = !progress.has_to_stop(shutdown)
             && self.may_give(step, progress, lease).await?
             && self.lease_is_long_enough(progress, lease).await?;
         progress.unfinished |= !goes_on;

@@ -12,6 +12,7 @@ mod lease;
 mod pass;
 mod progress;
 mod record;
+mod roles;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,26 +1,14 @@
 //! One pass over one target: plan → begin → apply → record.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, instrument};
-use uuid::Uuid;
 
-use super::apply::{classify, failed};
 use super::progress::Progress;
 use super::{Lease, Reconciler};
-use crate::azure::Purpose;
-use crate::domain::access::RoleAtScope;
-use crate::domain::conclude::Retry;
 use crate::domain::effect::{Call, PassTime};
 use crate::domain::grant::GrantState;
-use crate::domain::ids::RoleDefinitionId;
-use crate::domain::job::Failure;
 use crate::domain::plan::{Step, plan};
-use crate::domain::reason::Reason;
-use crate::domain::role::BuiltInRole;
 use crate::domain::target::Target;
 use crate::store::StoreError;
 
@@ -54,7 +42,6 @@ impl Reconciler {
                         .partition(|step| step.call() == Call::Delete);
                     self.make_calls(deletes, &mut progress, &mut lease, stop)
                         .await?;
-                    let puts = self.assignable(puts, &mut progress, &lease).await;
                     self.make_calls(puts, &mut progress, &mut lease, stop)
                         .await?;
                 }
@@ -62,58 +49,6 @@ impl Reconciler {
             }
         }
         self.record(progress, &lease).await
-    }
-
-    /// I8 again, before anything is applied: a custom role may have been changed since it was accepted.
-    async fn assignable(
-        &self,
-        puts: Vec<Step>,
-        progress: &mut Progress,
-        lease: &Lease,
-    ) -> Vec<Step> {
-        let mut verdicts: BTreeMap<RoleDefinitionId, Result<(), (Failure, Retry)>> =
-            BTreeMap::new();
-        let mut passed = Vec::with_capacity(puts.len());
-        for step in puts {
-            let role = step.at().role;
-            if BuiltInRole::from_id(role).is_some() {
-                passed.push(step);
-                continue;
-            }
-            let verdict = match verdicts.entry(role) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let now = lease.redis_now();
-                    unknown.insert(self.is_assignable(&progress.target, step.at(), now).await)
-                }
-            };
-            match verdict {
-                Ok(()) => passed.push(step),
-                Err((failure, retry)) => {
-                    progress.failed.push(failed(&step, failure.clone(), *retry));
-                }
-            }
-        }
-        passed
-    }
-
-    async fn is_assignable(
-        &self,
-        target: &Target,
-        at: &RoleAtScope,
-        now: Timestamp,
-    ) -> Result<(), (Failure, Retry)> {
-        let subscription = target.id.cluster.subscription();
-        let definition = self
-            .azure
-            .role_definition(subscription, at.role, Uuid::new_v4())
-            .await
-            .map_err(|error| classify(target, at, &error, Purpose::Grant, now))?;
-        definition.check_assignable().map(drop).map_err(|why| {
-            let message = format!("{why}; it has been changed since the grant was accepted");
-            let failure = Failure::lasting(Reason::RoleNotAllowed, message);
-            (failure, Retry::Soon)
-        })
     }
 
     pub(super) fn pass_time(&self, lease: &Lease) -> PassTime {

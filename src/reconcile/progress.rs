@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::apply::{classify, failed};
+use super::roles::RolesRead;
 use crate::azure::{AzureError, Purpose};
 use crate::domain::conclude::FailedStep;
 use crate::domain::effect::{Answer, Call, Effect, Known, PassTime, PerCall};
@@ -43,6 +45,8 @@ pub(super) struct Progress {
     pub(super) budget_wait: PerCall<Option<Duration>>,
     /// Whether `begin` has just answered, with no call since.
     pub(super) has_just_begun: bool,
+    /// The definitions of custom roles that were read for the PUTs of this pass.
+    pub(super) roles: RolesRead,
 }
 
 impl Progress {
@@ -62,6 +66,7 @@ impl Progress {
             unfinished: false,
             budget_wait: PerCall::default(),
             has_just_begun: false,
+            roles: RolesRead::default(),
         }
     }
 
@@ -114,6 +119,11 @@ impl Progress {
     /// Whether Azure has told calls of this kind to wait, in this pass: what is left of them is withdrawn.
     pub(super) fn is_told_to_wait(&self, call: Call) -> bool {
         self.closings.iter().any(|closing| closing.call == call)
+    }
+
+    /// Whether the pass makes no more calls, of whatever kind.
+    pub(super) fn has_to_stop(&self, shutdown: &CancellationToken) -> bool {
+        shutdown.is_cancelled() || self.cluster_gone || self.lost
     }
 
     /// Marks that the call that touches an effect is about to be sent.
