@@ -171,6 +171,11 @@ async fn what_a_policy_forbids_is_refused_without_its_name_which_the_trail_has()
             for_whom(to(principal(ENGINEERING, group)), "alice@contoso.example"),
         ),
         ("cluster-admin-is-short-and-justified", admin(HOUR, "")),
+        // Nobody can see it.
+        (
+            "cluster-admin-is-short-and-justified",
+            admin(HOUR, "\u{200b}\u{3164}\u{202e}"),
+        ),
         (
             "cluster-admin-is-short-and-justified",
             admin(HOUR * 9, "INC-4711"),

@@ -13,6 +13,7 @@ pub mod deny;
 pub mod effect;
 pub mod evaluate;
 pub mod fleet;
+pub mod free_text;
 pub mod freshness;
 pub mod grant;
 pub mod hex;

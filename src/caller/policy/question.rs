@@ -7,6 +7,7 @@ use cedar_policy::RestrictedExpression;
 
 use crate::domain::access::PrincipalType;
 use crate::domain::cluster::Cluster;
+use crate::domain::free_text::says_something;
 use crate::domain::ids::{ClusterId, Namespace, PrincipalId, RoleDefinitionId};
 use crate::domain::naming::{Labels, OnBehalfOf};
 use crate::domain::role::BuiltInRole;
@@ -197,6 +198,16 @@ impl Context<'_> {
 }
 
 impl AccessAsked {
+    /// Without blanks around it. What no reader can make anything of is no justification: it is empty.
+    fn told_justification(&self) -> &str {
+        let justification = self.justification.trim();
+        if says_something(justification) {
+            justification
+        } else {
+            ""
+        }
+    }
+
     fn pairs(&self) -> Vec<Pair> {
         let principal = self.principal.map(|id| id.to_string());
         let role = self.role.map(|id| id.to_string());
@@ -221,7 +232,7 @@ impl AccessAsked {
             ("to_own_group", truth(self.to_own_group)),
             ("to_beneficiary", truth(self.to_beneficiary)),
             ("requested_by_self", truth(self.requested_by_self)),
-            ("justification", text(self.justification.trim())),
+            ("justification", text(self.told_justification())),
             ("labels", RestrictedExpression::new_set(labels)),
         ]);
         if let Some(seconds) = self.duration_seconds {

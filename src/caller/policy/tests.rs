@@ -182,6 +182,12 @@ fn a_whole_cluster_is_administered_for_eight_hours_at_most_and_for_a_reason() {
         (admin(None, "INC-4711", &[]), false),
         (admin(hours(1), "", &[]), false),
         (admin(hours(1), " \t", &[]), false),
+        // Nobody can read these.
+        (admin(hours(1), "\u{200b}\u{2060}\u{feff}", &[]), false),
+        (admin(hours(1), "\u{3164}\u{115f}\u{ffa0}", &[]), false),
+        (admin(hours(1), " \u{200e}\u{202e}\u{2067} ", &[]), false),
+        (admin(hours(1), "\u{2800}-\u{301}", &[]), false),
+        (admin(hours(1), "\u{200b}緊急", &[]), true),
         (admin(None, "", &["shop"]), true),
     ] {
         for action in [Action::Grant, Action::ExtendGrant] {

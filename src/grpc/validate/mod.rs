@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::broker::MOST_REVOKED;
 use crate::broker::request::{ExtendRequest, GrantRequest, RequestedGrants, RevokeRequest};
 use crate::domain::ids::{ClusterId, GrantId, JobId, RequestId};
-use crate::domain::naming::{ExternalKey, OnBehalfOf};
+use crate::domain::naming::OnBehalfOf;
 
 use super::proto;
 use super::status::Violation;
@@ -108,18 +108,8 @@ pub(super) fn grant(
     let end = end::of_grant(request, now, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
     let labels = naming::labels("labels", &request.labels, &mut wrong);
-    let external_key = optional(
-        "external_key",
-        &request.external_key,
-        ExternalKey::parse,
-        &mut wrong,
-    );
-    let on_behalf_of = optional(
-        "on_behalf_of",
-        &request.on_behalf_of,
-        OnBehalfOf::parse,
-        &mut wrong,
-    );
+    let external_key = naming::new_external_key(&request.external_key, &mut wrong);
+    let on_behalf_of = naming::beneficiary(&request.on_behalf_of, &mut wrong);
     wrong.not_there_yet(&[("start_time", request.start_time.is_some())]);
     let whole = || {
         Some(GrantRequest {
@@ -156,12 +146,7 @@ pub(super) fn extend(
     let grant = parsed("grant_id", &request.grant_id, GrantId::parse, &mut wrong);
     let end = end::of_extension(request, now, &mut wrong);
     let justification = justification(&request.justification, &mut wrong);
-    let on_behalf_of = optional(
-        "on_behalf_of",
-        &request.on_behalf_of,
-        OnBehalfOf::parse,
-        &mut wrong,
-    );
+    let on_behalf_of = naming::beneficiary(&request.on_behalf_of, &mut wrong);
     let whole = || {
         Some(ExtendRequest {
             request_id: request_id?,

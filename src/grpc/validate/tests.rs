@@ -120,6 +120,26 @@ fn every_field_of_a_grant_is_checked() {
             &["start_time"],
         ),
         (
+            "a key that nobody can see",
+            |r| r.external_key = "\u{200b}\u{3164}".to_owned(),
+            &["external_key"],
+        ),
+        (
+            "a key that can be read",
+            |r| r.external_key = "\u{200b}β!".to_owned(),
+            &[],
+        ),
+        (
+            "on behalf of a name that nobody can see",
+            |r| r.on_behalf_of = "\u{200b}@contoso.example".to_owned(),
+            &["on_behalf_of"],
+        ),
+        (
+            "on behalf of somebody nowhere",
+            |r| r.on_behalf_of = "ada@\u{2060}".to_owned(),
+            &["on_behalf_of"],
+        ),
+        (
             "several at once",
             |r| {
                 r.cluster.clear();
