@@ -96,6 +96,47 @@ fn an_unknown_variable_is_refused_by_its_name() {
     assert!(told.contains("sever: unknown section"), "{told}");
 }
 
+/// What is wrong in the environment hides nothing of the file, and no value of a URL's is printed.
+#[test]
+fn everything_that_is_wrong_in_file_and_environment_is_told_at_once() {
+    let config = format!("{FILE}server: {{max_connections: 0}}\nview: {{max_principals: 1}}\n");
+    let checked = broker_with(
+        &config,
+        &["config", "check"],
+        &[
+            SUBSCRIPTIONS,
+            (SECRET, "s"),
+            ("AKS_ACCESS_BROKER__SERVER__DRAIN", "long"),
+            ("AKS_ACCESS_BROKER__SERVER____LISTEN", "[::]:1"),
+            ("AKS_ACCESS_BROKER__RECONCILER__WORKRES", "3"),
+            (
+                "AKS_ACCESS_BROKER__REDIS__URL",
+                "redis://:hunter2@127.0.0.1",
+            ),
+            (
+                "AKS_ACCESS_BROKER__AZURE__ENDPOINTS",
+                "https://broker:hunter2@proxy.test",
+            ),
+        ],
+    );
+    assert!(!checked.status.success());
+    let told = text(&checked.stderr);
+    for part in [
+        "server.drain: ",
+        "SERVER____LISTEN: unknown key",
+        "server.max_connections: 0 is not within",
+        "server.tls: serve does not start with this",
+        "view.max_principals: 1 is too few",
+        "reconciler.workres: unknown key",
+        "(from the environment: AKS_ACCESS_BROKER__RECONCILER__WORKRES)",
+        "redis.url: a URL with a password in it",
+        "azure.endpoints: ",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
 #[test]
 fn serve_does_not_start_in_plain_text_before_the_operator_has_accepted_that() {
     let served = broker(&["serve"], &[SUBSCRIPTIONS, (SECRET, "s")]);

@@ -25,11 +25,11 @@ pub use arm::role_definitions::RoleType;
 pub use error::{AzureError, Disposition, Outcome, Purpose, REPLICATION};
 pub use graph::{DirectoryObject, GraphError};
 
-use crate::config::{Cloud, Credential, Endpoints, InvalidEndpoint};
+use crate::config::{Cloud, Credential, Endpoint, InvalidEndpoint};
 use credential::Tokens;
 
 /// How to reach Azure, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AzureSettings {
     /// Azure Resource Manager: `https://management.azure.com`, or another cloud's [azure.md §7].
     pub arm_endpoint: Url,
@@ -51,6 +51,23 @@ pub struct AzureSettings {
     pub connect_timeout: Duration,
 }
 
+impl fmt::Debug for AzureSettings {
+    /// The addresses without what may be a secret in them: [`Azure::new`] checks them only later.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = |url: &Url| url.origin().ascii_serialization();
+        f.debug_struct("AzureSettings")
+            .field("arm_endpoint", &origin(&self.arm_endpoint))
+            .field("graph_endpoint", &origin(&self.graph_endpoint))
+            .field("authority", &origin(&self.authority))
+            .field("cloud", &self.cloud)
+            .field("tenant", &self.tenant)
+            .field("credential", &self.credential)
+            .field("call_timeout", &self.call_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
 impl AzureSettings {
     /// From the configuration's section `azure`; reads the file of certificate authorities.
     ///
@@ -64,9 +81,9 @@ impl AzureSettings {
             })?),
         };
         Ok(Self {
-            arm_endpoint: config.endpoints.arm.clone(),
-            graph_endpoint: config.endpoints.graph.clone(),
-            authority: config.endpoints.entra.clone(),
+            arm_endpoint: config.endpoints.arm.url().clone(),
+            graph_endpoint: config.endpoints.graph.url().clone(),
+            authority: config.endpoints.entra.url().clone(),
             cloud: config.cloud,
             tenant: config.tenant_id,
             credential: config.credential.clone(),
@@ -126,7 +143,7 @@ impl Azure {
             ("the Graph endpoint", &settings.graph_endpoint),
             ("the Entra authority", &settings.authority),
         ] {
-            Endpoints::check(url)
+            Endpoint::try_from(url.clone())
                 .map_err(|problem| InvalidAzureSettings::Endpoint { setting, problem })?;
         }
         let http = http_client(&settings)?;
@@ -226,6 +243,15 @@ mod tests {
             "https://management.azure.com?x",
         ] {
             let url = Url::parse(endpoint).unwrap();
+            let authority = url.clone();
+            let printed = format!(
+                "{:?}",
+                AzureSettings {
+                    authority,
+                    ..settings()
+                }
+            );
+            assert!(!printed.contains("hunter2"), "{printed}");
             let of_arm = AzureSettings {
                 arm_endpoint: url.clone(),
                 ..settings()

@@ -25,16 +25,12 @@ impl Command {
 
 fn check(file: &ConfigFile) -> Result<(), AnyError> {
     let config = Config::load(file.path.as_deref())?;
-    let text = serde_saphyr::to_string(&config)?;
+    let text = config.to_yaml()?;
     // Its own error, not a panic: the reader may have gone (`config check | head`).
     stdout().write_all(text.as_bytes())?;
-    if config.server.tls.is_none() && !config.server.allow_plaintext {
+    if let Some(why) = config.not_served_because() {
         // Well-formed, and not enough: whoever checks before deploying hears it now.
-        writeln!(
-            stderr(),
-            "note: serve does not start with this: there is no server.tls, and server.allow_plaintext, which accepts \
-             that, is false"
-        )?;
+        writeln!(stderr(), "note: {why}")?;
     }
     Ok(())
 }

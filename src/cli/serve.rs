@@ -66,7 +66,7 @@ enum ServeError {
 pub(super) fn run(file: &ConfigFile) -> Result<(), AnyError> {
     let config = Config::load(file.path.as_deref())?;
     telemetry::init(&config.log)?;
-    if config.server.tls.is_none() && !config.server.allow_plaintext {
+    if config.not_served_because().is_some() {
         return Err(Box::new(ServeError::Plaintext {
             listen: config.server.listen,
         }));

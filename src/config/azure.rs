@@ -1,6 +1,8 @@
 //! `azure`: the tenant, the subscriptions, and who the broker is there.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use crate::domain::ids::SubscriptionId;
 
 use super::cloud::Cloud;
 use super::secret::{Secret, SecretError};
-use super::text;
+use super::{redact, text};
 
 /// The section `azure`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -181,29 +183,37 @@ pub struct DeveloperToolsCredential {}
 pub struct Endpoints {
     /// Azure Resource Manager.
     #[serde(with = "text")]
-    pub arm: Url,
+    pub arm: Endpoint,
     /// Entra ID, where tokens come from.
     #[serde(with = "text")]
-    pub entra: Url,
+    pub entra: Endpoint,
     /// Microsoft Graph, where principals are looked up.
     #[serde(with = "text")]
-    pub graph: Url,
+    pub graph: Endpoint,
 }
 
-/// Why a URL is no endpoint. It repeats the URL without what may be a secret in it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{url} cannot be sent tokens to: expected https://HOST[:PORT] and nothing behind it")]
-pub struct InvalidEndpoint {
-    /// What was given, without user name and password.
-    pub url: Url,
+/// A bare https origin: tokens are sent there, and paths are put behind it. So it holds no secret either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+impl Endpoint {
+    /// The address.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
 }
 
-impl Endpoints {
-    /// Takes bare https origins only: tokens are sent there, and paths are put behind them.
-    ///
-    /// # Errors
-    /// [`InvalidEndpoint`]
-    pub fn check(url: &Url) -> Result<(), InvalidEndpoint> {
+impl TryFrom<Url> for Endpoint {
+    type Error = InvalidEndpoint;
+
+    fn try_from(url: Url) -> Result<Self, Self::Error> {
         let is_bare = url.scheme() == "https"
             && url.has_host()
             && url.path() == "/"
@@ -212,11 +222,48 @@ impl Endpoints {
             && url.username().is_empty()
             && url.password().is_none();
         if is_bare {
-            return Ok(());
+            Ok(Self(url))
+        } else {
+            let place = redact::place(&url);
+            Err(InvalidEndpoint::NotBare { place })
         }
-        let mut url = url.clone();
-        // Failing to is a URL that can hold neither.
-        let _ = url.set_username("").and_then(|()| url.set_password(None));
-        Err(InvalidEndpoint { url })
     }
+}
+
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = Url::parse(text).map_err(InvalidEndpoint::NotAUrl)?;
+        Self::try_from(url)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Why a text or a URL is no endpoint. It repeats nothing that may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidEndpoint {
+    /// Not a URL.
+    #[error("not a URL ({0}); expected https://HOST[:PORT]")]
+    NotAUrl(url::ParseError),
+    /// A URL with more or less than an origin in it.
+    #[error(
+        "{place} cannot be sent tokens to: expected https://HOST[:PORT], without a user name or a password before it and \
+         with nothing behind it"
+    )]
+    NotBare {
+        /// Scheme, host and port.
+        place: String,
+    },
 }

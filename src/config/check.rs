@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Audit, Authentication, Azure, Cloud, Config, Credential, Endpoints, Limits, Log, Problem,
-    Reconciler, Redis, Server, View,
+    Audit, Authentication, Azure, Cloud, Config, Credential, Limits, Log, Problem, Reconciler,
+    Redis, Server, View,
 };
 
 /// No duration is longer. Far beyond it, adding one to a time overflows, and the caches refuse it.
@@ -22,7 +22,10 @@ const LONGEST_CLOCK_SKEW: Duration = Duration::from_mins(5);
 const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
 
 /// Everything that is wrong, durations first, then in the order of the sections.
-pub(super) fn problems(config: &Config) -> Vec<Problem> {
+///
+/// `is_refused`: the configuration is refused already. Then what keeps `serve` from starting is told as well, which
+/// is no problem of a configuration that is only looked at.
+pub(super) fn problems(config: &Config, is_refused: bool) -> Vec<Problem> {
     let mut found = Vec::new();
     durations(config, &mut found);
     server(&config.server, &mut found);
@@ -34,6 +37,10 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     reconciler(&config.reconciler, &config.azure, &mut found);
     view(&config.view, &mut found);
     log(&config.log, &mut found);
+    let is_refused = is_refused || !found.is_empty();
+    if let Some(why) = config.not_served_because().filter(|_| is_refused) {
+        found.push(Problem::new("server.tls", why).beside(&["server.allow_plaintext"]));
+    }
     found
 }
 
@@ -168,7 +175,8 @@ fn authentication(authentication: &Authentication, server: &Server, found: &mut 
             key,
             "empty: nobody could call; list the client id of the broker's application registration, or take client \
              certificates by server.tls.client_ca_file",
-        ));
+        )
+        .beside(&["server.tls.client_ca_file"]));
     }
     for (index, audience) in authentication.audiences.iter().enumerate() {
         if audience.trim().is_empty() {
@@ -190,10 +198,13 @@ fn authentication(authentication: &Authentication, server: &Server, found: &mut 
 
 fn redis(redis: &Redis, found: &mut Vec<Problem>) {
     if redis.password_file.is_some() && redis.password.is_some() {
-        found.push(Problem::new(
-            "redis.password_file",
-            "the password is given twice, by file and by the environment: keep one",
-        ));
+        found.push(
+            Problem::new(
+                "redis.password_file",
+                "the password is given twice, by file and by the environment: keep one",
+            )
+            .beside(&["redis.password"]),
+        );
     }
     if let Err(error) = redis.password() {
         found.push(Problem::new("redis.password_file", error.to_string()));
@@ -222,20 +233,23 @@ fn azure(azure: &Azure, found: &mut Vec<Problem>) {
         ("entra", &endpoints.entra),
         ("graph", &endpoints.graph),
     ] {
-        endpoint(name, url, azure.cloud, found);
+        endpoint(name, url.url(), azure.cloud, found);
     }
     if let Some(file) = &azure.ca_file {
         readable("azure.ca_file", file, found);
     }
     if azure.connect_timeout.is_zero() || azure.connect_timeout >= azure.call_timeout {
-        found.push(Problem::new(
-            "azure.connect_timeout",
-            format!(
-                "{} has to be more than nothing and less than azure.call_timeout, {}",
-                human(azure.connect_timeout),
-                human(azure.call_timeout)
-            ),
-        ));
+        found.push(
+            Problem::new(
+                "azure.connect_timeout",
+                format!(
+                    "{} has to be more than nothing and less than azure.call_timeout, {}",
+                    human(azure.connect_timeout),
+                    human(azure.call_timeout)
+                ),
+            )
+            .beside(&["azure.call_timeout"]),
+        );
     }
 }
 
@@ -263,10 +277,6 @@ fn credential(credential: &Credential, found: &mut Vec<Problem>) {
 
 fn endpoint(name: &str, url: &Url, cloud: Cloud, found: &mut Vec<Problem>) {
     let key = format!("azure.endpoints.{name}");
-    if let Err(problem) = Endpoints::check(url) {
-        found.push(Problem::new(key, problem.to_string()));
-        return;
-    }
     // One cloud's tokens are worth nothing in another, and are nothing to send there.
     let message = match Cloud::of(url) {
         Some((_, service)) if service != name => {
@@ -278,7 +288,7 @@ fn endpoint(name: &str, url: &Url, cloud: Cloud, found: &mut Vec<Problem>) {
         ),
         _ => return,
     };
-    found.push(Problem::new(key, message));
+    found.push(Problem::new(key, message).beside(&["azure.cloud"]));
 }
 
 fn reconciler(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
@@ -292,18 +302,22 @@ fn reconciler(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) 
                 human(azure.call_timeout),
                 human(reconciler.lease)
             ),
-        ));
+        )
+        .beside(&["reconciler.lease"]));
     }
     settling(reconciler, azure, found);
     if reconciler.backoff_initial.is_zero() || reconciler.backoff_initial > reconciler.backoff_max {
-        found.push(Problem::new(
-            "reconciler.backoff_initial",
-            format!(
-                "{} has to be more than nothing and at most reconciler.backoff_max, {}",
-                human(reconciler.backoff_initial),
-                human(reconciler.backoff_max)
-            ),
-        ));
+        found.push(
+            Problem::new(
+                "reconciler.backoff_initial",
+                format!(
+                    "{} has to be more than nothing and at most reconciler.backoff_max, {}",
+                    human(reconciler.backoff_initial),
+                    human(reconciler.backoff_max)
+                ),
+            )
+            .beside(&["reconciler.backoff_max"]),
+        );
     }
     at_least(
         "reconciler.grant_give_up",
@@ -341,7 +355,7 @@ fn settling(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
     ] {
         if value < shortest {
             let message = format!("{} is less than {}{unless}", human(value), human(shortest));
-            found.push(Problem::new(key, message));
+            found.push(Problem::new(key, message).beside(&["reconciler.allow_short_times"]));
         }
     }
     if reconciler.settle_time < azure.call_timeout && !reconciler.allow_short_times {
@@ -352,31 +366,38 @@ fn settling(reconciler: &Reconciler, azure: &Azure, found: &mut Vec<Problem>) {
                 human(reconciler.settle_time),
                 human(azure.call_timeout)
             ),
-        ));
+        )
+        .beside(&["azure.call_timeout", "reconciler.allow_short_times"]));
     }
 }
 
 fn view(view: &View, found: &mut Vec<Problem>) {
     at_least("view.max_staleness", view.max_staleness, SECOND, found);
     if view.renew_after.is_zero() || view.renew_after >= view.max_staleness {
-        found.push(Problem::new(
-            "view.renew_after",
-            format!(
-                "{} has to be more than nothing and less than view.max_staleness, {}",
-                human(view.renew_after),
-                human(view.max_staleness)
-            ),
-        ));
+        found.push(
+            Problem::new(
+                "view.renew_after",
+                format!(
+                    "{} has to be more than nothing and less than view.max_staleness, {}",
+                    human(view.renew_after),
+                    human(view.max_staleness)
+                ),
+            )
+            .beside(&["view.max_staleness"]),
+        );
     }
     if view.longest_staleness < view.max_staleness {
-        found.push(Problem::new(
-            "view.longest_staleness",
-            format!(
-                "{} is less than view.max_staleness, {}",
-                human(view.longest_staleness),
-                human(view.max_staleness)
-            ),
-        ));
+        found.push(
+            Problem::new(
+                "view.longest_staleness",
+                format!(
+                    "{} is less than view.max_staleness, {}",
+                    human(view.longest_staleness),
+                    human(view.max_staleness)
+                ),
+            )
+            .beside(&["view.max_staleness"]),
+        );
     }
     for (key, limit, least) in [
         ("view.max_assignments", view.max_assignments, 500_000),

@@ -15,9 +15,12 @@ mod load;
 mod log;
 mod metrics;
 mod policy;
+mod problem;
 mod reconciler;
+mod redact;
 mod redis;
 mod secret;
+mod section;
 mod server;
 mod text;
 mod view;
@@ -27,15 +30,15 @@ use serde::Serialize;
 pub use audit::Audit;
 pub use authentication::Authentication;
 pub use azure::{
-    Azure, ClientSecretCredential, Credential, DeveloperToolsCredential, Endpoints,
+    Azure, ClientSecretCredential, Credential, DeveloperToolsCredential, Endpoint, Endpoints,
     InvalidEndpoint, ManagedIdentityCredential, WorkloadIdentityCredential,
 };
 pub use cloud::{Cloud, Origins};
 pub use limits::{Limits, Rate};
-pub use load::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use policy::Policy;
+pub use problem::{ConfigError, Problem};
 pub use reconciler::{Bucket, LaneBudget, Reconciler};
 pub use redis::{DurabilityException, Redis};
 pub use secret::{Secret, SecretError};
@@ -67,6 +70,17 @@ pub struct Config {
     pub log: Log,
     /// Where the metrics are read.
     pub metrics: Metrics,
+}
+
+impl Config {
+    /// The configuration as it takes effect, as YAML, without secrets.
+    ///
+    /// # Errors
+    /// None that is known: every value can be written as YAML.
+    pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+        let text = serde_saphyr::to_string(self)?;
+        Ok(redact::without_passwords(&text).into_owned())
+    }
 }
 
 #[cfg(test)]

@@ -95,14 +95,17 @@ pub enum InvalidRedisUrl {
     #[error("not a URL ({0}); expected redis://HOST:PORT or rediss://HOST:PORT")]
     NotAUrl(url::ParseError),
     /// A URL of another kind.
-    #[error("a URL with the scheme {0:?}; expected redis:// or, for TLS, rediss://")]
-    Scheme(String),
+    #[error("a URL of another scheme; expected redis:// or, for TLS, rediss://")]
+    Scheme,
     /// No host in it.
     #[error("a URL without a host; expected redis://HOST:PORT or rediss://HOST:PORT")]
     NoHost,
     /// A secret where it would be printed.
     #[error("a URL with a password in it; take it out and set redis.password_file")]
     Password,
+    /// Something that would be printed, and may be a secret.
+    #[error("a URL with a query or a fragment; expected nothing behind redis://HOST:PORT/DATABASE")]
+    Behind,
 }
 
 impl FromStr for RedisUrl {
@@ -114,10 +117,14 @@ impl FromStr for RedisUrl {
             return Err(InvalidRedisUrl::Password);
         }
         if !matches!(url.scheme(), "redis" | "rediss") {
-            return Err(InvalidRedisUrl::Scheme(url.scheme().to_owned()));
+            // Not repeated: of `user:password@host` the user is the scheme.
+            return Err(InvalidRedisUrl::Scheme);
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(InvalidRedisUrl::NoHost);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(InvalidRedisUrl::Behind);
         }
         Ok(Self(text.to_owned()))
     }

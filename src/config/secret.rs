@@ -6,8 +6,7 @@ use std::{fmt, fs, io};
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-/// What stands where a secret would.
-const REDACTED: &str = "(redacted)";
+use super::redact::REDACTED;
 
 /// A text that shows itself to nobody but who asks for it by [`expose`](Self::expose).
 #[derive(Clone, PartialEq, Eq, Deserialize)]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+mod all_at_once;
+
 use super::{
     Cloud, Config, ConfigError, Credential, DeveloperToolsCredential, ManagedIdentityCredential,
     WorkloadIdentityCredential,

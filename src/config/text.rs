@@ -24,20 +24,25 @@ pub(super) fn serialize<T: Display, S: Serializer>(
     serializer.collect_str(value)
 }
 
-/// The same for lists.
+/// The same for lists. What is wrong with an element is told with its place.
 pub(super) mod list {
-    use super::{Deserialize, Deserializer, Display, Error, FromStr, Serializer};
+    use super::{Deserialize, Deserializer, Display, FromStr, Serializer};
+
+    /// One element. serde knows its place, which an error after the whole list was read would lack.
+    #[derive(Deserialize)]
+    #[serde(
+        transparent,
+        bound(deserialize = "T: FromStr, <T as FromStr>::Err: Display")
+    )]
+    struct Element<T>(#[serde(deserialize_with = "super::deserialize")] T);
 
     pub(in super::super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        let values = Vec::<String>::deserialize(deserializer)?;
-        values
-            .iter()
-            .map(|value| value.parse().map_err(D::Error::custom))
-            .collect()
+        let elements = Vec::<Element<T>>::deserialize(deserializer)?;
+        Ok(elements.into_iter().map(|Element(value)| value).collect())
     }
 
     pub(in super::super) fn serialize<T: Display, S: Serializer>(
