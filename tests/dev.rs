@@ -5,7 +5,8 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -80,6 +81,65 @@ fn dev_json_says_where_everything_is_and_who_is_there() {
         .query(&mut redis(&dev))
         .unwrap();
     assert_eq!(settings, ["appendfsync", "always"]);
+    assert!(dev.end_by(Signal::TERM).success());
+}
+
+/// Every file and directory below a directory.
+fn everything_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            let below = if path.is_dir() {
+                everything_in(&path)
+            } else {
+                Vec::new()
+            };
+            [vec![path], below].concat()
+        })
+        .collect()
+}
+
+/// Secrets are among the files, and what the broker accepted.
+#[test]
+fn nobody_else_can_read_what_a_dev_writes_nor_what_an_earlier_one_left() {
+    let state = TempDir::new().unwrap();
+    for _ in 0..2 {
+        let dev = Dev::start(state.path());
+        let written = everything_in(state.path());
+        let is_written = |end: &str| written.iter().any(|path| path.ends_with(end));
+        for name in [
+            "client-secret",
+            "dev.json",
+            "broker.yaml",
+            "ca.pem",
+            "1-broker.log",
+        ] {
+            assert!(is_written(name), "{name} is not among {written:?}");
+        }
+        assert!(
+            written
+                .iter()
+                .any(|path| path.starts_with(state.path().join("redis")))
+        );
+        for path in &written {
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        }
+        assert!(dev.end_by(Signal::TERM).success());
+        // As an earlier version left them.
+        for path in everything_in(state.path()) {
+            let mode = if path.is_dir() { 0o755 } else { 0o644 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+    // What is not of a `dev` is left alone.
+    let other = state.path().join("notes.txt");
+    fs::write(&other, "mine").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+    let dev = Dev::start(state.path());
+    let mode = fs::metadata(&other).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
     assert!(dev.end_by(Signal::TERM).success());
 }
 

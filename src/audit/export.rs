@@ -2,19 +2,31 @@
 //!
 //! Logs are read by more people than the trail: they lack the caller's own words.
 
+use std::fs::Permissions;
 use std::io::{self, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::chain::Record;
+use crate::telemetry::Repeats;
 
 /// The target of the log's events: `log.filter` decides by it.
 pub const TARGET: &str = "audit";
+
+/// The file holds the callers' own words, and who may do what: its owner alone reads it.
+const MODE: u32 = 0o600;
+/// The bits of a mode that give group and others something.
+const OF_OTHERS: u32 = 0o077;
+/// How often the log repeats that the file's mode cannot be changed.
+const SAY_AGAIN: Duration = Duration::from_hours(1);
 
 /// Why events were not exported.
 #[derive(Debug, Error)]
@@ -28,13 +40,17 @@ pub struct ExportError {
 #[derive(Clone, Debug)]
 pub struct Export {
     path: Option<PathBuf>,
+    told: Arc<Repeats>,
 }
 
 impl Export {
     /// To the log, and to this file.
     #[must_use]
-    pub const fn new(path: Option<PathBuf>) -> Self {
-        Self { path }
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            told: Arc::new(Repeats::every(SAY_AGAIN)),
+        }
     }
 
     /// Writes events; once this is done they are on the file's disk.
@@ -50,34 +66,57 @@ impl Export {
                 path: path.clone(),
                 source,
             };
-            append(path, records).await.map_err(at)?;
+            self.append(path, records).await.map_err(at)?;
         }
         records.iter().for_each(log);
         Ok(())
     }
+
+    /// Opened for each round: whoever rotates the file renames it.
+    async fn append(&self, path: &Path, records: &[Record]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .read(true)
+            .append(true)
+            .mode(MODE)
+            .open(path)
+            .await?;
+        if let Err(error) = close_to_others(&file).await
+            && self.told.is_due("mode")
+        {
+            // The events are written all the same: an export that is missing is worse.
+            warn!(
+                ?path,
+                %error,
+                "audit.file can be read by others than its owner, and the broker cannot change that: change its mode \
+                 to 0600, or its owner to the broker's user"
+            );
+        }
+        let mut lines = String::new();
+        if !ends_its_last_line(&mut file).await? {
+            lines.push('\n');
+        }
+        for record in records {
+            lines.push_str(&serde_json::to_string(record)?);
+            lines.push('\n');
+        }
+        file.write_all(lines.as_bytes()).await?;
+        // What went wrong in the background is told here, and not by the sync.
+        file.flush().await?;
+        file.sync_data().await
+    }
 }
 
-/// Opened for each round: whoever rotates the file renames it.
-async fn append(path: &Path, records: &[Record]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .create(true)
-        .read(true)
-        .append(true)
-        .open(path)
-        .await?;
-    let mut lines = String::new();
-    if !ends_its_last_line(&mut file).await? {
-        lines.push('\n');
+/// Takes the rights of group and others away from a file that was there before. Pipes and devices keep theirs.
+async fn close_to_others(file: &File) -> io::Result<()> {
+    let metadata = file.metadata().await?;
+    let mode = metadata.permissions().mode();
+    if !metadata.is_file() || mode & OF_OTHERS == 0 {
+        return Ok(());
     }
-    for record in records {
-        lines.push_str(&serde_json::to_string(record)?);
-        lines.push('\n');
-    }
-    file.write_all(lines.as_bytes()).await?;
-    // What went wrong in the background is told here, and not by the sync.
-    file.flush().await?;
-    file.sync_data().await
+    let closed = Permissions::from_mode(mode & !OF_OTHERS);
+    file.set_permissions(closed).await
 }
 
 /// Whoever died while it wrote left half a line, and the event comes again: on a line of its own.
@@ -122,5 +161,52 @@ fn log(record: &Record) {
     );
     if let Some(justification) = detail("justification") {
         debug!(target: TARGET, sequence = record.sequence, justification);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            chain: "c".to_owned(),
+            sequence: 1,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            event: json!({"action": "a"}),
+            previous: String::new(),
+            hash: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_its_owner_can_read_the_file_whatever_mode_it_had() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let export = Export::new(Some(path.clone()));
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        export.write(&[record()]).await.unwrap();
+        assert_eq!(mode(), 0o600);
+        for wider in [0o644, 0o666, 0o640, 0o777] {
+            fs::set_permissions(&path, Permissions::from_mode(wider)).unwrap();
+            export.write(&[record()]).await.unwrap();
+            assert_eq!(mode() & OF_OTHERS, 0, "{wider:o}");
+        }
+        // Rotated: the next one is as the first.
+        fs::rename(&path, dir.path().join("old")).unwrap();
+        export.write(&[record()]).await.unwrap();
+        assert_eq!(mode(), 0o600);
+        // What is no file of its own keeps its mode.
+        let device = Export::new(Some("/dev/null".into()));
+        let before = fs::metadata("/dev/null").unwrap().permissions().mode();
+        // A device can have no place to read the last line from: only its mode counts here.
+        let _ = device.write(&[record()]).await;
+        let after = fs::metadata("/dev/null").unwrap().permissions().mode();
+        assert_eq!(before, after);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::record::Record;
@@ -42,7 +43,13 @@ impl Journal {
         fs::create_dir_all(directory)?;
         let fresh = directory.join(format!("{FILE}.new"));
         let mut journal = Self {
-            file: File::create(&fresh)?,
+            // For its owner only: the world's secrets are in it.
+            file: OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&fresh)?,
             length: 0,
         };
         journal.append(records)?;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::fs::Mode;
 use thiserror::Error;
 
 use crate::config::Log;
@@ -23,7 +24,7 @@ use super::{AnyError, block_on};
 
 use children::{Child, ChildError};
 use description::{Description, NoBrokerIdentity};
-use state_dir::{StateDir, StateDirError};
+use state_dir::{OF_OTHERS, StateDir, StateDirError};
 
 /// How long a process may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -32,7 +33,8 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Where Redis and the emulator keep their state, so that the next `dev` goes on where this one ended;
-    /// without it a new world is made and forgotten.
+    /// without it a new world is made and forgotten. All files in it are for their owner only (mode 0600), those of an
+    /// earlier `dev` too.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The broker's port on 127.0.0.1; 0 takes a free one.
@@ -65,6 +67,8 @@ enum DevError {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), AnyError> {
+    // The children inherit it: what Redis, the emulator and the broker write is for this user alone.
+    rustix::process::umask(Mode::from_raw_mode(OF_OTHERS));
     telemetry::init(&Log::default())?;
     block_on(async { Ok(dev(arguments).await?) })
 }

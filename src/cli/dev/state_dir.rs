@@ -2,13 +2,32 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use thiserror::Error;
 
 use super::description::Description;
+
+/// The bits of a mode that give group and others something.
+pub(super) const OF_OTHERS: u32 = 0o077;
+
+/// Everything that a run leaves in its state directory. Secrets are in many of them: the broker's own, tokens of the
+/// world's callers, and what the broker accepted.
+const OURS: [&str; 11] = [
+    "1-broker.log",
+    "2-emulator.log",
+    "3-redis.log",
+    "broker.yaml",
+    "ca.pem",
+    "client-secret",
+    "dev.json.new",
+    "dev.lock",
+    "emulator",
+    "pids",
+    "redis",
+];
 
 /// A state directory that is ours while this value lives.
 pub(super) struct StateDir {
@@ -52,8 +71,18 @@ impl StateDir {
         };
         // Not before the lock: it would be the description of a world that is alive.
         state.forget_description()?;
+        state.close_to_others()?;
         fs::create_dir_all(state.pids()).map_err(at(&state.pids()))?;
         Ok(state)
+    }
+
+    /// Takes away what other users may do with what an earlier run left. Only with names of ours: the directory may hold
+    /// other things. What is written from now on is its owner's alone by the umask.
+    fn close_to_others(&self) -> Result<(), StateDirError> {
+        for name in OURS {
+            close(&self.join(name))?;
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -114,6 +143,28 @@ impl StateDir {
             _ => Ok(()),
         }
     }
+}
+
+/// Takes the rights of group and others away: of a file, or of a directory and all in it. Follows no links.
+fn close(path: &Path) -> Result<(), StateDirError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(at(path))?,
+    };
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let mode = metadata.permissions().mode();
+    if mode & OF_OTHERS != 0 {
+        let permissions = fs::Permissions::from_mode(mode & !OF_OTHERS);
+        fs::set_permissions(path, permissions).map_err(at(path))?;
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).map_err(at(path))? {
+            close(&entry.map_err(at(path))?.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(directory: &Path) -> Result<File, StateDirError> {
