@@ -1,12 +1,15 @@
 //! Whether a trail is whole: no event changed, dropped, put elsewhere, or told two ways.
 
 mod flaw;
+mod twice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 pub use flaw::Flaw;
 use flaw::set_aside;
+use serde_json::Value;
+use twice::named_twice;
 
 use super::chain::Record;
 use crate::store::DamagedEntry;
@@ -86,6 +89,52 @@ impl Verifier {
             }
         }
         chain.last = chain.last.max(sequence);
+    }
+
+    /// Takes an exported line. False: it is no event, such as half a line that a process left when it died.
+    pub fn take_line(&mut self, line: &str) -> bool {
+        // Not into a record at once: that fails where a member is named twice.
+        let whole = serde_json::from_str::<Value>(line);
+        let record = whole.and_then(serde_json::from_value::<Record>);
+        let Ok(record) = record else {
+            return false;
+        };
+        self.take_as_written(&record, line);
+        true
+    }
+
+    /// Takes the next event, and what it was read from: a record does not show a member that was named twice.
+    pub fn take_as_written(&mut self, record: &Record, text: &str) {
+        let flaws = named_twice(text)
+            .into_iter()
+            .map(|member| Flaw::NamedTwice {
+                chain: record.chain.clone(),
+                sequence: record.sequence,
+                member,
+            });
+        self.flaws.extend(flaws);
+        self.take(record);
+    }
+
+    /// Says which chains there may be; events of any other one are a flaw. Without any, the only chain that there is
+    /// may be there.
+    pub fn expect_chains(&mut self, expected: &BTreeSet<String>) {
+        if expected.is_empty() && self.chains.len() <= 1 {
+            return;
+        }
+        for (name, chain) in &self.chains {
+            let ends = chain
+                .links
+                .first_key_value()
+                .zip(chain.links.last_key_value());
+            if let Some(((first, _), (last, _))) = ends.filter(|_| !expected.contains(name)) {
+                self.flaws.push(Flaw::OtherChain {
+                    chain: name.clone(),
+                    first: *first,
+                    last: *last,
+                });
+            }
+        }
     }
 
     /// Takes an entry of a chain that cannot be read.

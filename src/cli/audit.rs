@@ -1,5 +1,6 @@
 //! `audit`: whether the trail is whole.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,10 @@ pub(super) struct Verify {
     config: ConfigFile,
     /// Exported events, the oldest file first. With files and without a configuration Redis is not looked at.
     files: Vec<PathBuf>,
+    /// A chain that there may be besides the one in Redis: the instance id of an earlier Redis. May be given more than
+    /// once. Events of any other chain are told. Without a configuration, needed where files hold more than one chain.
+    #[arg(long = "chain", value_name = "ID")]
+    chains: Vec<String>,
 }
 
 #[derive(Debug, Error)]
@@ -56,6 +61,7 @@ impl Command {
 impl Verify {
     async fn run(self) -> Result<(), AnyError> {
         let mut exported = Verifier::default();
+        let mut chains: BTreeSet<String> = self.chains.iter().cloned().collect();
         for path in &self.files {
             let strange = read(path, &mut exported)?;
             if strange > 0 {
@@ -65,8 +71,9 @@ impl Verify {
                 ))?;
             }
         }
-        let verifier = if self.files.is_empty() || self.config.path.is_some() {
-            let kept = self.kept().await?;
+        let mut verifier = if self.files.is_empty() || self.config.path.is_some() {
+            let (own, kept) = self.kept().await?;
+            chains.insert(own);
             told("in files", &exported)?;
             told("in Redis", &kept)?;
             exported.add_all(kept);
@@ -75,6 +82,7 @@ impl Verify {
             told("in files", &exported)?;
             exported
         };
+        verifier.expect_chains(&chains);
         let (_, flaws) = verifier.verdict();
         for flaw in &flaws {
             say(&flaw.to_string())?;
@@ -85,8 +93,8 @@ impl Verify {
         Err(Box::new(VerifyError::Flawed(flaws.len())))
     }
 
-    /// What Redis has.
-    async fn kept(&self) -> Result<Verifier, AnyError> {
+    /// The chain that Redis holds, by name, and what is there of it.
+    async fn kept(&self) -> Result<(String, Verifier), AnyError> {
         let config = Config::load(self.config.path.as_deref())?;
         let store = Store::new(&config.redis, config.reconciler.retention)?;
         let chain = store.instance().await?.to_string();
@@ -101,7 +109,7 @@ impl Verify {
                 match entry {
                     TrailEntry::Event(event) => {
                         if let Some(record) = Record::kept(&chain, event) {
-                            verifier.take(&record);
+                            verifier.take_as_written(&record, &event.event);
                         }
                     }
                     TrailEntry::Damaged(damaged) => verifier.take_damaged(&chain, damaged),
@@ -121,7 +129,7 @@ impl Verify {
             let aside = state.head.aside.unwrap_or_default();
             if waiting > state.unsealed + aside.saturating_sub(sequence) {
                 verifier.add(Flaw::Missing {
-                    chain,
+                    chain: chain.clone(),
                     first: sequence + 1,
                     last: state.last,
                 });
@@ -131,7 +139,7 @@ impl Verify {
             "{} events in Redis wait for their seal",
             state.unsealed
         ))?;
-        Ok(verifier)
+        Ok((chain, verifier))
     }
 }
 
@@ -146,10 +154,9 @@ fn read(path: &Path, verifier: &mut Verifier) -> Result<usize, VerifyError> {
     let mut strange = 0;
     // Half a line may end in half a character.
     for line in file.split(b'\n') {
-        match serde_json::from_slice::<Record>(&line.map_err(at)?) {
-            Ok(record) => verifier.take(&record),
-            Err(_) => strange += 1,
-        }
+        let line = line.map_err(at)?;
+        let is_event = std::str::from_utf8(&line).is_ok_and(|line| verifier.take_line(line));
+        strange += usize::from(!is_event);
     }
     Ok(strange)
 }

@@ -39,6 +39,25 @@ pub enum Flaw {
         /// Whether the sealer has set it aside, unsealed, with all its bytes.
         is_set_aside: bool,
     },
+    /// An object in the event names a member twice: one reader takes the first, another one the last, and the hash
+    /// covers one of them only.
+    NamedTwice {
+        /// Which chain.
+        chain: String,
+        /// Which event.
+        sequence: u64,
+        /// The member.
+        member: String,
+    },
+    /// Events of a chain that is not the store's own, and that nobody named.
+    OtherChain {
+        /// Which chain.
+        chain: String,
+        /// The first event of it.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// The event stands behind a later one.
     Reordered {
         /// Which chain.
@@ -97,6 +116,19 @@ impl fmt::Display for Flaw {
                     write!(f, "cannot be read: {problem}")
                 }
             }
+            Self::NamedTwice {
+                chain,
+                sequence,
+                member,
+            } => write!(
+                f,
+                "chain {chain}: event {sequence} names {member:?} twice: readers differ in which of the two they take"
+            ),
+            Self::OtherChain { chain, first, last } => write!(
+                f,
+                "chain {chain}: events {first} to {last} are of another chain than the one that is verified; if it is \
+                 that of an earlier Redis, name it by --chain"
+            ),
             Self::Reordered { chain, sequence } => {
                 write!(
                     f,

@@ -195,3 +195,56 @@ fn replicas_that_sealed_in_turn_have_one_chain_in_several_files() {
     }
     assert_eq!(verifier.verdict().1, []);
 }
+
+/// Whoever reads a line may take the first of two members; the hash covers the last.
+#[test]
+fn a_member_that_stands_twice_in_an_event_is_found_although_its_hash_is_right() {
+    let record = chain(1, 1, "a").remove(0);
+    let line = serde_json::to_string(&record).unwrap();
+    let mut verifier = Verifier::default();
+    assert!(verifier.take_line(&line));
+    assert_eq!(verifier.verdict().1, []);
+    for (from, to) in [
+        (r#"{"action""#, r#"{"action":"b","action""#),
+        (r#""action":"a""#, r#""action":"a","x":{"n":1,"n":2}"#),
+        (r#"{"chain""#, r#"{"chain":"d","chain""#),
+        (r#""sequence":1"#, r#""sequence":7,"sequence":1"#),
+    ] {
+        let twice = line.replacen(from, to, 1);
+        assert_ne!(twice, line);
+        let mut verifier = Verifier::default();
+        assert!(verifier.take_line(&twice), "{twice}");
+        let flaws = verifier.verdict().1;
+        let is_told = |flaw: &Flaw| matches!(flaw, Flaw::NamedTwice { sequence: 1, .. });
+        assert!(flaws.iter().any(is_told), "{twice}: {flaws:?}");
+    }
+    assert!(!Verifier::default().take_line(&line[..line.len() / 2]));
+}
+
+/// Whole in itself, for the hash has no key: only its name gives it away.
+#[test]
+fn a_record_of_another_chain_is_found() {
+    let foreign = {
+        let mut record = chain(1, 1, "forged").remove(0);
+        record.chain = "d".to_owned();
+        record.hash = record.hashed();
+        record
+    };
+    let records = [chain(1, 3, "a"), vec![foreign]].concat();
+    let told = |expected: &[&str]| {
+        let mut verifier = read(&records);
+        let expected = expected.iter().map(|chain| (*chain).to_owned()).collect();
+        verifier.expect_chains(&expected);
+        let flaws = verifier.verdict().1.into_iter();
+        flaws.map(|flaw| flaw.to_string()).collect::<Vec<_>>()
+    };
+    let foreign = told(&["c"]);
+    assert_eq!(foreign.len(), 1, "{foreign:?}");
+    assert!(foreign[0].starts_with("chain d: events 1 to 1 are of another chain"));
+    assert!(told(&["c", "d"]).is_empty());
+    // Nobody said which of the two it is.
+    assert_eq!(told(&[]).len(), 2);
+    let mut one = read(&chain(1, 3, "a"));
+    one.expect_chains(&BTreeSet::new());
+    assert_eq!(one.verdict().1, []);
+}
