@@ -117,6 +117,8 @@ async fn health_waits_for_redis_and_for_a_first_token() {
     for service in ["", SERVICE] {
         assert!(!is_serving(&mut health, service).await, "{service:?}");
     }
+    // A restart would mend nothing.
+    assert!(is_serving(&mut health, "live").await);
     let refused = broker.client().grant(reader(&world)).await.unwrap_err();
     let expected = (Code::Unavailable, "STORE_UNAVAILABLE".to_owned(), true);
     assert_eq!(refusal(&refused), expected);
@@ -124,6 +126,7 @@ async fn health_waits_for_redis_and_for_a_first_token() {
     world.redis.start_again().await;
     world.emulator.until_held("token", 1).await;
     assert!(!is_serving(&mut health, SERVICE).await);
+    assert!(is_serving(&mut health, "live").await);
     // Lets go of what is held as well.
     world.emulator.clear_faults();
     for service in ["", SERVICE] {

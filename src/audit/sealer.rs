@@ -80,8 +80,7 @@ impl Sealer {
             match self.round().await {
                 Ok(Round::LeftSomething) if !stop.is_cancelled() => continue,
                 Ok(_) => said = None,
-                // The store itself logs that Redis is in doubt.
-                Err(SealError::Store(StoreError::InDoubt(_))) => {}
+                Err(SealError::Store(error)) if self.store.has_logged(&error) => {}
                 Err(SealError::Store(error @ StoreError::Unavailable(_))) => {
                     warn!(%error, "the broker cannot seal the audit log now; it waits for Redis");
                 }

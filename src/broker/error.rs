@@ -233,16 +233,14 @@ impl BrokerError {
     /// to, or passes by itself.
     #[must_use]
     pub fn for_the_operator(&self) -> Option<String> {
-        match self {
-            // The reconciler, or the store itself, logs this repeatedly, once for all callers.
-            Self::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => None,
-            Self::Store(error) => Some(error.to_string()),
-            Self::Check(error) => match error.store() {
-                None | Some(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => None,
-                Some(error) => Some(error.to_string()),
-            },
-            _ => None,
-        }
+        let error = match self {
+            Self::Store(error) => error,
+            Self::Check(error) => error.store()?,
+            _ => return None,
+        };
+        // The store itself logs this, once for all callers.
+        let is_told = error.is_trouble() || matches!(error, StoreError::InDoubt(_));
+        (!is_told).then(|| error.to_string())
     }
 
     /// Further values for `google.rpc.ErrorInfo`.

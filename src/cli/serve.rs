@@ -28,6 +28,7 @@ use crate::grpc::Readiness;
 use crate::grpc::Tls;
 use crate::reconcile::Reconciler;
 use crate::store::{Changes, Doubt, Keep, Store, StoreError};
+use crate::telemetry::Repeats;
 use crate::view::{View, ViewSettings};
 use crate::{grpc, telemetry};
 
@@ -40,6 +41,11 @@ pub(super) const LISTENING: &str = "listening on ";
 
 /// The wait between two looks at what is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often the log repeats what is not there yet.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// What health says while Redis is away.
+const REDIS_IS_AWAY: &str = "Redis is away: it cannot be reached, or cannot keep what the broker accepts. The broker's log \
+                             says why. The broker serves again by itself when Redis is back";
 
 /// Why the broker does not start, or ends.
 #[derive(Debug, Error)]
@@ -245,7 +251,7 @@ fn view_settings(config: &Config) -> ViewSettings {
 }
 
 /// Carries out what was accepted, from the moment at which Redis is there. Health hears when the rest is
-/// `there` as well, and from then on whether Redis is in doubt.
+/// `there` as well, and from then on whether Redis is away or in doubt.
 async fn reconcile(
     config: &Config,
     store: Store,
@@ -260,7 +266,7 @@ async fn reconcile(
         return Ok(());
     };
     let instance = instance?;
-    let doubt = store.doubt();
+    let (doubt, away) = (store.doubt(), store.away());
     let sealed = sealer(config, &store, instance).run(shutdown.clone());
     tasks.spawn_to_its_end("audit sealer", sealed);
     let reconciler = Reconciler::new(
@@ -274,7 +280,7 @@ async fn reconcile(
     // At shutdown the server itself reports NOT_SERVING, whatever is still under way here.
     let told = shutdown.run_until_cancelled(async {
         there.await;
-        tell_readiness(doubt, ready).await;
+        tell_readiness(doubt, away, ready).await;
     });
     let drain = config.server.drain;
     let passes = tasks.spawn_to_its_end("reconciler", reconciler.run(shutdown.clone()));
@@ -331,6 +337,7 @@ async fn redis_is_there(store: &Store) -> Result<InstanceId, StoreError> {
             Err(error @ (StoreError::NotDurable { .. } | StoreError::Misconfigured(_))) => {
                 return Err(error);
             }
+            Err(error) if store.has_logged(&error) => {}
             Err(error) => tracing::warn!(%error, "Redis is not there yet"),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -339,25 +346,36 @@ async fn redis_is_there(store: &Store) -> Result<InstanceId, StoreError> {
 
 /// Waits for the keys that callers' tokens are checked with.
 async fn keys_are_there(tokens: &Tokens) {
+    let told = Repeats::every(SAY_AGAIN);
     while let Err(error) = tokens.prepare().await {
-        tracing::warn!(%error, "callers' tokens cannot be checked yet");
+        if told.is_due(&error.to_string()) {
+            tracing::warn!(%error, "callers' tokens cannot be checked yet");
+        }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
-/// Keeps health up to date about Redis in doubt, until the broker ends. The store learns of a doubt, and of its end,
-/// from the outcome of its calls. The reconciler's clock makes calls at every poll, so no request is needed for that.
+/// Keeps health up to date about Redis, until the broker ends. The store learns whether Redis is away or in doubt from
+/// the outcome of its calls. Its loops make calls all the time, so no request is needed for that.
 async fn tell_readiness(
     mut doubt: watch::Receiver<Option<Doubt>>,
+    mut away: watch::Receiver<bool>,
     ready: &watch::Sender<Readiness>,
 ) {
     loop {
-        let now = match &*doubt.borrow_and_update() {
+        let in_doubt = doubt.borrow_and_update().as_ref().map(Doubt::to_string);
+        let is_away = *away.borrow_and_update();
+        let now = match in_doubt {
+            Some(doubt) => Readiness::NotReady(doubt.into()),
+            None if is_away => Readiness::NotReady(REDIS_IS_AWAY.into()),
             None => Readiness::Ready,
-            Some(doubt) => Readiness::NotReady(doubt.to_string().into()),
         };
         ready.send_replace(now);
-        if doubt.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = doubt.changed() => changed,
+            changed = away.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
@@ -365,13 +383,17 @@ async fn tell_readiness(
 
 /// Waits for a first access token.
 ///
-/// Later trouble with Redis or Entra does not make the broker unready again: every replica would vanish
-/// from the load balancer at once, and callers would hear nothing where they now hear what is wrong and
-/// when to come back. A Redis in doubt does make it unready: replicas that started after Redis was replaced
-/// can serve, and this one cannot.
+/// Later trouble with Entra or Azure does not make the broker unready again: it accepts all the same, and carries out
+/// later. A Redis that is away does: the broker can accept nothing. Where every replica sees the same, callers that come
+/// through a load balancer hear from that instead, with UNAVAILABLE and without `RetryInfo`; a replica that alone has
+/// lost its way to Redis is passed over. A Redis in doubt does too: replicas that started after Redis was replaced can
+/// serve, and this one cannot. Whether to restart the process is asked by the name `live`, which none of this touches.
 async fn a_token_is_there(azure: &Azure) {
+    let told = Repeats::every(SAY_AGAIN);
     while let Err(error) = azure.fetch_access_token().await {
-        tracing::warn!(%error, "there is no access token for Azure yet");
+        if told.is_due(&error.to_string()) {
+            tracing::warn!(%error, "there is no access token for Azure yet");
+        }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     tracing::info!("ready");

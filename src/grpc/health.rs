@@ -22,6 +22,10 @@ use super::status;
 /// What health is asked about: the whole server, and the service by name.
 const NAMES: [&str; 2] = ["", AccessBrokerServiceServer::<Service>::NAME];
 
+/// The name by which health says that the process answers, whatever Redis and Azure do. Nothing that a restart does not
+/// mend may be asked about by it: a liveness probe restarts what does not serve.
+const LIVE: &str = "live";
+
 /// The service.
 #[derive(Clone)]
 pub(super) struct Health {
@@ -33,6 +37,10 @@ pub(super) struct Health {
 
 impl Health {
     fn of(&self, name: &str) -> ServingStatus {
+        // Also while the process ends: a drain is no reason to kill it.
+        if name == LIVE {
+            return ServingStatus::Serving;
+        }
         if !NAMES.contains(&name) {
             return ServingStatus::ServiceUnknown;
         }
@@ -146,6 +154,18 @@ mod tests {
         assert!(futures::poll!(states.next()).is_pending());
         health.shutdown.cancel();
         assert_eq!(states.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_process_is_live_whatever_it_waits_for() {
+        let (sender, health) = health();
+        let mut states = watched(&health, LIVE).await;
+        assert_eq!(states.next().await, Some(ServingStatus::Serving));
+        sender.send_replace(Readiness::NotReady("Redis is away".into()));
+        assert!(futures::poll!(states.next()).is_pending());
+        health.shutdown.cancel();
+        assert_eq!(states.next().await, None);
+        assert_eq!(health.of(LIVE), ServingStatus::Serving);
     }
 
     #[tokio::test]

@@ -39,7 +39,9 @@ impl Reconciler {
         let planned = steps.clone();
         match self.call_each(steps, progress, lease, shutdown).await {
             Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => {
-                warn!(%error, "Redis does not answer in the middle of a pass; it makes no further calls");
+                if !self.store.has_logged(&error) {
+                    warn!(%error, "Redis does not answer in the middle of a pass; it makes no further calls");
+                }
                 progress.hand_back(planned);
                 Ok(())
             }

@@ -53,8 +53,8 @@ impl Reconciler {
             match self.look_at_the_clock(&mut clocks).await {
                 // A full look may have left something.
                 Ok(true) if !stop.is_cancelled() => continue,
-                // The store itself logs that Redis is in doubt.
-                Ok(_) | Err(StoreError::InDoubt(_)) => {}
+                Ok(_) => {}
+                Err(error) if self.store.has_logged(&error) => {}
                 Err(error) => warn!(%error, "expiries and retries wait for Redis"),
             }
             tokio::select! {

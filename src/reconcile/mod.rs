@@ -109,8 +109,8 @@ impl Reconciler {
                     });
                     continue;
                 }
-                // The store itself logs that Redis is in doubt.
-                Ok(None) | Err(StoreError::InDoubt(_)) => {}
+                Ok(None) => {}
+                Err(error) if self.store.has_logged(&error) => {}
                 Err(error @ StoreError::Unreadable { .. }) => {
                     error!(%error, "a target cannot be read; it is tried again when its lease ends");
                 }

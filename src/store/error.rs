@@ -51,6 +51,20 @@ impl StoreError {
         )
     }
 
+    /// Whether the error is about Redis as a whole, and not about one call or one value. The store logs such trouble
+    /// itself, once for all callers: see [`Store::away`](super::Store::away).
+    #[must_use]
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::NotDurable { .. } | Self::Misconfigured(_) => true,
+            Self::Refused(error) => {
+                error.kind() == redis::ErrorKind::AuthenticationFailed
+                    || error.code() == Some("NOAUTH")
+            }
+            Self::Full(_) | Self::InDoubt(_) | Self::Unreadable { .. } => false,
+        }
+    }
+
     pub(super) fn from_redis(error: redis::RedisError) -> Self {
         use redis::{ErrorKind, ServerErrorKind};
         match error.kind() {

@@ -116,15 +116,21 @@ impl Reader {
     async fn follow(&self) {
         loop {
             match self.read().await {
-                // The store itself logs that Redis is in doubt.
-                Ok(()) | Err(StoreError::InDoubt(_)) => {}
+                Ok(()) => self.begin_anew().await,
                 Err(error) => {
-                    warn!(%error, "the broker lost the stream of changes; it connects again");
+                    self.begin_anew().await;
+                    // Not before: the loss may be the first sign of a Redis that is away, which the store logs.
+                    if !self.store.has_logged(&error) {
+                        warn!(%error, "the broker lost the stream of changes; it connects again");
+                    }
                 }
             }
-            self.tell(self.heard.borrow().position, Change::Lost);
-            tokio::time::sleep(RECONNECT).await;
         }
+    }
+
+    async fn begin_anew(&self) {
+        self.tell(self.heard.borrow().position, Change::Lost);
+        tokio::time::sleep(RECONNECT).await;
     }
 
     /// Follows the stream over one connection, until that is lost or Redis is in doubt.

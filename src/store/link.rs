@@ -83,14 +83,23 @@ impl Link {
         if let Some(identity) = self.meta.began_with() {
             return Ok(identity);
         }
+        let ticket = self.meta.ticket();
+        let read = self.read_identity().await;
+        // What else can be wrong ends the process, which says so.
+        if matches!(read, Ok(_) | Err(StoreError::Unavailable(_))) {
+            self.meta.judge_reach(ticket, &read);
+        }
+        // Several callers may do this at once. All read the same, and none waits for another's failure.
+        Ok(self.meta.begin_with(read?))
+    }
+
+    async fn read_identity(&self) -> Result<Identity, StoreError> {
         // Reads first: a full Redis takes no writes, but a broker that ran before has to start all the same.
         let held = match self.held().await? {
             (Some(format), Some(instance)) => (Some(format), Some(instance)),
             _ => self.make_meta().await?,
         };
-        // Several callers may do this at once. All read the same, and none waits for another's failure.
-        let identity = Identity::read(self.meta.key(), &held)?;
-        Ok(self.meta.begin_with(identity))
+        Identity::read(self.meta.key(), &held)
     }
 
     async fn held(&self) -> Result<Held, StoreError> {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::error::StoreError;
+use super::reach::Reach;
 use crate::domain::ids::InstanceId;
 use crate::telemetry::Repeats;
 
@@ -136,11 +137,15 @@ pub(super) struct Meta {
     /// How often Redis was found in doubt. It tells an answer from before a doubt from an answer after it.
     found: AtomicU64,
     told: Repeats,
+    reach: Reach,
 }
 
-/// Marks when a call was sent: before or after the last doubt.
+/// Marks when a call was sent: before or after the last doubt, and behind how many answers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket(u64);
+pub(super) struct Ticket {
+    found: u64,
+    answered: u64,
+}
 
 impl Meta {
     pub(super) fn new(key: String) -> Self {
@@ -150,6 +155,7 @@ impl Meta {
             doubt: watch::Sender::new(None),
             found: AtomicU64::new(0),
             told: Repeats::every(SAY_AGAIN),
+            reach: Reach::new(),
         }
     }
 
@@ -169,6 +175,16 @@ impl Meta {
     /// Why Redis is in doubt; `None` while it is not.
     pub(super) fn doubt(&self) -> watch::Receiver<Option<Doubt>> {
         self.doubt.subscribe()
+    }
+
+    /// Learns from the outcome of a call whether Redis is away, and nothing of a doubt.
+    pub(super) fn judge_reach<T>(&self, ticket: Ticket, outcome: &Result<T, StoreError>) {
+        self.reach.judge(ticket.answered, outcome);
+    }
+
+    /// Whether Redis is away.
+    pub(super) const fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Reads what `meta` holds.
@@ -219,19 +235,24 @@ impl Meta {
 
     /// Takes a ticket for a call. Take it before you send the call; [`judge`](Self::judge) needs it.
     pub(super) fn ticket(&self) -> Ticket {
-        Ticket(self.found.load(Ordering::Acquire))
+        Ticket {
+            found: self.found.load(Ordering::Acquire),
+            answered: self.reach.answered(),
+        }
     }
 
-    /// Learns from the outcome of a call that compared `meta` whether Redis is in doubt. Returns the outcome unchanged.
+    /// Learns from the outcome of a call that compared `meta` whether Redis is in doubt, and whether it is away. Returns
+    /// the outcome unchanged.
     pub(super) fn judge<T>(
         &self,
-        Ticket(sent): Ticket,
+        ticket: Ticket,
         outcome: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.reach.judge(ticket.answered, &outcome);
         match &outcome {
             Ok(_) => {
                 // An answer to a call from before the last doubt does not end that doubt.
-                if sent == self.found.load(Ordering::Acquire) {
+                if ticket.found == self.found.load(Ordering::Acquire) {
                     self.mark_settled();
                 }
             }

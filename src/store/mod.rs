@@ -16,6 +16,7 @@ mod link;
 mod lists;
 mod meta;
 mod pass;
+mod reach;
 mod read;
 mod script;
 mod stream;
@@ -95,6 +96,20 @@ impl Store {
     #[must_use]
     pub fn doubt(&self) -> watch::Receiver<Option<Doubt>> {
         self.link.meta().doubt()
+    }
+
+    /// Whether Redis is away: it cannot be reached, or cannot keep what is accepted. It counts as away from the first
+    /// call that finds so, and as back when calls have gone well for two seconds. The reader of the stream of changes
+    /// calls Redis about once a second, so the value stays current without any request.
+    #[must_use]
+    pub fn away(&self) -> watch::Receiver<bool> {
+        self.link.meta().reach().away()
+    }
+
+    /// Whether the store itself has logged what the error says: loops that would meet it at every turn say nothing.
+    #[must_use]
+    pub fn has_logged(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::InDoubt(_)) || (error.is_trouble() && *self.away().borrow())
     }
 
     /// Fails if the last call found Redis in doubt. It sends nothing to Redis. O(1).

@@ -312,7 +312,7 @@ impl Own {
         match self.read(store, targets).await {
             Ok(()) => self.is_at(position),
             Err(error) => {
-                if !is_logged_by_the_store(&error) {
+                if !store.has_logged(&error) {
                     warn!(%error, "the broker cannot read its own recent changes");
                 }
                 self.catch_up(store, lost).await;
@@ -325,7 +325,7 @@ impl Own {
         loop {
             match self.try_to_catch_up(store, lost).await {
                 Ok(()) => return,
-                Err(error) if is_logged_by_the_store(&error) => {}
+                Err(error) if store.has_logged(&error) => {}
                 Err(error) => warn!(%error, "what the broker did lately cannot be read yet"),
             }
             tokio::time::sleep(TRY_AGAIN).await;
@@ -421,7 +421,7 @@ impl Own {
         };
         if !unreadable.is_empty()
             && let Err(error) = self.read(store, unreadable).await
-            && !is_logged_by_the_store(&error)
+            && !store.has_logged(&error)
         {
             warn!(%error, "what could not be read before cannot be read yet");
         }
@@ -461,11 +461,6 @@ impl Own {
             }
         }
     }
-}
-
-/// Whether the store itself logs this error.
-const fn is_logged_by_the_store(error: &StoreError) -> bool {
-    matches!(error, StoreError::InDoubt(_))
 }
 
 impl OwnOfCluster {

@@ -80,6 +80,16 @@ impl BrokerProcess {
         told.expect("health").into_inner().status() == ServingStatus::Serving
     }
 
+    /// Whether its health says that the process lives.
+    pub async fn is_live(&self) -> bool {
+        let mut health = HealthClient::new(self.channel.clone());
+        let request = HealthCheckRequest {
+            service: "live".to_owned(),
+        };
+        let told = health.check(request).await;
+        told.expect("health").into_inner().status() == ServingStatus::Serving
+    }
+
     /// Starts one whose log is written to a file, and waits until it serves.
     pub async fn start_with_log(config: &Path, log: &Path) -> Self {
         let log = std::fs::File::create(log).expect("the log's file");
