@@ -55,12 +55,16 @@ enum ServeError {
          nobody is on the way, server.allow_plaintext to true"
     )]
     Plaintext { listen: SocketAddr },
-    #[error("server.listen: cannot listen on {listen}: {source}")]
+    #[error(
+        "server.listen: cannot listen on {listen}: {source}; end what listens there, or set another port"
+    )]
     Listen {
         listen: SocketAddr,
         source: io::Error,
     },
-    #[error("metrics.listen: cannot listen on {listen}: {source}")]
+    #[error(
+        "metrics.listen: cannot listen on {listen}: {source}; end what listens there, or set another port"
+    )]
     Metrics {
         listen: SocketAddr,
         source: io::Error,

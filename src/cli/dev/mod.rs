@@ -58,6 +58,15 @@ enum DevError {
     Child(#[from] ChildError),
     #[error(transparent)]
     NoBrokerIdentity(#[from] NoBrokerIdentity),
+    #[error(
+        "{option}: port {port} on 127.0.0.1 cannot be taken: {source}; end what listens there, or choose another port (0: a \
+         free one)"
+    )]
+    Port {
+        option: &'static str,
+        port: u16,
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Signals(std::io::Error),
     #[error("cannot print: {0}")]
@@ -99,6 +108,7 @@ impl Running {
     /// Starts everything, says so, and goes on until one of them ends by itself.
     async fn live(&mut self, arguments: &Arguments, state: &StateDir) -> Result<(), DevError> {
         leftovers::end(state, GRACE).await?;
+        processes::check_ports(arguments)?;
         let redis = processes::redis(self, state, arguments.redis_port).await?;
         let azure = processes::emulator(self, state, arguments).await?;
         let world = Description::new(redis, azure, state)?;

@@ -24,7 +24,7 @@ pub(super) async fn redis(
     state: &StateDir,
     port: u16,
 ) -> Result<SocketAddr, DevError> {
-    let address = free(port, state)?;
+    let address = free(port)?;
     let directory = state.make_dir("redis")?;
     let configuration = state.write("redis/redis.conf", &redis_conf(address.port(), &directory))?;
     let mut command = Command::new("redis-server");
@@ -148,7 +148,42 @@ fn own_command(state: &StateDir) -> Result<Command, ChildError> {
 
 /// The port that was asked for, or one that is free now. Redis takes no socket from outside, so another
 /// process may still take the port first: Redis then says so.
-fn free(port: u16, state: &StateDir) -> Result<SocketAddr, ChildError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(at(state.path()))?;
-    Ok(listener.local_addr().map_err(at(state.path()))?)
+fn free(port: u16) -> Result<SocketAddr, DevError> {
+    let taken = |source| DevError::Port {
+        option: REDIS_PORT,
+        port,
+        source,
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;
+    listener.local_addr().map_err(taken)
+}
+
+/// The option that sets Redis's port.
+const REDIS_PORT: &str = "--redis-port";
+
+/// Fails if a port that was asked for cannot be taken, or was asked for twice. Looked at before anything is started:
+/// a child's own words would come after a while, and without the option that helps.
+///
+/// # Errors
+/// [`DevError::Port`] names the option and the port.
+pub(super) fn check_ports(arguments: &Arguments) -> Result<(), DevError> {
+    let ports = arguments.ports;
+    let asked_for = [
+        ("--grpc-port", arguments.grpc_port),
+        (REDIS_PORT, arguments.redis_port),
+        ("--arm-port", ports.arm),
+        ("--graph-port", ports.graph),
+        ("--entra-port", ports.entra),
+        ("--admin-port", ports.admin),
+    ];
+    let mut held = Vec::new();
+    for (option, port) in asked_for.into_iter().filter(|(_, port)| *port != 0) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        held.push(listener.map_err(|source| DevError::Port {
+            option,
+            port,
+            source,
+        })?);
+    }
+    Ok(())
 }
