@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::grant::ends_in_the_future;
-use super::permission::{Wanted, as_it_is, denied};
+use super::permission::{Wanted, allowed, as_it_is};
 use super::preview::expiry_of;
 use super::record::{Of, decided_by, of_extension};
 use super::request::{ExtendRequest, RequestedPrincipal, RequestedRole};
@@ -74,13 +74,11 @@ impl Broker {
         caller: &Arc<Caller>,
         request: &ExtendRequest,
     ) -> Result<(Grant, Arc<Decision>), BrokerError> {
-        let grant = self.grant_of(request.grant).await?;
+        let action = Action::ExtendGrant;
+        let grant = self.grant_to_change(caller, action, request.grant).await?;
         match self.judge_extension(caller, request, &grant).await {
             Ok(decision) => Ok((grant, decision)),
-            Err(error) => {
-                let action = Action::ExtendGrant;
-                Err(self.told_or_hidden(caller, action, &grant, error).await)
-            }
+            Err(error) => Err(self.told_or_hidden(caller, action, &grant, error).await),
         }
     }
 
@@ -92,8 +90,9 @@ impl Broker {
     ) -> Result<Arc<Decision>, BrokerError> {
         let rules = self.policies.current();
         let (action, cluster) = (Action::ExtendGrant, &grant.target.cluster);
+        // Before anything is looked up: a caller that surely may not would wait, and so learn that the grant is there.
         if !rules.might(caller, action, cluster) {
-            return Err(denied(caller, action, Some(cluster), Arc::default()));
+            return allowed(caller, action, Some(cluster), Arc::default());
         }
         let role = self.role_today(grant).await;
         let end = grant.expiry.max(expiry_of(request.end, Timestamp::now()));

@@ -9,6 +9,7 @@ use futures::Stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::hidden::hidden;
 use super::permission::allowed;
 use super::record::{Of, of_question};
 use super::{Broker, BrokerError};
@@ -87,6 +88,10 @@ impl Broker {
             // Whether it is there hears nobody of whom nobody can say whether he may.
             Err(BrokerError::JobNotFound(_)) if sight.is_partial() => {
                 return Err(BrokerError::ClustersNotListed);
+            }
+            Err(error @ BrokerError::JobNotFound(_)) => {
+                sight.decide_of_nothing(action);
+                return Err(error);
             }
             job => job?,
         };
@@ -170,6 +175,10 @@ impl Broker {
             Err(BrokerError::GrantNotFound(_)) if sight.is_partial() => {
                 return Err(BrokerError::ClustersNotListed);
             }
+            Err(error @ BrokerError::GrantNotFound(_)) => {
+                sight.decide_of_nothing(Action::GetGrant);
+                return Err(error);
+            }
             grant => grant?,
         };
         let decision = sight.of_grant(Action::GetGrant, &grant)?;
@@ -226,17 +235,6 @@ impl Broker {
                 grant: *grant,
             }),
         }
-    }
-}
-
-/// A refusal that is told as if nothing were there.
-fn hidden(error: BrokerError, as_if: BrokerError) -> BrokerError {
-    match error {
-        BrokerError::Denied(denied) => BrokerError::Hidden {
-            as_if: Box::new(as_if),
-            denied,
-        },
-        error => error,
     }
 }
 

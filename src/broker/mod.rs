@@ -11,6 +11,7 @@ mod explain;
 mod extend;
 mod follow;
 mod grant;
+mod hidden;
 mod lists;
 mod names;
 pub mod page;

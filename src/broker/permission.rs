@@ -207,38 +207,6 @@ impl Broker {
         allowed(caller, action, Some(wanted.cluster), decision)
     }
 
-    /// A grant that the caller may not change, or of which nobody can say whether it may: it hears of that if it sees
-    /// the grant; else there is none.
-    pub(super) async fn told_or_hidden(
-        &self,
-        caller: &Arc<Caller>,
-        action: Action,
-        grant: &Grant,
-        error: BrokerError,
-    ) -> BrokerError {
-        let sight = self.sight_within(caller, PATIENCE).await;
-        let seen = sight.map(|sight| sight.of_grant(Action::GetGrant, grant));
-        if matches!(seen, Some(Ok(decision)) if decision.allowed) {
-            return error;
-        }
-        let denied = match error {
-            BrokerError::Denied(denied) => denied,
-            error => {
-                let decision = Arc::new(Decision::failed(error.to_string()));
-                Box::new(Denied::new(
-                    caller,
-                    action,
-                    Some(&grant.target.cluster),
-                    decision,
-                ))
-            }
-        };
-        BrokerError::Hidden {
-            as_if: Box::new(BrokerError::GrantNotFound(grant.id)),
-            denied,
-        }
-    }
-
     /// A replay is answered to whoever might do the same today, or sees what it was answered with.
     ///
     /// # Errors

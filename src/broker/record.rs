@@ -21,7 +21,8 @@ use crate::domain::reason::{Reason, code};
 pub(super) enum Of {
     /// Of a change of access: all that were decided. That something could not be found out is no decision.
     Change,
-    /// Of a question: those that policies decided. What is not there is no secret kept.
+    /// Of a question: those that policies decided, and that a grant or a job is not there. What is hidden is answered
+    /// like that, and would be told from it by the time that writing takes.
     Question,
 }
 
@@ -52,7 +53,11 @@ impl Broker {
             reason.code(),
             code::UNAVAILABLE | code::INTERNAL | code::RESOURCE_EXHAUSTED
         );
-        if denied.is_none() && (of == Of::Question || !is_decision) {
+        let is_not_there = matches!(
+            error,
+            BrokerError::GrantNotFound(_) | BrokerError::JobNotFound(_)
+        );
+        if denied.is_none() && !is_not_there && (of == Of::Question || !is_decision) {
             return Err(error);
         }
         let mut event = event();

@@ -122,7 +122,7 @@ impl Broker {
         };
         match &request.grants {
             RequestedGrants::One(id) => {
-                let grant = self.grant_of(*id).await?;
+                let grant = self.grant_to_change(caller, Action::Revoke, *id).await?;
                 match revoker.may(&grant).await {
                     Ok(decision) => Ok(Revocable {
                         grants: vec![grant],

@@ -84,6 +84,15 @@ impl Sight {
         self.rules.decide(&self.caller, &question)
     }
 
+    /// Decides about a grant or a job that is not there, as of one that is: so that time does not tell the two apart.
+    pub(super) fn decide_of_nothing(&self, action: Action) {
+        let context = Context::Owned {
+            to_self: false,
+            requested_by_self: false,
+        };
+        self.decide_as_known(action, self.samples.first(), context);
+    }
+
     /// Whether a grant is seen.
     ///
     /// # Errors
