@@ -119,7 +119,7 @@ async fn a_job_that_the_caller_may_not_see_is_replaced_once() {
     let bobs = active(&mut platform, reader(&world, BOB, "aks-production")).await;
     active(&mut platform, reader(&world, ALICE, "aks-production")).await;
     let all = revocation_of(GrantSelector {
-        cluster: world.cluster("aks-production"),
+        cluster: Some(world.cluster("aks-production")),
         ..GrantSelector::default()
     });
     let ended = revoked(&mut platform, all).await.job.unwrap();
