@@ -141,7 +141,7 @@ fn of(world: &World, broker: &BrokerProcess, bearer: Uuid) -> Client {
 
 fn on_the_cluster(world: &World) -> GrantSelector {
     GrantSelector {
-        cluster: world.cluster("aks-production"),
+        cluster: Some(world.cluster("aks-production")),
         ..GrantSelector::default()
     }
 }
@@ -192,7 +192,7 @@ async fn a_page_reads_a_bounded_number_of_records_and_its_token_goes_on() {
     let mut platform = broker.client();
     let mut grants = ListGrantsRequest {
         selector: Some(GrantSelector {
-            azure_role: AzureRole::ClusterUser.into(),
+            azure_role: Some(AzureRole::ClusterUser.into()),
             ..GrantSelector::default()
         }),
         states: vec![grant::State::Pending.into()],
@@ -223,7 +223,7 @@ async fn a_page_reads_a_bounded_number_of_records_and_its_token_goes_on() {
 
     // The trail is read by the piece; each piece has at most 250 events.
     let events = ListAuditEventsRequest {
-        actor: "nobody".to_owned(),
+        actor: Some("nobody".to_owned()),
         ..ListAuditEventsRequest::default()
     };
     let mut auditor = of(&world, &broker, AUDITOR);

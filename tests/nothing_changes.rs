@@ -152,7 +152,10 @@ async fn i3_a_revocation_that_changes_nothing_is_one_by_its_request_id() {
         ..request
     };
     let refusal = Refusal::from(bob.revoke(other).await);
-    assert_eq!(refusal.kind(), (Code::FailedPrecondition, "REQUEST_ID_REUSED"));
+    assert_eq!(
+        refusal.kind(),
+        (Code::FailedPrecondition, "REQUEST_ID_REUSED")
+    );
 }
 
 /// However often a caller asks, and with whatever room Redis has.
