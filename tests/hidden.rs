@@ -9,7 +9,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aks_access_broker::grpc::proto::{
@@ -130,31 +129,39 @@ async fn what_is_hidden_is_answered_and_written_down_as_what_is_not_there() {
     }
 }
 
-/// Interleaved, and by the median: what else the machine does hits both alike.
+/// By the shortest times, interleaved: what else the machine does only adds to them. A difference that is the broker's own
+/// shows in each of the rounds; one of the machine's does not.
 #[tokio::test]
 async fn time_does_not_tell_what_is_hidden_from_what_is_not_there() {
-    const TIMES: usize = 41;
+    const ROUNDS: usize = 6;
     let mut office = Office::open().await;
-    let mut medians = BTreeMap::new();
     for rpc in RPCS {
-        let mut took = [Vec::new(), Vec::new()];
-        for _ in 0..TIMES {
-            let ids = [office.hidden_from(rpc), Uuid::now_v7().to_string()];
-            for (id, took) in ids.iter().zip(&mut took) {
-                let begun = Instant::now();
-                asked(&mut office.stranger, rpc, id).await;
-                took.push(begun.elapsed());
+        let mut rounds = Vec::new();
+        let is_alike = loop {
+            let [hidden, absent] = shortest_times(&mut office, rpc).await;
+            rounds.push((hidden, absent));
+            if hidden.max(absent) < hidden.min(absent) * 3 / 2 {
+                break true;
             }
+            if rounds.len() == ROUNDS {
+                break false;
+            }
+        };
+        assert!(is_alike, "{rpc}: hidden and not there took {rounds:?}");
+    }
+}
+
+/// How long an RPC takes at least: of what is hidden, and of what is not there.
+async fn shortest_times(office: &mut Office, rpc: &str) -> [Duration; 2] {
+    const TIMES: usize = 25;
+    let mut shortest = [Duration::MAX; 2];
+    for _ in 0..TIMES {
+        let ids = [office.hidden_from(rpc), Uuid::now_v7().to_string()];
+        for (id, shortest) in ids.iter().zip(&mut shortest) {
+            let begun = Instant::now();
+            asked(&mut office.stranger, rpc, id).await;
+            *shortest = begun.elapsed().min(*shortest);
         }
-        let median = took.map(|mut took| {
-            took.sort_unstable();
-            took[TIMES / 2]
-        });
-        medians.insert(rpc, median);
     }
-    println!("hidden and not there: {medians:#?}");
-    for (rpc, [hidden, absent]) in medians {
-        let (less, more) = (hidden.min(absent), hidden.max(absent));
-        assert!(more < less * 3 / 2, "{rpc}: {hidden:?} and {absent:?}");
-    }
+    shortest
 }
