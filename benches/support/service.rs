@@ -204,6 +204,7 @@ fn broker(
             usual: FOR_GOOD,
             longest: FOR_GOOD,
         },
+        fresh_reads: config::Limits::default().fresh_reads,
     };
     let work = Arc::new(Notify::new());
     Ok(Broker::new(

@@ -8,6 +8,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::check::{CheckError, may_be_new};
+use super::fresh_reads::Demand;
 use super::names::Named;
 use super::page::{InvalidPageToken, key_in, token_behind};
 use super::permission::denied;
@@ -24,7 +25,7 @@ use crate::domain::kubernetes_request::KubernetesRequest;
 use crate::domain::reason::Reason;
 use crate::domain::snapshot::Snapshot;
 use crate::store::StoreError;
-use crate::view::{ClusterView, Groups, Loaded, Need, ViewError};
+use crate::view::{ClusterView, Groups, Loaded, ViewError};
 
 /// So many clusters are read at once, where they have to be read.
 const READ_AT_ONCE: usize = 8;
@@ -153,13 +154,13 @@ impl Broker {
                 Some((cluster.to_owned(), assignment.to_owned()))
             }
         };
-        let need = self.check.need(query.freshness).await?;
+        let need = self.need(caller, query.freshness).await?;
         let mut page = Filling {
             size: query.size.rows(),
             after,
             entries: Vec::new(),
             is_full: false,
-            oldest: need.now,
+            oldest: need.need.now,
             unreachable: Vec::new(),
         };
         match &query.of {
@@ -169,11 +170,11 @@ impl Broker {
                 request,
             } => {
                 let somebody = principal.as_ref();
-                self.of_one_cluster(&mut page, cluster, somebody, request.as_ref(), need)
+                self.of_one_cluster(&mut page, cluster, somebody, request.as_ref(), &need)
                     .await?;
             }
             AccessOf::Principal(principal) => {
-                self.of_all_clusters(caller, &mut page, principal, need)
+                self.of_all_clusters(caller, &mut page, principal, &need)
                     .await?;
             }
         }
@@ -221,7 +222,7 @@ impl Broker {
         cluster: &ClusterId,
         principal: Option<&RequestedPrincipal>,
         request: Option<&KubernetesRequest>,
-        need: Need,
+        need: &Demand,
     ) -> Result<(), BrokerError> {
         let view = self.check.of_cluster(cluster, need).await?;
         page.rests_on(view.begun);
@@ -252,10 +253,10 @@ impl Broker {
         caller: &Arc<Caller>,
         page: &mut Filling,
         principal: &RequestedPrincipal,
-        need: Need,
+        need: &Demand,
     ) -> Result<(), BrokerError> {
         let somebody = self.whose(principal, page, need).await?;
-        let (clusters, unreachable, read) = self.clusters.all(need).await;
+        let (clusters, unreachable, read) = self.clusters.all(need.need).await;
         page.rests_on(read);
         let sight = self.sight(caller).await;
         let seen = Seen::Access {
@@ -305,7 +306,7 @@ impl Broker {
     async fn read(
         &self,
         cluster: ClusterId,
-        need: Need,
+        need: &Demand,
     ) -> (ClusterId, Result<Arc<Loaded<ClusterView>>, CheckError>) {
         let read = self.check.of_cluster(&cluster, need).await;
         (cluster, read)
@@ -316,7 +317,7 @@ impl Broker {
         &self,
         asked: &RequestedPrincipal,
         page: &mut Filling,
-        need: Need,
+        need: &Demand,
     ) -> Result<Somebody, BrokerError> {
         let mut principal = self.principals.get(asked).await?;
         let groups = self.check.groups_of(&principal, need).await?;
@@ -345,7 +346,8 @@ fn is_of_one_cluster(error: &CheckError) -> bool {
         CheckError::View(ViewError::Store(error)) => {
             matches!(**error, StoreError::Unreadable { .. })
         }
-        CheckError::View(ViewError::NotFollowing | ViewError::NotReached { .. }) => false,
+        CheckError::View(ViewError::NotFollowing | ViewError::NotReached { .. })
+        | CheckError::FreshReadsSpent(_) => false,
         _ => true,
     }
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::clusters::{ClusterError, Clusters, unavailable};
 use super::error::store_reason;
+use super::fresh_reads::{Demand, Spent};
 use super::names::Named;
 use super::principals::PrincipalError;
 use super::request::RequestedRole;
@@ -25,7 +26,7 @@ use crate::domain::reason::Reason;
 use crate::domain::role::RoleDefinition;
 use crate::domain::snapshot::Snapshot;
 use crate::store::StoreError;
-use crate::view::{ClusterView, Groups, Loaded, Need, View, ViewError};
+use crate::view::{ClusterView, Groups, Loaded, Need, Unread, View, ViewError};
 
 /// Two replicas know each other's clocks only by the store's: to so much.
 const CLOCKS_AGREE_TO: Duration = Duration::from_millis(20);
@@ -94,6 +95,9 @@ pub enum CheckError {
         /// Who was asked.
         own: InstanceId,
     },
+    /// The caller wants data read that are fresher than the configuration's, and has had so many read.
+    #[error(transparent)]
+    FreshReadsSpent(#[from] Spent),
 }
 
 impl CheckError {
@@ -122,6 +126,7 @@ impl CheckError {
             Self::View(ViewError::NotFollowing) => Reason::StoreUnavailable,
             Self::View(ViewError::NotReached { .. }) => Reason::NotFreshEnough,
             Self::OtherBroker { .. } => Reason::InvalidRequest,
+            Self::FreshReadsSpent(_) => Reason::RateLimited,
         }
     }
 
@@ -163,6 +168,12 @@ impl Check {
             roles,
             staleness,
         }
+    }
+
+    /// Whether data that are as fresh as the configuration wants them may be too old.
+    pub(super) fn is_stricter_than_usual(&self, need: Need) -> bool {
+        let usual = need.now.checked_sub(self.staleness.usual);
+        usual.is_some_and(|usual| need.not_before > usual)
     }
 
     /// Data as old as any answer may rest on.
@@ -210,12 +221,13 @@ impl Check {
     pub async fn check_access(
         &self,
         asked: &Asked,
-        need: Need,
+        demand: impl Into<Demand>,
         explain: bool,
     ) -> Result<Checked, CheckError> {
+        let demand = demand.into();
         let (view, groups) = tokio::join!(
-            self.of_cluster(&asked.cluster, need),
-            self.groups_of(&asked.principal, need)
+            self.of_cluster(&asked.cluster, &demand),
+            self.groups_of(&asked.principal, &demand)
         );
         let view = view?;
         let role;
@@ -254,6 +266,8 @@ impl Check {
                 }
                 view.begun.min(groups.begun)
             }
+            // Whoever may ask again is told so, and gets no answer for want of groups.
+            Err(error @ CheckError::FreshReadsSpent(_)) => return Err(error.clone()),
             // Groups only give more, unless a deny assignment names one, or a service principal has too many.
             Err(_) if is_sure_without_groups(&answer, asked, snapshot) => {
                 answer.add(&groups_not_read(&asked.principal));
@@ -290,23 +304,31 @@ impl Check {
     pub(super) async fn of_cluster(
         &self,
         cluster: &ClusterId,
-        need: Need,
+        demand: &Demand,
     ) -> Result<Arc<Loaded<ClusterView>>, CheckError> {
         self.clusters.must_be_managed(cluster)?;
-        let view = self.view.of_cluster(cluster, need).await;
-        view.map_err(|error| CheckError::of(cluster, error))
+        let may_read = || demand.pay_for_cluster(cluster.subscription());
+        let view = self.view.of_cluster(cluster, demand.need, may_read).await;
+        view.map_err(|unread| match unread {
+            Unread::NotPermitted(spent) => spent.into(),
+            Unread::Failed(error) => CheckError::of(cluster, error),
+        })
     }
 
     /// The groups of a principal.
     pub(super) async fn groups_of(
         &self,
         principal: &Principal,
-        need: Need,
+        demand: &Demand,
     ) -> Result<Arc<Loaded<Groups>>, CheckError> {
         let (id, kind) = (principal.id, principal.kind);
-        let groups = self.view.groups_of(id, kind, need).await;
+        let may_read = || demand.pay_for_groups();
+        let groups = self.view.groups_of(id, kind, demand.need, may_read).await;
         let asked = || RequestedPrincipal::ObjectId(id, Some(kind));
-        groups.map_err(|error| PrincipalError::of(&asked(), error).into())
+        groups.map_err(|unread| match unread {
+            Unread::NotPermitted(spent) => spent.into(),
+            Unread::Failed(error) => PrincipalError::of(&asked(), error).into(),
+        })
     }
 
     async fn role(

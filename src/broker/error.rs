@@ -286,6 +286,7 @@ impl BrokerError {
             Self::Principal(error) | Self::Check(CheckError::Principal(error)) => {
                 error.retry_after()
             }
+            Self::Check(CheckError::FreshReadsSpent(spent)) => Some(spent.wait),
             _ => None,
         };
         passes.then_some(said.unwrap_or(RETRY_AFTER))

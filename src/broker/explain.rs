@@ -88,7 +88,7 @@ impl Broker {
             return;
         }
         // They are told, and nothing is decided by them: they may be as old as any data.
-        let need = self.check.oldest();
+        let need = &self.check.oldest().into();
         let Ok(groups) = self.check.groups_of(principal, need).await else {
             return;
         };

@@ -10,6 +10,7 @@ mod error;
 mod explain;
 mod extend;
 mod follow;
+mod fresh_reads;
 mod grant;
 mod hidden;
 mod lists;
@@ -38,6 +39,7 @@ use uuid::Uuid;
 pub use access::{AccessEntry, AccessPage};
 pub use error::{BrokerError, RETRY_AFTER};
 pub use follow::GrantWithEffects;
+pub use fresh_reads::Demand;
 pub use grant::Granted;
 pub use lists::Page;
 pub use names::Named;
@@ -48,6 +50,7 @@ pub use revoke::MOST_REVOKED;
 use crate::azure::Azure;
 use crate::caller::Caller;
 use crate::caller::policy::{Action, Context, Policies};
+use crate::config;
 use crate::domain::cluster::{Cluster, Finding, findings};
 use crate::domain::freshness::Freshness;
 use crate::domain::ids::{ClusterId, SubscriptionId};
@@ -56,6 +59,7 @@ pub use crate::view::Need;
 use crate::view::View;
 use check::{Asked, Check, Checked, Staleness};
 use clusters::{ClusterPage, ClusterQuery, Clusters};
+use fresh_reads::FreshReads;
 use names::Names;
 use principals::Principals;
 use record::{Of, of_question};
@@ -73,6 +77,7 @@ pub struct Broker {
     principals: Principals,
     names: Names,
     check: Check,
+    fresh_reads: FreshReads,
     policies: Policies,
     tenant: Uuid,
     unmanaged: Unmanaged,
@@ -107,6 +112,8 @@ pub struct BrokerSettings {
     pub patience: Duration,
     /// How old the data may be that answers about access rest on.
     pub staleness: Staleness,
+    /// How often callers may have fresher data read than that.
+    pub fresh_reads: config::FreshReads,
 }
 
 impl Broker {
@@ -122,6 +129,7 @@ impl Broker {
         settings: BrokerSettings,
     ) -> Self {
         let known_for = settings.known_for;
+        let fresh_reads = FreshReads::new(settings.fresh_reads, &settings.subscriptions);
         let clusters = Clusters::new(
             azure.clone(),
             view.clone(),
@@ -135,6 +143,7 @@ impl Broker {
         Self {
             unmanaged: Unmanaged::new(azure, store.clone(), known_for),
             check: Check::new(view, clusters.clone(), roles.clone(), settings.staleness),
+            fresh_reads,
             policies,
             tenant: settings.tenant,
             lag,
@@ -153,8 +162,13 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::Check`] where what a token names has not been heard of here in good time.
-    pub async fn need(&self, freshness: Freshness) -> Result<Need, BrokerError> {
-        Ok(self.check.need(freshness).await?)
+    pub async fn need(&self, caller: &Caller, freshness: Freshness) -> Result<Demand, BrokerError> {
+        let need = self.check.need(freshness).await?;
+        Ok(if self.check.is_stricter_than_usual(need) {
+            Demand::forced(need, caller, &self.fresh_reads)
+        } else {
+            need.into()
+        })
     }
 
     /// Whether a principal may do something; and who was meant. With `explain`, also why.
@@ -165,7 +179,7 @@ impl Broker {
         &self,
         caller: &Caller,
         request: CheckRequest,
-        need: Need,
+        need: Demand,
         explain: bool,
     ) -> Result<(Asked, Checked), BrokerError> {
         let cluster = request.cluster.clone();
@@ -199,7 +213,7 @@ impl Broker {
         &self,
         caller: &Caller,
         request: CheckRequest,
-        need: Need,
+        need: Demand,
         explain: bool,
     ) -> Result<(Asked, Checked), BrokerError> {
         let (cluster, principal) = (&request.cluster, Some(&request.principal));

@@ -299,7 +299,7 @@ impl Broker {
         let need: Need = self.check.need(Freshness::Configured).await?;
         let groups = self
             .check
-            .groups_of(&Principal::unnamed(whom, kind), need)
+            .groups_of(&Principal::unnamed(whom, kind), &need.into())
             .await?;
         if !groups.value.is_known {
             let named = RequestedPrincipal::ObjectId(whom, Some(kind));

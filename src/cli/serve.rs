@@ -199,6 +199,7 @@ fn broker_settings(config: &Config) -> BrokerSettings {
             usual: config.view.max_staleness,
             longest: config.view.longest_staleness,
         },
+        fresh_reads: config.limits.fresh_reads,
     }
 }
 

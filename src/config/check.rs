@@ -147,6 +147,10 @@ fn server(server: &Server, found: &mut Vec<Problem>) {
     }
 }
 
+/// How many calls to Azure a check takes that rests on nothing older: six for the subscription, one for the cluster and
+/// one for the principal's groups.
+const ONE_FRESH_CHECK: u32 = 8;
+
 /// The most checks of one batch.
 const MOST_CHECKS: u32 = 1_000;
 
@@ -161,6 +165,18 @@ fn limits(limits: &Limits, found: &mut Vec<Problem>) {
     if capacity < MOST_CHECKS {
         let message = format!("{capacity} is less than the {MOST_CHECKS} checks of one batch");
         found.push(Problem::new("limits.checks.capacity", message));
+    }
+    for (key, budget) in [
+        ("per_caller", limits.fresh_reads.per_caller),
+        ("per_subscription", limits.fresh_reads.per_subscription),
+    ] {
+        let capacity = budget.capacity.get();
+        if capacity < ONE_FRESH_CHECK {
+            let key = format!("limits.fresh_reads.{key}.capacity");
+            let message =
+                format!("{capacity} is less than the {ONE_FRESH_CHECK} calls that one check takes");
+            found.push(Problem::new(key, message));
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use azure::{
     InvalidEndpoint, ManagedIdentityCredential, WorkloadIdentityCredential,
 };
 pub use cloud::{Cloud, Origins};
-pub use limits::{Limits, Rate};
+pub use limits::{FreshReads, Limits, Rate, ReadBudget};
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use policy::Policy;

@@ -205,10 +205,17 @@ fn stand_in(key: &str) -> Option<Value> {
             None,
         ) => json!("/"),
         (key, None) if key.ends_with("_id") => json!(id),
-        (key, None) if key.ends_with(".capacity") || key.ends_with(".per_second") => json!(1),
+        (key, None) if is_rate(key) => json!(1),
         _ => return None,
     };
     Value::serialize(value).ok()
+}
+
+/// Whether a key is one of the numbers of a token bucket.
+fn is_rate(key: &str) -> bool {
+    [".capacity", ".per_second", ".per_minute"]
+        .iter()
+        .any(|end| key.ends_with(end))
 }
 
 /// Sets a value, or takes it out. False: there is no such place.

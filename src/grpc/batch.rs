@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 
 use super::{convert, proto, validate};
 use crate::broker::check::{Asked, Checked};
-use crate::broker::{Broker, BrokerError, Need};
+use crate::broker::{Broker, BrokerError, Demand};
 use crate::caller::Caller;
 use proto::batch_check_access_response::Item;
 use proto::batch_check_access_response::item::Result as Outcome;
@@ -26,13 +26,19 @@ enum Answer {
 pub(super) async fn answered(
     broker: &Broker,
     caller: &Arc<Caller>,
-    need: Need,
+    need: Demand,
     request: proto::BatchCheckAccessRequest,
 ) -> Vec<Item> {
     let explain_all = request.explain;
     let answers = request.requests.into_iter().map(|request| {
         let explain = explain_all || request.explain;
-        answer(broker.clone(), Arc::clone(caller), need, request, explain)
+        answer(
+            broker.clone(),
+            Arc::clone(caller),
+            need.clone(),
+            request,
+            explain,
+        )
     });
     let answers: Vec<Answer> = stream::iter(answers).buffered(SIDE_BY_SIDE).collect().await;
     let refused = answers.iter().filter_map(|answer| match answer {
@@ -50,7 +56,7 @@ pub(super) async fn answered(
 async fn answer(
     broker: Broker,
     caller: Arc<Caller>,
-    need: Need,
+    need: Demand,
     request: proto::CheckAccessRequest,
     explain: bool,
 ) -> Answer {

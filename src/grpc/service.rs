@@ -128,7 +128,11 @@ impl AccessBrokerService for Service {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let (question, freshness) = validate::check(&request).map_err(|v| invalid(&v))?;
-        let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
+        let need = self
+            .broker
+            .need(&caller, freshness)
+            .await
+            .map_err(|e| of(&e))?;
         let checked = self
             .broker
             .check_access(&caller, question, need, request.explain)
@@ -150,7 +154,11 @@ impl AccessBrokerService for Service {
         if let Some(call) = call {
             call.allowance.take(Kind::Check, more)?;
         }
-        let need = self.broker.need(freshness).await.map_err(|e| of(&e))?;
+        let need = self
+            .broker
+            .need(&caller, freshness)
+            .await
+            .map_err(|e| of(&e))?;
         let items = batch::answered(&self.broker, &caller, need, request).await;
         Ok(Response::new(proto::BatchCheckAccessResponse { items }))
     }

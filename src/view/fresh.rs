@@ -5,6 +5,7 @@
 //! passed waits for Azure.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +68,15 @@ impl<V> Loaded<V> {
             renewal: AtomicU64::new(0),
         }
     }
+}
+
+/// Why there is no value: reading it was not permitted, or failed.
+#[derive(Clone, Debug)]
+pub enum Unread<P, E> {
+    /// Who asks may not begin to read.
+    NotPermitted(P),
+    /// Reading failed.
+    Failed(E),
 }
 
 /// A failure that may say how long to wait before the next try.
@@ -180,6 +190,26 @@ where
         need: Need,
         suits: impl Fn(&V) -> bool,
     ) -> Result<Arc<Loaded<V>>, E> {
+        let permitted = || Ok::<(), Infallible>(());
+        let got = self.get_permitted(key, need, suits, permitted).await;
+        got.map_err(|unread| match unread {
+            Unread::Failed(error) => error,
+            Unread::NotPermitted(never) => match never {},
+        })
+    }
+
+    /// The same, where whoever asks needs a permission to begin to read. To wait for what is read already, or to be
+    /// given what is known, takes none.
+    ///
+    /// # Errors
+    /// [`Unread`]: what `may_begin` says, or what `load` does.
+    pub async fn get_permitted<P>(
+        &self,
+        key: &K,
+        need: Need,
+        suits: impl Fn(&V) -> bool,
+        may_begin: impl Fn() -> Result<(), P>,
+    ) -> Result<Arc<Loaded<V>>, Unread<P, E>> {
         if let Some(known) = self.0.known.get(key)
             && known.begun >= need.not_before
             && suits(&known.value)
@@ -188,12 +218,15 @@ where
             return Ok(known);
         }
         loop {
-            let (loading, since, is_held) = self.loading(key, need);
+            let loading = self.loading(key, need, &may_begin);
+            let (loading, since, is_held) = loading.map_err(Unread::NotPermitted)?;
             match loading.await {
                 Ok(loaded) if loaded.begun >= need.not_before && suits(&loaded.value) => {
                     return Ok(loaded);
                 }
-                Err(error) if is_held || since >= need.not_before => return Err(error),
+                Err(error) if is_held || since >= need.not_before => {
+                    return Err(Unread::Failed(error));
+                }
                 // It was under way already, for somebody who needed less.
                 Ok(_) | Err(_) => {}
             }
@@ -242,15 +275,23 @@ where
         let next = u64::try_from(next.as_millis()).unwrap_or(u64::MAX);
         known.renewal.store(next, Ordering::Relaxed);
         let not_before = now.checked_sub(self.0.renew_after).unwrap_or(now);
-        drop(self.loading(key, Need { now, not_before }));
+        let begun = self.loading(key, Need { now, not_before }, || Ok::<(), Infallible>(()));
+        drop(begun);
     }
 
-    /// What is under way, or is begun now, and since when; and whether it has failed and is not to be tried again yet.
-    fn loading(&self, key: &K, need: Need) -> (Loading<V, E>, Instant, bool) {
+    /// What is under way, or is begun now if it may be, and since when; and whether it has failed and is not to be tried
+    /// again yet.
+    fn loading<P>(
+        &self,
+        key: &K,
+        need: Need,
+        may_begin: impl Fn() -> Result<(), P>,
+    ) -> Result<(Loading<V, E>, Instant, bool), P> {
         let mut under_way = self.0.under_way();
         if let Some(known) = under_way.by_key.get(key) {
-            return (known.loading.clone(), known.since, known.is_held);
+            return Ok((known.loading.clone(), known.since, known.is_held));
         }
+        may_begin()?;
         under_way.begun += 1;
         let number = under_way.begun;
         let since = Instant::now();
@@ -296,7 +337,7 @@ where
             loading: loading.clone(),
         };
         under_way.by_key.insert(key.clone(), known);
-        (loading, since, false)
+        Ok((loading, since, false))
     }
 
     fn remember(&self, key: K, number: u64, loaded: &Arc<Loaded<V>>) {

@@ -33,7 +33,7 @@ use crate::domain::snapshot::Snapshot;
 use crate::store::{Changes, Store};
 pub use error::ViewError;
 use fleets::Fleets;
-pub use fresh::{Fresh, Loaded, Need, Waits};
+pub use fresh::{Fresh, Loaded, Need, Unread, Waits};
 pub use groups::Groups;
 use maker::Maker;
 use own::{Lost, Own};
@@ -246,18 +246,21 @@ impl View {
             .put(cluster.id.clone(), Arc::clone(cluster), begun);
     }
 
-    /// Everything about a cluster. What the broker did up to now, as far as it is heard of here, is in it.
+    /// Everything about a cluster. What the broker did up to now, as far as it is heard of here, is in it. `may_read`
+    /// is asked before Azure is.
     ///
     /// # Errors
-    /// [`ViewError`]: what cannot be read is never left out.
-    pub async fn of_cluster(
+    /// [`Unread`]: what cannot be read is never left out.
+    pub async fn of_cluster<P>(
         &self,
         id: &ClusterId,
         need: Need,
-    ) -> Result<Arc<Loaded<ClusterView>>, ViewError> {
+        may_read: impl Fn() -> Result<(), P>,
+    ) -> Result<Arc<Loaded<ClusterView>>, Unread<P, ViewError>> {
         if !self.own.is_current_since(need.not_before) {
             // In a box, as all that is seldom: what a check carries with it, it pays for.
-            Box::pin(self.hear_of_everything()).await?;
+            let heard = Box::pin(self.hear_of_everything()).await;
+            heard.map_err(Unread::Failed)?;
         }
         // Nothing that is shared is written, or locked, while nothing has changed.
         let newest = self.own.newest_version();
@@ -273,20 +276,25 @@ impl View {
             }
             is_new_enough
         };
-        self.views.get_if(id, need, is_new_enough).await
+        self.views
+            .get_permitted(id, need, is_new_enough, may_read)
+            .await
     }
 
-    /// The groups that a principal is in, through other groups too.
+    /// The groups that a principal is in, through other groups too. `may_read` is asked before the directory is.
     ///
     /// # Errors
-    /// What the directory says.
-    pub async fn groups_of(
+    /// [`Unread`]: what the directory says.
+    pub async fn groups_of<P>(
         &self,
         principal: PrincipalId,
         kind: PrincipalType,
         need: Need,
-    ) -> Result<Arc<Loaded<Groups>>, GraphError> {
-        self.groups.get(&(principal, kind), need).await
+        may_read: impl Fn() -> Result<(), P>,
+    ) -> Result<Arc<Loaded<Groups>>, Unread<P, GraphError>> {
+        self.groups
+            .get_permitted(&(principal, kind), need, |_| true, may_read)
+            .await
     }
 
     /// A position in the broker's own changes: whoever has taken in everything up to there knows all of them that are

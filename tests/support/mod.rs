@@ -165,7 +165,7 @@ impl World {
         let text = format!(
             "server:\n  listen: 127.0.0.1:0\n  allow_plaintext: true\n\
              authentication:\n  audiences: [{ACCESS_BROKER}]\n\
-             limits:\n  grants: {plenty}\n  revocations: {plenty}\n  checks: {plenty}\n  reads: {plenty}\n  refusals: {plenty}\n\
+             limits:\n  grants: {plenty}\n  revocations: {plenty}\n  checks: {plenty}\n  reads: {plenty}\n  refusals: {plenty}\n  fresh_reads: {{per_caller: {fresh}, per_subscription: {fresh}}}\n\
              policy:\n  directory: {dir}/{POLICIES}\n\
              audit:\n  file: {dir}/audit.jsonl\n\
              redis:\n  url: {redis}\n\
@@ -177,6 +177,7 @@ impl World {
              workers: {workers}\n  backoff_initial: 50ms\n  backoff_max: 1s\n  poll: 20ms\n  lane:\n    \
              writes: {writes}\n    deletes: {deletes}\n",
             plenty = bucket((1_000_000, 1_000_000)),
+            fresh = "{capacity: 1000000, per_minute: 1000000}",
             tenant = world.tenant,
             subscriptions = subscriptions.join(", "),
             dir = self.dir.path().display(),
