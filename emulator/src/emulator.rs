@@ -348,6 +348,18 @@ impl Emulator {
         self.core.signer.sign(claims)
     }
 
+    /// The same with other fields in the header; its algorithm and its key id are the emulator's.
+    ///
+    /// # Errors
+    /// [`TokenError::Signing`] when the claims are no JSON object.
+    pub fn sign_with(
+        &self,
+        header: jsonwebtoken::Header,
+        claims: &impl Serialize,
+    ) -> Result<String, TokenError> {
+        self.core.signer.sign_with(header, claims)
+    }
+
     /// Signs with a new key from now on; the old one stays published only if it is to be kept.
     ///
     /// # Errors

@@ -1,18 +1,27 @@
 //! The keys that Entra signs a tenant's tokens with, as it publishes them.
 //!
 //! Fetched at the start and renewed every hour whether or not anybody asks, kept while Entra cannot be reached, and
-//! fetched out of turn for a key id that nobody knows: rarely, because anybody can make one up.
+//! looked up out of turn for a key id that nobody knows.
+//!
+//! Anybody can make a key id up, and nothing but a look-up tells one that was made up from one that Entra has just begun
+//! to use. So each caller with an unknown key id waits for a look-up that began after it asked; all that wait share one;
+//! look-ups are rare, and one that is refused is remembered. A caller whose key is known waits for none of that.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse, RSAKeyParameters};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use url::Url;
@@ -23,8 +32,15 @@ use uuid::Uuid;
 const RENEW_AFTER: Duration = Duration::from_hours(1);
 /// After a renewal that failed, the next is so much later.
 const RENEW_AGAIN: Duration = Duration::from_mins(1);
-/// Keys are fetched for an unknown key id no more often than this.
-const UNKNOWN_KEY_AGAIN: Duration = Duration::from_mins(5);
+/// So many look-ups for unknown key ids may follow one another at once, ...
+const LOOK_UPS: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
+/// ... and then one in each such time. A caller whose key has just come into use waits no longer than that for it, however
+/// many key ids others make up.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(2);
+/// A key id that Entra did not know is not looked up for this long.
+const ABSENT_FOR: Duration = Duration::from_mins(5);
+/// Of so many such key ids it is remembered.
+const ABSENT: usize = 1_000;
 /// After a fetch that failed, the next for somebody who waits is so much later.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// What Entra answers is a few kilobytes.
@@ -84,13 +100,32 @@ impl Keys {
 /// What was tried lately.
 #[derive(Default)]
 struct Attempts {
+    /// When the last fetch that failed did so.
     failed: Option<Instant>,
-    for_unknown_key: Option<Instant>,
+    /// When the last fetch began that brought keys.
+    began: Option<Instant>,
 }
 
 impl Attempts {
     fn has_just_failed(&self) -> bool {
         self.failed.is_some_and(|at| at.elapsed() < AFTER_FAILURE)
+    }
+
+    /// Whether it failed for somebody who has waited since then.
+    fn has_failed_since(&self, asked: Instant) -> bool {
+        self.failed.is_some_and(|at| at >= asked) || self.has_just_failed()
+    }
+
+    /// Whether what is known was asked of Entra after then.
+    fn has_brought_keys_since(&self, asked: Instant) -> bool {
+        self.began.is_some_and(|began| began >= asked)
+    }
+
+    fn have(&mut self, brought: Result<Instant, Instant>) {
+        match brought {
+            Ok(began) => (self.began, self.failed) = (Some(began), None),
+            Err(failed) => self.failed = Some(failed),
+        }
     }
 }
 
@@ -102,6 +137,9 @@ pub(super) struct Tenant {
     keys: ArcSwapOption<Keys>,
     /// One fetch at a time. Each has a task of its own, which holds this: whoever waits for it may go away.
     attempts: Arc<Mutex<Attempts>>,
+    look_ups: DefaultDirectRateLimiter,
+    /// Key ids that Entra did not know, by their SHA-256: they are as long as whoever made them up wants.
+    absent: Cache<[u8; 32], Instant>,
     withdrawn: AtomicU64,
 }
 
@@ -113,8 +151,16 @@ impl Tenant {
             http,
             keys: ArcSwapOption::empty(),
             attempts: Arc::default(),
+            look_ups: RateLimiter::direct(quota()),
+            absent: Cache::new(ABSENT),
             withdrawn: AtomicU64::new(0),
         }
+    }
+
+    /// The keys, if they are known and this one is among them. Waits for nothing.
+    pub(super) fn known(&self, id: &str) -> Option<Arc<Keys>> {
+        let known = self.keys.load_full()?;
+        known.get(id).is_some().then_some(known)
     }
 
     /// How often a key has been withdrawn: what was signed with it before is to be checked again. Asked before the keys
@@ -143,27 +189,50 @@ impl Tenant {
         fetched.ok().flatten().ok_or(unknown)
     }
 
-    /// The keys with this one among them, if Entra has published it.
+    /// The keys with this one among them or, if Entra does not publish it, without.
     ///
     /// # Errors
-    /// [`KeysError`] while they cannot be fetched a first time.
+    /// [`KeysError`] while Entra cannot be asked: whether it publishes the key is not known then.
     pub(super) async fn keys_with(self: &Arc<Self>, id: &str) -> Result<Arc<Keys>, KeysError> {
+        let asked = Instant::now();
         let known = self.keys().await?;
         if known.get(id).is_some() {
             return Ok(known);
         }
-        let mut attempts = Arc::clone(&self.attempts).lock_owned().await;
-        let known = self.keys.load_full().unwrap_or(known);
-        let is_too_soon = attempts
-            .for_unknown_key
-            .is_some_and(|at| at.elapsed() < UNKNOWN_KEY_AGAIN);
-        if known.get(id).is_some() || is_too_soon || attempts.has_just_failed() {
+        let fingerprint: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+        let is_absent = |at: Instant| at.elapsed() < ABSENT_FOR;
+        if self.absent.get(&fingerprint).is_some_and(is_absent) {
             return Ok(known);
         }
-        attempts.for_unknown_key = Some(Instant::now());
-        let fetch = Arc::clone(self).fetch_for_unknown(attempts, Arc::clone(&known));
-        let fetched = tokio::spawn(fetch).await;
-        Ok(fetched.ok().flatten().unwrap_or(known))
+        let keys = self.looked_up(id, asked, known).await?;
+        if keys.get(id).is_none() {
+            self.absent.insert(fingerprint, Instant::now());
+        }
+        Ok(keys)
+    }
+
+    /// The keys as Entra has them after `asked`, or before if this one is among them.
+    async fn looked_up(
+        self: &Arc<Self>,
+        id: &str,
+        asked: Instant,
+        known: Arc<Keys>,
+    ) -> Result<Arc<Keys>, KeysError> {
+        let unknown = KeysError { tenant: self.id };
+        let attempts = Arc::clone(&self.attempts).lock_owned().await;
+        let known = self.keys.load_full().unwrap_or(known);
+        if known.get(id).is_some() || attempts.has_brought_keys_since(asked) {
+            return Ok(known);
+        }
+        if attempts.has_failed_since(asked) {
+            return Err(unknown);
+        }
+        // The others wait for their turn behind this one, and share what it finds.
+        while let Err(not_yet) = self.look_ups.check() {
+            tokio::time::sleep(not_yet.wait_time_from(DefaultClock::default().now())).await;
+        }
+        let fetched = tokio::spawn(Arc::clone(self).fetch_for_unknown(attempts, known)).await;
+        fetched.ok().flatten().ok_or(unknown)
     }
 
     /// Fetches everything anew every hour, for good.
@@ -182,16 +251,18 @@ impl Tenant {
         mut attempts: OwnedMutexGuard<Attempts>,
         known: Arc<Keys>,
     ) -> Option<Arc<Keys>> {
+        let began = Instant::now();
         match self
             .fetch_keys(known.issuers.clone(), &known.published_at)
             .await
         {
-            Ok(keys) => Some(self.put(keys)),
+            Ok(keys) => {
+                attempts.have(Ok(began));
+                Some(self.put(keys))
+            }
             Err(error) => {
-                tracing::warn!(%error, "a token names an unknown key");
-                attempts.failed = Some(Instant::now());
-                // It was not Entra that did not know it.
-                attempts.for_unknown_key = None;
+                tracing::warn!(%error, "a token names an unknown key, and the directory cannot be asked for it");
+                attempts.have(Err(Instant::now()));
                 None
             }
         }
@@ -201,6 +272,7 @@ impl Tenant {
         self: Arc<Self>,
         mut attempts: OwnedMutexGuard<Attempts>,
     ) -> Option<Arc<Keys>> {
+        let began = Instant::now();
         let fetched = async {
             let v2 = self.configuration("v2.0/.well-known/openid-configuration");
             let v1 = self.configuration(".well-known/openid-configuration");
@@ -211,12 +283,12 @@ impl Tenant {
         };
         match fetched.await {
             Ok(keys) => {
-                attempts.failed = None;
+                attempts.have(Ok(began));
                 Some(self.put(keys))
             }
             Err(error) => {
                 tracing::warn!(%error, "callers' tokens are checked by what was known before, if anything");
-                attempts.failed = Some(Instant::now());
+                attempts.have(Err(Instant::now()));
                 None
             }
         }
@@ -279,6 +351,13 @@ impl Tenant {
             problem: problem.to_owned(),
         }
     }
+}
+
+/// How often unknown key ids are looked up.
+fn quota() -> Quota {
+    let one = Quota::with_period(LOOK_UP_AGAIN);
+    one.unwrap_or(Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(LOOK_UPS)
 }
 
 /// An error with its causes: reqwest's own words alone say only that something failed.

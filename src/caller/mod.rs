@@ -253,20 +253,20 @@ pub enum Authenticator {
 }
 
 impl Authenticator {
-    /// Who calls, if that was found out before and still holds. `authorization`: the header, as often as it is there.
+    /// Who calls, where that can be said without waiting for the directory. `authorization`: the header, as often as it is
+    /// there. `None`: ask [`Authenticator::authenticate`].
     pub fn known<'h>(
         &self,
         authorization: impl IntoIterator<Item = &'h [u8]>,
         certificate: Option<&ClientCertificate>,
-    ) -> Option<Arc<Caller>> {
-        let tokens = match self {
-            Self::Proof { tokens } => tokens,
-            Self::Unasked(caller) => return Some(Arc::clone(caller)),
-        };
-        let mut authorization = authorization.into_iter().peekable();
-        match authorization.peek() {
-            Some(_) => tokens.as_ref()?.known(bearer(authorization).ok()?),
-            None => certificate?.caller().ok(),
+    ) -> Option<Result<Arc<Caller>, AuthenticationError>> {
+        match self.proof(authorization, certificate) {
+            Ok(Proof::Caller(caller)) => Some(Ok(caller)),
+            Ok(Proof::Token(tokens, token)) => {
+                let known = tokens.at_once(token)?;
+                Some(known.map_err(AuthenticationError::from))
+            }
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -279,21 +279,40 @@ impl Authenticator {
         authorization: impl IntoIterator<Item = &'h [u8]>,
         certificate: Option<&ClientCertificate>,
     ) -> Result<Arc<Caller>, AuthenticationError> {
+        match self.proof(authorization, certificate)? {
+            Proof::Caller(caller) => Ok(caller),
+            Proof::Token(tokens, token) => Ok(tokens.verify(token).await?),
+        }
+    }
+
+    fn proof<'a, 'h: 'a>(
+        &'a self,
+        authorization: impl IntoIterator<Item = &'h [u8]>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Proof<'a>, AuthenticationError> {
         let tokens = match self {
             Self::Proof { tokens } => tokens,
-            Self::Unasked(caller) => return Ok(Arc::clone(caller)),
+            Self::Unasked(caller) => return Ok(Proof::Caller(Arc::clone(caller))),
         };
         let mut authorization = authorization.into_iter().peekable();
         match (authorization.peek(), certificate) {
-            (None, Some(certificate)) => Ok(certificate.caller()?),
+            (None, Some(certificate)) => Ok(Proof::Caller(certificate.caller()?)),
             (None, None) => Err(AuthenticationError::Missing),
             (Some(_), _) => {
                 let token = bearer(authorization)?;
                 let tokens = tokens.as_ref().ok_or(AuthenticationError::NoTokens)?;
-                Ok(tokens.verify(token).await?)
+                Ok(Proof::Token(tokens, token))
             }
         }
     }
+}
+
+/// By what it is said who calls.
+enum Proof<'a> {
+    /// It is said.
+    Caller(Arc<Caller>),
+    /// By this token.
+    Token(&'a Tokens, &'a str),
 }
 
 /// The token of the one header that there has to be.

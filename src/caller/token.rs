@@ -49,7 +49,10 @@ pub enum TokenError {
         allowed: String,
     },
     /// It is for somebody else.
-    #[error("the bearer token is for {audience:?}: ask for one for {expected}")]
+    #[error(
+        "the bearer token is for {}: ask for one for {expected}",
+        named(audience)
+    )]
     Audience {
         /// Whom it is for.
         audience: String,
@@ -145,13 +148,26 @@ impl Tokens {
         join_all(tenants.map(Tenant::renew)).await;
     }
 
-    /// Whose a token is, if it was found to be good before and still is.
+    /// Whose a token is, where that can be said without asking the directory: it was found to be good before, or the key
+    /// that it names is known, or it is refused whatever its key is. `None`: its key has to be looked up.
     #[must_use]
-    pub fn known(&self, token: &str) -> Option<Arc<Caller>> {
-        let may_be = token.len() <= LONGEST_TOKEN;
-        may_be
-            .then(|| self.remembered(&fingerprint(token)))
-            .flatten()
+    pub fn at_once(&self, token: &str) -> Option<Result<Arc<Caller>, TokenError>> {
+        if token.len() > LONGEST_TOKEN {
+            let problem = format!("{} bytes long; at most {LONGEST_TOKEN}", token.len());
+            return Some(Err(TokenError::Malformed(problem)));
+        }
+        let fingerprint = fingerprint(token);
+        if let Some(caller) = self.remembered(&fingerprint) {
+            return Some(Ok(caller));
+        }
+        let (key_id, tenant) = match self.key_of(token) {
+            Ok(named) => named,
+            Err(error) => return Some(Err(error)),
+        };
+        // Before the keys are: it is never said to be newer than they are.
+        let withdrawn = tenant.withdrawn();
+        let keys = tenant.known(&key_id)?;
+        Some(self.checked(token, &key_id, &keys, tenant, withdrawn))
     }
 
     fn remembered(&self, fingerprint: &[u8; 32]) -> Option<Arc<Caller>> {
@@ -165,18 +181,28 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`]
     pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, TokenError> {
-        if token.len() > LONGEST_TOKEN {
-            let problem = format!("{} bytes long; at most {LONGEST_TOKEN}", token.len());
-            return Err(TokenError::Malformed(problem));
+        if let Some(known) = self.at_once(token) {
+            return known;
         }
-        let fingerprint = fingerprint(token);
-        if let Some(caller) = self.remembered(&fingerprint) {
-            return Ok(caller);
-        }
+        let (key_id, tenant) = self.key_of(token)?;
+        let withdrawn = tenant.withdrawn();
+        let keys = tenant.keys_with(&key_id).await?;
+        self.checked(token, &key_id, &keys, tenant, withdrawn)
+    }
+
+    /// The key that a token names, and whose it says to be. Nothing of that is proven: only what refuses the token
+    /// whatever its key is counts.
+    fn key_of(&self, token: &str) -> Result<(String, &Arc<Tenant>), TokenError> {
         let header =
             decode_header(token).map_err(|error| TokenError::Malformed(error.to_string()))?;
         if header.alg != ALGORITHM {
             let problem = format!("signed by {:?}; expected {ALGORITHM:?}", header.alg);
+            return Err(TokenError::Malformed(problem));
+        }
+        // Whoever does not know an extension that is critical has to refuse the token [RFC 7515 §4.1.11].
+        if let Some(critical) = header.crit {
+            let problem =
+                format!("its header has critical extensions that are not known here: {critical:?}");
             return Err(TokenError::Malformed(problem));
         }
         let key_id = header
@@ -188,9 +214,22 @@ impl Tokens {
             .claims;
         let tenant = self.0.tenants.get(&says.tid);
         let tenant = tenant.ok_or_else(|| self.wrong_issuer(&says))?;
-        let withdrawn = tenant.withdrawn();
-        let keys = tenant.keys_with(&key_id).await?;
-        let claims = self.signed(token, &keys, &key_id)?;
+        // Before its signature: that of a token for Graph cannot be checked by anybody but Graph [azure.md §7], and its
+        // bearer is to hear what is wrong with it.
+        self.is_for_us(&says)?;
+        Ok((key_id, tenant))
+    }
+
+    /// Whose a token is that has to be signed by one of these keys. One that is good is remembered.
+    fn checked(
+        &self,
+        token: &str,
+        key_id: &str,
+        keys: &Keys,
+        tenant: &Arc<Tenant>,
+        withdrawn: u64,
+    ) -> Result<Arc<Caller>, TokenError> {
+        let claims = self.signed(token, keys, key_id)?;
         if !keys.issuers.contains(&claims.iss) {
             return Err(self.wrong_issuer(&claims));
         }
@@ -204,7 +243,7 @@ impl Tokens {
             withdrawn,
             tenant: Arc::clone(tenant),
         };
-        self.0.verified.insert(fingerprint, verified);
+        self.0.verified.insert(fingerprint(token), verified);
         Ok(caller)
     }
 
@@ -254,6 +293,20 @@ impl Tokens {
         let tenants: Vec<String> = tenants.into_iter().map(Uuid::to_string).collect();
         tenants.join(", ")
     }
+}
+
+/// Microsoft Graph's application id and its names in the clouds: tokens for it are what is brought by mistake most often.
+const GRAPH: [&str; 4] = [
+    "00000003-0000-0000-c000-000000000000",
+    "https://graph.microsoft.com",
+    "https://graph.microsoft.us",
+    "https://microsoftgraph.chinacloudapi.cn",
+];
+
+fn named(audience: &str) -> String {
+    let is_graph = GRAPH.contains(&audience.trim_end_matches('/'));
+    let of = if is_graph { "Microsoft Graph, " } else { "" };
+    format!("{of}{audience:?}")
 }
 
 fn fingerprint(token: &str) -> [u8; 32] {

@@ -113,7 +113,8 @@ where
             .authenticator
             .known(headers, certificate(&request));
         match known {
-            Some(caller) => guarded.taken(caller, deadline, request),
+            Some(Ok(caller)) => guarded.taken(caller, deadline, request),
+            Some(Err(error)) => Box::pin(ready(Ok(status::unauthenticated(&error).into_http()))),
             None => Box::pin(guarded.asked_who_it_is(deadline, request)),
         }
     }

@@ -72,6 +72,23 @@ impl<'w> Forger<'w> {
         self.world.emulator.sign(&claims).unwrap()
     }
 
+    /// Signed by Entra, with an extension that is critical in its header [RFC 7515 §4.1.11].
+    pub(crate) fn critical(&self, extensions: &[&str]) -> String {
+        let mut header = Header::new(Algorithm::RS256);
+        header.crit = Some(extensions.iter().map(ToString::to_string).collect());
+        let emulator = &self.world.emulator;
+        emulator.sign_with(header, &self.claims).unwrap()
+    }
+
+    /// As Entra gives it for Graph: under a known key id, and with a signature that nobody but Graph can check.
+    pub(crate) fn of_graph(&self, audience: &str) -> String {
+        let mut claims = self.claims.clone();
+        claims["aud"] = json!(audience);
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = Some(self.key_id.clone());
+        encode(&header, &claims, &self.own_key).unwrap()
+    }
+
     /// A header and claims of any kind, and a signature of any kind.
     fn raw(&self, header: &Value, signature: &str) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -151,6 +168,10 @@ impl<'w> Forger<'w> {
         let mut header = Header::new(Algorithm::RS256);
         let without = encode(&header, &self.claims, &self.own_key).unwrap();
         forged.push(("no key id", "TOKEN_INVALID", without));
+        for extensions in [&["exp"][..], &["b64", "http://vendor.example/tenant"], &[]] {
+            let token = self.critical(extensions);
+            forged.push(("a critical extension", "TOKEN_INVALID", token));
+        }
         let own = jsonwebtoken::jwk::Jwk::from_encoding_key(&self.own_key, Algorithm::RS256);
         header.jwk = Some(own.unwrap());
         header.jku = Some("https://keys.example/".to_owned());

@@ -104,8 +104,17 @@ impl Signer {
 
     /// Signs any claims, also ones that Entra would never give: tests need bad tokens too.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
+        self.sign_with(Header::default(), claims)
+    }
+
+    /// The same with other fields in the header; its algorithm and its key id are the signer's.
+    pub(crate) fn sign_with(
+        &self,
+        mut header: Header,
+        claims: &impl Serialize,
+    ) -> Result<String, TokenError> {
         let keys = self.keys();
-        let mut header = Header::new(Algorithm::RS256);
+        header.alg = Algorithm::RS256;
         header.kid = Some(keys.key_id.clone());
         encode(&header, claims, &keys.encoding)
             .map_err(|error| TokenError::Signing(error.to_string()))
