@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -240,8 +241,32 @@ impl Refusal {
         if retry_after.is_some() {
             details.set_retry_info(retry_after);
         }
-        Status::with_error_details(code, message, details)
+        let mut headers = MetadataMap::new();
+        if let Some(pushback) = pushback(self.reason, retry_after) {
+            headers.insert(PUSHBACK, pushback);
+        }
+        Status::with_error_details_and_metadata(code, message, details, headers)
     }
+}
+
+/// What a client's own retry policy obeys: it does not read error details [gRFC A6].
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// When a client may try again by itself, in milliseconds; -1: not by itself. `None`: nothing is said.
+fn pushback(reason: Reason, retry_after: Option<Duration>) -> Option<MetadataValue<Ascii>> {
+    let lasts = matches!(
+        reason,
+        Reason::StoreFull | Reason::RoleAssignmentLimitExceeded
+    );
+    let is_exhausted = Code::from_i32(reason.code()) == Code::ResourceExhausted;
+    let millis = match retry_after {
+        _ if lasts => -1,
+        // Clients read a 32-bit number. Rounded up: a little early would be refused once more.
+        Some(wait) => i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
+        None if is_exhausted => -1,
+        None => return None,
+    };
+    Some(MetadataValue::from(millis))
 }
 
 /// At most so many bytes of a text, with a mark where it was cut.
@@ -260,6 +285,8 @@ fn shortened(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn violation(field: &str) -> Violation {
@@ -340,6 +367,39 @@ mod tests {
             assert_eq!(status.code(), code);
             let retry = details.retry_info().unwrap();
             assert_eq!(retry.retry_delay, Some(RETRY_AFTER));
+        }
+    }
+
+    #[test]
+    fn a_clients_retry_policy_is_told_what_retry_info_tells() {
+        let rate = Rate {
+            per_second: NonZeroU32::MIN,
+            capacity: NonZeroU32::MIN,
+        };
+        let wait = Duration::from_micros(1_234_001);
+        let full = Refusal {
+            retry_after: Some(RETRY_AFTER),
+            ..Refusal::new(Reason::StoreFull, "full".to_owned())
+        };
+        let at_its_limit = Refusal::new(Reason::RoleAssignmentLimitExceeded, "4000".to_owned());
+        let for_ever = Duration::MAX;
+        for (status, expected) in [
+            (overloaded("calls", 1), Some("1000")),
+            (shutting_down(), Some("1000")),
+            (rate_limited("grants", rate, wait), Some("1235")),
+            (rate_limited("grants", rate, for_ever), Some("2147483647")),
+            (full.into_status(), Some("-1")),
+            (at_its_limit.into_status(), Some("-1")),
+            (invalid(&[violation("ttl")]), None),
+            (not_implemented("Offboard"), None),
+        ] {
+            let (status, details) = received(status);
+            let pushback = status.metadata().get(PUSHBACK);
+            let pushback = pushback.map(|value| value.to_str().unwrap());
+            assert_eq!(pushback, expected, "{status:?}");
+            if details.retry_info().is_some() {
+                assert!(pushback.is_some(), "{status:?}");
+            }
         }
     }
 

@@ -29,7 +29,8 @@ impl Refusal {
     /// Reads a status.
     ///
     /// # Panics
-    /// Where it has no `ErrorInfo` of this service's: each status has one.
+    /// Where it has no `ErrorInfo` of this service's: each status has one. Where a client's retry policy is not told what
+    /// `RetryInfo` tells.
     pub fn of(status: &Status) -> Self {
         let details = status.get_error_details();
         let info = details
@@ -51,6 +52,19 @@ impl Refusal {
             .precondition_failure()
             .map(|failure| failure.violations.as_slice())
             .unwrap_or_default();
+        let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
+        let pushback = status.metadata().get("grpc-retry-pushback-ms");
+        let pushback: Option<i64> = pushback.map(|value| value.to_str().unwrap().parse().unwrap());
+        let is_exhausted = status.code() == Code::ResourceExhausted;
+        match (retry_after, pushback) {
+            (_, Some(-1)) => assert!(is_exhausted, "{status:?}"),
+            (Some(wait), Some(millis)) => {
+                let wait = i64::try_from(wait.as_millis()).unwrap();
+                assert!((wait..=wait + 1).contains(&millis), "{status:?}");
+            }
+            (None, None) => assert!(!is_exhausted, "{status:?}"),
+            other => panic!("{other:?}: {status:?}"),
+        }
         Self {
             code: status.code(),
             message: status.message().to_owned(),
@@ -58,7 +72,7 @@ impl Refusal {
             metadata: info.metadata.clone().into_iter().collect(),
             fields: fields.iter().map(|wrong| wrong.field.clone()).collect(),
             preconditions: preconditions.iter().map(|it| it.r#type.clone()).collect(),
-            retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+            retry_after,
         }
     }
 
