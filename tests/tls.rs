@@ -17,7 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aks_access_broker::grpc::proto::{AzureRole, ListClustersRequest};
+use aks_access_broker::grpc::proto::{AzureRole, ListClustersRequest, WatchJobRequest};
+use azure_emulator::{Fault, FaultEffect, Operation};
 use support::ask::{access, permanent};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
@@ -62,7 +63,9 @@ impl Bench {
         fs::write(&config, text.replacen("  allow_plaintext: true\n", "", 1)).unwrap();
         let log = dir.join("log");
         let mut command = BrokerProcess::command(&config);
-        command.stderr(fs::File::create(&log).unwrap());
+        command
+            .env("AKS_ACCESS_BROKER__LOG__FILTER", "warn")
+            .stderr(fs::File::create(&log).unwrap());
         let broker = BrokerProcess::start_unready_as(command).await;
         let bench = Self {
             world,
@@ -260,4 +263,85 @@ async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
         let told = BrokerProcess::start_in_vain(&config).await;
         assert!(told.contains(words), "{words} is not in\n{told}");
     }
+}
+
+/// Strangers bring as many as they like; an operator sees why, and not as often.
+#[tokio::test]
+async fn a_refused_client_certificate_is_logged_as_a_warning_and_not_each_time() {
+    let bench = Bench::start().await;
+    let strangers = [
+        (
+            Authority::new().client(&[PORTAL]),
+            "no authority in server.tls.client_ca_file has issued it",
+        ),
+        (bench.of_callers.expired(PORTAL), "it has expired"),
+        (
+            bench.of_callers.server(),
+            "its extended key usage is not that of a client",
+        ),
+        (bench.of_callers.client(&[]), "nobody is known by it"),
+    ];
+    for _ in 0..5 {
+        for (stranger, _) in &strangers {
+            if let Ok(connection) = bench.connect(Some(stranger)).await {
+                connection.is_alive().await;
+            }
+        }
+    }
+    for (_, why) in &strangers {
+        let told = || {
+            let log = fs::read_to_string(&bench.log).unwrap();
+            let lines = log.lines().filter(|line| line.contains(why));
+            let of_this = lines.filter(|line| line.contains("a client certificate is refused"));
+            of_this.map(str::to_owned).collect::<Vec<_>>()
+        };
+        until(why, || async { !told().is_empty() }).await;
+        let told = told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("WARN") && told[0].contains("127.0.0.1"),
+            "{told:?}"
+        );
+    }
+}
+
+/// A watch goes on for as long as its job does, and not for longer than its caller's certificate.
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_that_opened_it() {
+    let bench = Bench::start().await;
+    let never = FaultEffect::Status {
+        status: 503,
+        code: "ServerError".to_owned(),
+        message: "not now".to_owned(),
+        retry_after: None,
+    };
+    let write = Fault::always(Operation::RoleAssignmentWrite, never);
+    bench.world.emulator.add_fault(write);
+    let wish = permanent(
+        ALICE,
+        &bench.world.cluster("aks-production"),
+        access(AzureRole::RbacReader, &[]),
+    );
+    let short = bench.of_callers.short(PORTAL, Duration::from_secs(4));
+    let connection = bench.connect(Some(&short)).await.unwrap();
+    let mut client = connection.client(None);
+    let accepted = client.grant(wish).await.unwrap().into_inner();
+    let request = WatchJobRequest {
+        job_id: accepted.job.unwrap().job_id,
+    };
+    let mut watched = client.watch_job(request).await.unwrap().into_inner();
+    let ends = async {
+        loop {
+            match watched.message().await {
+                Ok(told) => assert!(told.is_some(), "the job is not over"),
+                Err(status) => break status,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(SOON, ends).await.expect("it ends");
+    assert_eq!(
+        Refusal::of(&ended).kind(),
+        (Code::Unauthenticated, "CERTIFICATE_INVALID")
+    );
+    assert_eq!(told(&mut client).await, refused("CERTIFICATE_INVALID"));
 }

@@ -43,10 +43,14 @@ impl ClientCertificate {
     #[must_use]
     pub fn read(der: &[u8]) -> Self {
         match X509Certificate::from_der(der) {
-            Ok((_, certificate)) => Self {
-                caller: named(&certificate).map(|name| Arc::new(Caller::certificate(&name))),
-                until: certificate.validity().not_after.timestamp(),
-            },
+            Ok((_, certificate)) => {
+                let until = certificate.validity().not_after.timestamp();
+                let caller = |name: String| Arc::new(Caller::certificate(&name).until(until));
+                Self {
+                    caller: named(&certificate).map(caller),
+                    until,
+                }
+            }
             Err(error) => Self {
                 caller: Err(CertificateError::Unreadable(error.to_string())),
                 until: i64::MAX,
@@ -82,13 +86,29 @@ fn named(certificate: &X509Certificate<'_>) -> Result<String, CertificateError> 
         }
     }
     match (uris.as_slice(), dns_names.as_slice()) {
-        ([uri], _) if is_plain(uri) => Ok((*uri).to_owned()),
-        ([], [name]) if is_plain(name) => Ok(name.to_ascii_lowercase()),
+        ([uri], _) if is_uri(uri) => Ok((*uri).to_owned()),
+        ([], [name]) if is_dns_name(name) => Ok(name.to_ascii_lowercase()),
         _ => Err(CertificateError::NamesNobody {
             uris: uris.len(),
             dns_names: dns_names.len(),
         }),
     }
+}
+
+/// With a scheme: a policy that names a DNS name is not to match a URI, which an authority may give to others.
+fn is_uri(name: &str) -> bool {
+    let scheme = name.split_once(':').map_or("", |(scheme, _)| scheme);
+    let within = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    is_plain(name)
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(within)
+}
+
+/// Without a colon, so that a policy that names a URI never matches it. An authority that gives out DNS names may look at
+/// less than that.
+fn is_dns_name(name: &str) -> bool {
+    let within = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    is_plain(name) && name.chars().all(within)
 }
 
 /// It is written into logs and keys as it is. A wildcard is many.
@@ -145,6 +165,22 @@ mod tests {
         );
         assert_eq!(read(&[dns("*.example")], 4000), nobody(0, 1));
         assert_eq!(read(&[uri("spiffe://a/ b")], 4000), nobody(1, 0));
+    }
+
+    #[test]
+    fn a_uri_and_a_dns_name_are_never_the_same_name() {
+        let nobody = |uris, dns_names| Err(CertificateError::NamesNobody { uris, dns_names });
+        for text in [
+            "spiffe://contoso.example/portal",
+            "spiffe:portal",
+            "urn:portal",
+            "a/b",
+        ] {
+            assert_eq!(read(&[dns(text)], 4000), nobody(0, 1), "{text}");
+        }
+        for text in ["portal.example", "/portal", ":portal", "1a:portal", "a_b:c"] {
+            assert_eq!(read(&[uri(text)], 4000), nobody(1, 0), "{text}");
+        }
     }
 
     #[test]

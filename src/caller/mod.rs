@@ -145,6 +145,15 @@ impl Caller {
         self.kind != Kind::Certificate && self.roles.is_empty()
     }
 
+    /// Why it is nobody any more once [`Caller::is_over`] has come back.
+    #[must_use]
+    pub fn why_over(&self) -> AuthenticationError {
+        match self.kind {
+            Kind::Certificate => CertificateError::Expired.into(),
+            Kind::Application | Kind::User => TokenError::Expired.into(),
+        }
+    }
+
     /// Whoever a certificate names.
     #[must_use]
     pub fn certificate(name: &str) -> Self {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::broker::Broker;
-use crate::caller::{AuthenticationError, Caller, TokenError};
+use crate::caller::{AuthenticationError, Caller};
 use crate::domain::job::Job;
 
 use super::guard::Call;
@@ -377,7 +377,7 @@ impl AccessBrokerService for Service {
 }
 
 impl Service {
-    /// What ends a stream from outside: the caller's deadline, the end of its token, or the end of the server.
+    /// What ends a stream from outside: the caller's deadline, the end of its token or certificate, or the end of the server.
     fn end_of_streams(&self, call: Option<Call>) -> impl Future<Output = Status> + Send + 'static {
         let shutdown = self.shutdown.clone();
         async move {
@@ -387,9 +387,7 @@ impl Service {
             };
             tokio::select! {
                 status = call.deadline.passed() => status,
-                () = call.caller.is_over() => {
-                    unauthenticated(&AuthenticationError::Token(TokenError::Expired))
-                }
+                () = call.caller.is_over() => unauthenticated(&call.caller.why_over()),
                 () = shutdown.cancelled() => shutting_down(),
             }
         }

@@ -4,8 +4,10 @@
 //! in use, and says so until it is mended.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,9 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caller::ClientCertificate;
 use crate::config;
+use crate::telemetry::Repeats;
 
 /// How often the files are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often a client certificate that is refused is logged, for each reason: strangers bring as many as they like.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// How long a client may take to agree on keys.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -68,6 +73,45 @@ pub(super) struct Agreed {
 pub struct Tls {
     files: config::Tls,
     current: Arc<ArcSwap<Generation>>,
+    refused: Arc<Refused>,
+}
+
+/// Client certificates that were refused.
+#[derive(Debug)]
+struct Refused {
+    count: AtomicU64,
+    told: Repeats,
+}
+
+impl Refused {
+    /// Logs that one was refused, unless the same was logged a moment ago.
+    fn tell(&self, peer: Option<SocketAddr>, why: &str, error: &dyn std::error::Error) {
+        let refused_so_far = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.told.is_due(why) {
+            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            tracing::warn!(%peer, why, %error, refused_so_far, "a client certificate is refused");
+        }
+    }
+}
+
+/// Why TLS has refused a client's certificate; `None`: something else went wrong.
+fn why_refused(error: &io::Error) -> Option<&'static str> {
+    use rustls::CertificateError as E;
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return None;
+    };
+    Some(match error {
+        E::Expired | E::ExpiredContext { .. } => "it has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet",
+        E::UnknownIssuer | E::BadSignature => {
+            "no authority in server.tls.client_ca_file has issued it"
+        }
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            "its extended key usage is not that of a client"
+        }
+        _ => "it cannot be checked, or is not as certificates have to be",
+    })
 }
 
 /// What was read at one time.
@@ -99,7 +143,15 @@ impl Tls {
         let read = Files::read(&files).await?;
         let first = Generation::new(&files, &read, CancellationToken::new())?;
         let current = Arc::new(ArcSwap::from_pointee(first));
-        Ok(Self { files, current })
+        let refused = Arc::new(Refused {
+            count: AtomicU64::new(0),
+            told: Repeats::every(TELL_AGAIN),
+        });
+        Ok(Self {
+            files,
+            current,
+            refused,
+        })
     }
 
     /// Reads them again whenever they have changed, for good.
@@ -150,10 +202,20 @@ impl Tls {
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Agreed> {
         let generation = self.current.load_full();
         let acceptor = TlsAcceptor::from(Arc::clone(&generation.server));
-        let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+        let peer = stream.peer_addr().ok();
+        let agreed = timeout(HANDSHAKE, acceptor.accept(stream)).await?;
+        let stream = agreed.inspect_err(|error| {
+            if let Some(why) = why_refused(error) {
+                self.refused.tell(peer, why, error);
+            }
+        })?;
         let (_, session) = stream.get_ref();
         let certificates = session.peer_certificates().unwrap_or_default();
         let certificate = certificates.first().map(|it| ClientCertificate::read(it));
+        // The connection stands: a call on it may bring a token.
+        if let Some(Err(error)) = certificate.as_ref().map(ClientCertificate::caller) {
+            self.refused.tell(peer, "nobody is known by it", &error);
+        }
         Ok(Agreed {
             stream,
             certificate,

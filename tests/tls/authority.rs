@@ -1,5 +1,7 @@
 //! Authorities of a test's own, and what they issue.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType, date_time_ymd,
@@ -49,6 +51,14 @@ impl Authority {
         let mut params = of_client(&[uri]);
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
+        self.issue(&params)
+    }
+
+    /// The same, for so long from now.
+    pub(crate) fn short(&self, uri: &str, lasts: Duration) -> Issued {
+        let mut params = of_client(&[uri]);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        params.not_after = date_time_ymd(1970, 1, 1) + now + lasts;
         self.issue(&params)
     }
 
