@@ -27,6 +27,8 @@ mod kept;
 mod queues;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "store_transitions/refusals.rs"]
+mod refusals;
 #[path = "store_transitions/standing.rs"]
 mod standing;
 #[path = "store_transitions/trail.rs"]

@@ -19,7 +19,7 @@ use aks_access_broker::config::{self, ClientSecretCredential, Cloud, Credential,
 use aks_access_broker::domain::ids::SubscriptionId;
 use aks_access_broker::domain::kubernetes_request::Features;
 use aks_access_broker::grpc;
-use aks_access_broker::store::{Changes, Store};
+use aks_access_broker::store::{Changes, RefusalBounds, Store};
 use aks_access_broker::view::{View, ViewSettings};
 use azure_emulator::Emulator;
 use jiff::SignedDuration;
@@ -195,6 +195,11 @@ fn broker(
     let followed = view.clone().follow(changes.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(followed));
     let settings = BrokerSettings {
+        refusals: RefusalBounds {
+            per_minute: 1,
+            share: 1_000,
+            over: Duration::from_hours(1),
+        },
         tenant: guid("tenant", 0),
         subscriptions,
         known_for: FOR_GOOD,

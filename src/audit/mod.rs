@@ -75,8 +75,11 @@ pub struct Event<'a> {
 /// `details`: its place in the audit log as `sequence`, its `entry`, and the `problem`.
 pub const DAMAGED: &str = "audit/damaged";
 
+/// The longest text that a refused request leaves in a field of its event, in characters.
+const MOST_OF_A_REFUSED_TEXT: usize = 200;
+
 /// The broker's own name in the trail.
-pub const BROKER: &str = "aks-access-broker";
+pub use crate::store::BROKER;
 
 impl<'a> Event<'a> {
     /// An event about nothing in particular.
@@ -148,6 +151,19 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn on_behalf_of(mut self, whom: Option<&OnBehalfOf>) -> Self {
         self.on_behalf_of = whom.map(ToString::to_string).unwrap_or_default();
+        self
+    }
+
+    /// The same with each text that the caller chose, or made long, cut short: of a refused request.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        let texts = self.details.values_mut();
+        for text in texts.chain([&mut self.on_behalf_of, &mut self.actor]) {
+            if let Some((end, _)) = text.char_indices().nth(MOST_OF_A_REFUSED_TEXT) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
         self
     }
 

@@ -21,7 +21,8 @@ use super::{BROKER, DAMAGED, Event, Outcome};
 use crate::domain::ids::{InstanceId, LeaseToken};
 use crate::domain::reason::Reason;
 use crate::store::{
-    DamagedEntry, Keep, Seal, SealHead, SetAside, Store, StoreError, StoredEvent, TrailEntry,
+    DamagedEntry, Keep, RefusalBounds, Seal, SealHead, SetAside, Store, StoreError, StoredEvent,
+    TrailEntry,
 };
 
 /// How long the lease lasts: many times what one round takes.
@@ -57,18 +58,26 @@ pub struct Sealer {
     chain: String,
     token: LeaseToken,
     keep: Keep,
+    refusals: RefusalBounds,
     export: Export,
 }
 
 impl Sealer {
     /// Makes a sealer for the store's own chain.
     #[must_use]
-    pub fn new(store: Store, instance: InstanceId, keep: Keep, export: Export) -> Self {
+    pub fn new(
+        store: Store,
+        instance: InstanceId,
+        keep: Keep,
+        refusals: RefusalBounds,
+        export: Export,
+    ) -> Self {
         Self {
             store,
             chain: instance.to_string(),
             token: LeaseToken::new(Uuid::new_v4()),
             keep,
+            refusals,
             export,
         }
     }
@@ -107,6 +116,10 @@ impl Sealer {
         let Some((head, entries)) = begun else {
             return Ok(Round::Over);
         };
+        // What cannot be told now is told later; events are sealed all the same.
+        if let Err(error) = self.store.tell_counted_refusals(self.refusals).await {
+            warn!(%error, "the broker cannot write how many refusals it has counted into the audit log");
+        }
         if let Some(TrailEntry::Damaged(_)) = entries.first() {
             return self.set_aside(&head, &damaged_first(&entries)).await;
         }

@@ -54,7 +54,7 @@ use crate::config;
 use crate::domain::cluster::{Cluster, Finding, findings};
 use crate::domain::freshness::Freshness;
 use crate::domain::ids::{ClusterId, SubscriptionId};
-use crate::store::{Changes, Store};
+use crate::store::{Changes, RefusalBounds, Store};
 pub use crate::view::Need;
 use crate::view::View;
 use check::{Asked, Check, Checked, Staleness};
@@ -84,6 +84,7 @@ pub struct Broker {
     lag: SignedDuration,
     changes: Changes,
     patience: Duration,
+    refusals: RefusalBounds,
     work: Arc<Notify>,
 }
 
@@ -114,6 +115,8 @@ pub struct BrokerSettings {
     pub staleness: Staleness,
     /// How often callers may have fresher data read than that.
     pub fresh_reads: config::FreshReads,
+    /// How much of the audit log refusals may take.
+    pub refusals: RefusalBounds,
 }
 
 impl Broker {
@@ -154,6 +157,7 @@ impl Broker {
             names,
             changes,
             patience: settings.patience,
+            refusals: settings.refusals,
             work,
         }
     }

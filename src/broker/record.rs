@@ -1,7 +1,7 @@
 //! What the audit trail hears of a request (I10): what was asked, and what was decided.
 //!
-//! An accepted request's event is written by the script that accepts it. A refusal has an event of its own, and where
-//! that cannot be written the caller hears of that instead: refused it is either way.
+//! An accepted request's event is written by the script that accepts it. A refusal has an event of its own, or is counted in
+//! one, and where that cannot be written the caller hears of that instead: refused it is either way.
 
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use crate::caller::Caller;
 use crate::caller::policy::{Action, Decision};
 use crate::domain::ids::Namespace;
 use crate::domain::reason::{Reason, code};
+use crate::store::Refusal;
 
 /// Which refusals are written down.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,10 +70,16 @@ impl Broker {
                 event = event.on_cluster(cluster);
             }
         }
-        let (store, event) = (self.store.clone(), event.to_json());
+        let batch = event.details.get("refused").and_then(|it| it.parse().ok());
+        let refusal = Refusal {
+            token: Uuid::new_v4(),
+            actor: event.actor.clone(),
+            count: batch.unwrap_or(1),
+            audit_event: event.shortened().to_json(),
+        };
+        let (store, bounds) = (self.store.clone(), self.refusals);
         // Whether or not the caller still waits: nobody tries things and goes before they are written down.
-        let token = Uuid::new_v4();
-        let written = tokio::spawn(async move { store.write_event(token, &event).await });
+        let written = tokio::spawn(async move { store.write_refusal(&refusal, bounds).await });
         match written.await {
             Ok(written) => written?,
             // If it was not written, the caller does not get the refusal either. Otherwise the process is ending.

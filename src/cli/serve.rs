@@ -27,7 +27,7 @@ use crate::domain::kubernetes_request::Features;
 use crate::grpc::Readiness;
 use crate::grpc::Tls;
 use crate::reconcile::Reconciler;
-use crate::store::{Changes, Doubt, Keep, Store, StoreError};
+use crate::store::{Changes, Doubt, Keep, RefusalBounds, Store, StoreError};
 use crate::telemetry::Repeats;
 use crate::view::{View, ViewSettings};
 use crate::{grpc, telemetry};
@@ -200,6 +200,7 @@ fn broker_settings(config: &Config) -> BrokerSettings {
             longest: config.view.longest_staleness,
         },
         fresh_reads: config.limits.fresh_reads,
+        refusals: refusal_bounds(config),
     }
 }
 
@@ -300,6 +301,15 @@ async fn reconcile(
     Ok(())
 }
 
+fn refusal_bounds(config: &Config) -> RefusalBounds {
+    let audit = &config.audit;
+    RefusalBounds {
+        per_minute: audit.refusals_per_minute,
+        share: audit.max_events / 100 * u64::from(audit.refusals_percent),
+        over: audit.retention,
+    }
+}
+
 /// Seals the audit trail, and exports it.
 fn sealer(config: &Config, store: &Store, instance: InstanceId) -> Sealer {
     let keep = Keep {
@@ -307,7 +317,8 @@ fn sealer(config: &Config, store: &Store, instance: InstanceId) -> Sealer {
         count: config.audit.max_events,
     };
     let export = Export::new(config.audit.file.clone());
-    Sealer::new(store.clone(), instance, keep, export)
+    let bounds = refusal_bounds(config);
+    Sealer::new(store.clone(), instance, keep, bounds, export)
 }
 
 /// Opens the port, and says so.

@@ -17,6 +17,11 @@ pub struct Audit {
     pub retention: Duration,
     /// How many of them stay there at most.
     pub max_events: u64,
+    /// How many refusals of one caller are events of their own each minute. The others become one event that counts them.
+    pub refusals_per_minute: u32,
+    /// How much of `max_events`, in percent, the events of refusals may take in any `retention`. Once that is used up,
+    /// one event a minute counts the refusals of all callers.
+    pub refusals_percent: u8,
 }
 
 impl Default for Audit {
@@ -25,6 +30,8 @@ impl Default for Audit {
             file: None,
             retention: Duration::from_hours(30 * 24),
             max_events: 1_000_000,
+            refusals_per_minute: 30,
+            refusals_percent: 25,
         }
     }
 }

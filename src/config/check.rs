@@ -100,6 +100,14 @@ fn audit(audit: &Audit, found: &mut Vec<Problem>) {
         let message = format!("{}: expected 1000 to 1000000000", audit.max_events);
         found.push(Problem::new("audit.max_events", message));
     }
+    if audit.refusals_per_minute == 0 {
+        let message = "0: expected at least 1".to_owned();
+        found.push(Problem::new("audit.refusals_per_minute", message));
+    }
+    if !(1..=50).contains(&audit.refusals_percent) {
+        let message = format!("{}: expected 1 to 50", audit.refusals_percent);
+        found.push(Problem::new("audit.refusals_percent", message));
+    }
 }
 
 /// Callers without a role share a sixteenth: room for one request of any kind but a large batch.

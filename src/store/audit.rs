@@ -75,6 +75,9 @@ pub struct Seal {
     pub previous: String,
 }
 
+/// The broker's own name as an actor.
+pub const BROKER: &str = "aks-access-broker";
+
 /// How much of what is sealed is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keep {
@@ -82,6 +85,30 @@ pub struct Keep {
     pub age: Duration,
     /// Of more than so many the oldest go.
     pub count: u64,
+}
+
+/// How much of the audit log refusals may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RefusalBounds {
+    /// How many events of refusals one caller has each minute. The others are counted.
+    pub per_minute: u32,
+    /// How many events of refusals there are at most in any time of this length.
+    pub share: u64,
+    /// See `share`.
+    pub over: Duration,
+}
+
+/// A refused request, as the audit log has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Belongs to this refusal alone: if it is sent again, because the answer was lost, it is written once.
+    pub token: Uuid,
+    /// Who was refused.
+    pub actor: String,
+    /// How many refusals it stands for.
+    pub count: u64,
+    /// The audit event, as JSON.
+    pub audit_event: String,
 }
 
 /// What can be said of the trail as a whole.
@@ -102,6 +129,12 @@ struct EventArgument<'a> {
     token: String,
     remembered: u64,
     audit_event: &'a str,
+    actor: &'a str,
+    count: u64,
+    broker: &'static str,
+    per_minute: u32,
+    share: u64,
+    over: u64,
 }
 
 #[derive(Serialize)]
@@ -152,18 +185,43 @@ struct SealRow<'a> {
 }
 
 impl Store {
-    /// Writes one event that stands alone, as JSON: a refusal. `token` belongs to this event alone, so an event that is
-    /// sent again, because the answer was lost, is written once. O(1), one script.
+    /// Writes the event of a refusal, or counts it where the bounds leave no room: then one event tells the count after a
+    /// minute. O(1), one script.
     ///
     /// # Errors
     /// [`StoreError`]: it may have been written or not.
-    pub async fn write_event(&self, token: Uuid, event: &str) -> Result<(), StoreError> {
+    pub async fn write_refusal(
+        &self,
+        refusal: &Refusal,
+        bounds: RefusalBounds,
+    ) -> Result<(), StoreError> {
         let argument = EventArgument {
-            token: token.to_string(),
+            token: refusal.token.to_string(),
             remembered: millis(COMES_AGAIN_WITHIN),
-            audit_event: event,
+            audit_event: &refusal.audit_event,
+            actor: &refusal.actor,
+            count: refusal.count,
+            broker: BROKER,
+            per_minute: bounds.per_minute,
+            share: bounds.share,
+            over: millis(bounds.over),
         };
         self.run::<_, ()>(&self.scripts.audit, &argument).await
+    }
+
+    /// Appends the events that tell how many refusals were counted, for all callers whose minute is over. O(callers), one
+    /// script.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tell_counted_refusals(&self, bounds: RefusalBounds) -> Result<(), StoreError> {
+        let nothing = Refusal {
+            token: Uuid::nil(),
+            actor: String::new(),
+            count: 0,
+            audit_event: String::new(),
+        };
+        self.write_refusal(&nothing, bounds).await
     }
 
     /// Takes the sealer's lease, or renews it, and says how far the chain has come, and which up to `count` entries

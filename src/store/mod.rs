@@ -23,7 +23,8 @@ mod stream;
 
 pub use accept::{Accepted, End, NewExtension, NewGrant, NewRevocation, RequestKey, Revoked};
 pub use audit::{
-    DamagedEntry, Keep, Seal, SealHead, SetAside, StoredEvent, TrailEntry, TrailState,
+    BROKER, DamagedEntry, Keep, Refusal, RefusalBounds, Seal, SealHead, SetAside, StoredEvent,
+    TrailEntry, TrailState,
 };
 pub use clock::{DueExpiry, Expired, Woken};
 pub use error::StoreError;

@@ -19,7 +19,7 @@ use aks_access_broker::domain::role::{BuiltInRole, Role};
 use aks_access_broker::domain::settle_clock::SettledTime;
 use aks_access_broker::store::{
     Accepted, Begun, ClaimTerms, Claimed, Closing, End, NewGrant, NewRevocation, NextLook,
-    PassRecord, Recorded, RequestKey, Revoked, Store, TouchedEffect,
+    PassRecord, Recorded, Refusal, RefusalBounds, RequestKey, Revoked, Store, TouchedEffect,
 };
 use jiff::{SignedDuration, Timestamp};
 use redis::aio::MultiplexedConnection;
@@ -97,6 +97,23 @@ pub fn revocation(grant: GrantId) -> NewRevocation {
         request: request(),
         justification: String::new(),
         audit_event: "{}".to_owned(),
+    }
+}
+
+/// Room for every refusal of a test.
+pub const ROOM: RefusalBounds = RefusalBounds {
+    per_minute: 1_000,
+    share: 1_000_000,
+    over: RETENTION,
+};
+
+/// One refusal of a caller's, whose event says so much.
+pub fn refusal_of(actor: &str, audit_event: &str) -> Refusal {
+    Refusal {
+        token: Uuid::new_v4(),
+        actor: actor.to_owned(),
+        count: 1,
+        audit_event: audit_event.to_owned(),
     }
 }
 

@@ -20,7 +20,8 @@ use uuid::Uuid;
 
 use super::ALICE;
 use super::bench::{
-    Bench, LAG, LEASE, Pass, SETTLE, reader, request, revocation, target_of, terms,
+    Bench, LAG, LEASE, Pass, ROOM, SETTLE, reader, refusal_of, request, revocation, target_of,
+    terms,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -197,7 +198,16 @@ async fn write_the_trail(bench: &Bench) -> Called {
         audit_event: "{}".to_owned(),
     };
     vec![
-        ("write_event", store.write_event(Uuid::new_v4(), "{}").await),
+        (
+            "write_refusal",
+            store
+                .write_refusal(&refusal_of("somebody", "{}"), ROOM)
+                .await,
+        ),
+        (
+            "tell_counted_refusals",
+            store.tell_counted_refusals(ROOM).await,
+        ),
         (
             "begin_seal",
             store.begin_seal(token, HOUR, 10).await.map(drop),

@@ -8,7 +8,7 @@ use aks_access_broker::store::{
 };
 use uuid::Uuid;
 
-use super::bench::Bench;
+use super::bench::{Bench, ROOM, refusal_of};
 
 const LEASE: Duration = Duration::from_mins(1);
 const KEEP: Keep = Keep {
@@ -26,8 +26,8 @@ fn token() -> LeaseToken {
 async fn written(bench: &Bench, events: u32) {
     for n in 0..events {
         let event = format!("{{\"n\":\"{n}\"}}");
-        let written = bench.store.write_event(Uuid::new_v4(), &event).await;
-        written.unwrap();
+        let refusal = refusal_of("somebody", &event);
+        bench.store.write_refusal(&refusal, ROOM).await.unwrap();
     }
 }
 

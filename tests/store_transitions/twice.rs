@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::ALICE;
-use super::bench::{Bench, reader, request, revocation, terms};
+use super::bench::{Bench, ROOM, reader, refusal_of, request, revocation, terms};
 
 const BOB: u128 = 2;
 
@@ -271,12 +271,14 @@ async fn i10_a_grant_that_ends_with_its_cluster_ends_once() {
 #[tokio::test]
 async fn i10_a_refusal_that_is_written_down_twice_is_one_event() {
     let mut bench = Bench::start().await;
-    let token = Uuid::new_v4();
+    let refusal = refusal_of("somebody", "{}");
+    let token = refusal.token;
     for _ in 0..2 {
-        bench.store.write_event(token, "{}").await.unwrap();
+        bench.store.write_refusal(&refusal, ROOM).await.unwrap();
     }
     assert_eq!(audited(&mut bench).await, 1);
-    bench.store.write_event(Uuid::new_v4(), "{}").await.unwrap();
+    let another = refusal_of("somebody", "{}");
+    bench.store.write_refusal(&another, ROOM).await.unwrap();
     assert_eq!(audited(&mut bench).await, 2, "another one is another event");
     let key = format!("{{aab:main}}:audit:written:{token}");
     let life: i64 = bench.ask("PTTL", &[&key]).await;

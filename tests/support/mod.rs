@@ -167,7 +167,7 @@ impl World {
              authentication:\n  audiences: [{ACCESS_BROKER}]\n\
              limits:\n  grants: {plenty}\n  revocations: {plenty}\n  checks: {plenty}\n  reads: {plenty}\n  refusals: {plenty}\n  fresh_reads: {{per_caller: {fresh}, per_subscription: {fresh}}}\n\
              policy:\n  directory: {dir}/{POLICIES}\n\
-             audit:\n  file: {dir}/audit.jsonl\n\
+             audit:\n  file: {dir}/audit.jsonl\n  refusals_per_minute: 1000000\n\
              redis:\n  url: {redis}\n\
              azure:\n  tenant_id: {tenant}\n  subscriptions: [{subscriptions}]\n  ca_file: {dir}/ca.pem\n  \
              call_timeout: {call}\n  connect_timeout: {connect}\n  credential:\n    client_secret:\n      \
