@@ -13,6 +13,8 @@ mod trouble;
 #[path = "principals/world.rs"]
 mod world;
 
+use std::time::Duration;
+
 use aks_access_broker::grpc::proto::{
     GrantRequest, PrincipalRef, PrincipalType, RevokeRequest, job,
 };
@@ -176,9 +178,22 @@ async fn whoever_the_directory_does_not_know_is_not_found_under_the_name_that_wa
     }
     nothing_was_queued(&world).await;
 
-    // That somebody was unknown is not remembered: they may be new.
+    // That somebody was unknown is not remembered for long: they may be new.
     add_user(&world, NOBODY, "nobody@contoso.example");
     let nobody = "nobody@contoso.example";
+    for asked in [by_name(nobody), by_id(NOBODY)] {
+        let plan = GrantRequest {
+            validate_only: true,
+            ..reads(&world, asked)
+        };
+        let found = async {
+            while client.grant(plan.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(30), found);
+        found.await.expect("a new principal is found soon");
+    }
     let told = format!("Bearer of {nobody}");
     let found = principal(NOBODY, PrincipalType::User, &told, nobody);
     gets_in(&mut client, &world, by_name(nobody), &found).await;

@@ -209,10 +209,9 @@ impl Broker {
         if self.sight(caller).await.sees_others(Action::ListAccess) {
             return Ok(());
         }
-        let own = self.own_id(caller);
-        match self.principals.id(principal).await {
-            Ok(id) if own == Some(id) => Ok(()),
-            _ => Err(denied(caller, Action::ListAccess, None, Arc::default())),
+        match self.own_name(caller, principal).await {
+            Some(_) => Ok(()),
+            None => Err(denied(caller, Action::ListAccess, None, Arc::default())),
         }
     }
 

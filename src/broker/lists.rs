@@ -7,14 +7,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::follow::GrantWithEffects;
 use super::page::{InvalidPageToken, PageSize, key_in, token_behind};
-use super::request::{GrantQuery, JobQuery, JobTargetQuery, RequestedSelector};
+use super::request::{GrantQuery, JobQuery, JobTargetQuery, RequestedPrincipal, RequestedSelector};
 use super::roles::role_id;
 use super::sight::Sight;
 use super::{Broker, BrokerError, payload};
 use crate::caller::Caller;
 use crate::caller::policy::Action;
 use crate::domain::grant::{Grant, Phase};
-use crate::domain::ids::{GrantId, JobId, TargetId};
+use crate::domain::ids::{GrantId, JobId, PrincipalId, TargetId};
 use crate::domain::job::{Job, JobTarget};
 use crate::domain::selector::GrantSelector;
 use crate::store::{Found, JobSelector, ListScope, Lives, StoreError, TargetRecord};
@@ -66,12 +66,14 @@ impl Broker {
         );
         let before = position(&query.token, &filter, GrantId::parse)?;
         let sight = self.sight(caller).await;
-        let selector = match self.resolve(caller, &query.selector).await {
-            Err(BrokerError::Principal(_)) if !sight.sees_others(Action::ListGrants) => {
-                return Ok(Page::empty());
-            }
-            selector => selector?,
+        let principal = match &query.selector.principal {
+            Some(asked) => match self.whom(caller, &sight, Action::ListGrants, asked).await? {
+                None => return Ok(Page::empty()),
+                id => id,
+            },
+            None => None,
         };
+        let selector = selector_of(caller, &query.selector, principal);
         let of = lives(&query.phases);
         let scope = sight.list_scope(&[Action::ListGrants], selector.cluster.as_ref());
         let page = page(
@@ -112,9 +114,9 @@ impl Broker {
         let before = position(token, &filter, JobId::parse)?;
         let sight = self.sight(caller).await;
         let principal = match principal {
-            Some(principal) => match self.principals.id(principal).await {
-                Err(_) if !sight.sees_others(Action::ListJobs) => return Ok(Page::empty()),
-                id => Some(id?),
+            Some(asked) => match self.whom(caller, &sight, Action::ListJobs, asked).await? {
+                None => return Ok(Page::empty()),
+                id => id,
             },
             None => None,
         };
@@ -242,26 +244,23 @@ impl Broker {
         Ok(Found { rows, looked_to })
     }
 
-    /// A selector as it was asked for → one that says who is meant.
-    pub(super) async fn resolve(
+    /// Who is meant in a list; `None`: somebody of whom the caller sees nothing, or nobody. The directory is asked only for
+    /// callers that see others' rows.
+    async fn whom(
         &self,
         caller: &Caller,
-        asked: &RequestedSelector,
-    ) -> Result<GrantSelector, BrokerError> {
-        let principal = match &asked.principal {
-            Some(principal) => Some(self.principals.id(principal).await?),
-            None => None,
-        };
-        let key = asked.external_key.clone();
-        Ok(GrantSelector {
-            principal,
-            cluster: asked.cluster.clone(),
-            role: asked.role.map(role_id),
-            namespaces: asked.namespaces.clone(),
-            labels: asked.labels.clone(),
-            requested_by: asked.requested_by.clone(),
-            external_key: key.map(|key| (caller.name().to_owned(), key)),
-        })
+        sight: &Sight,
+        action: Action,
+        asked: &RequestedPrincipal,
+    ) -> Result<Option<PrincipalId>, BrokerError> {
+        if matches!(asked, RequestedPrincipal::ObjectId(..)) || sight.sees_others(action) {
+            return Ok(Some(self.principals.id(asked).await?));
+        }
+        match self.own_name(caller, asked).await {
+            // Whether it sees others' cannot be told at the moment.
+            None if sight.is_partial() => Err(BrokerError::ClustersNotListed),
+            own => Ok(own),
+        }
     }
 
     async fn with_effects(&self, grants: Vec<Grant>) -> Result<Vec<GrantWithEffects>, BrokerError> {
@@ -280,6 +279,24 @@ impl Broker {
             GrantWithEffects::new(grant, effects)
         };
         Ok(grants.into_iter().map(beside).collect())
+    }
+}
+
+/// A selector as it was asked for → one that says who is meant.
+pub(super) fn selector_of(
+    caller: &Caller,
+    asked: &RequestedSelector,
+    principal: Option<PrincipalId>,
+) -> GrantSelector {
+    let key = asked.external_key.clone();
+    GrantSelector {
+        principal,
+        cluster: asked.cluster.clone(),
+        role: asked.role.map(role_id),
+        namespaces: asked.namespaces.clone(),
+        labels: asked.labels.clone(),
+        requested_by: asked.requested_by.clone(),
+        external_key: key.map(|key| (caller.name().to_owned(), key)),
     }
 }
 

@@ -173,16 +173,38 @@ impl Broker {
             Some(RequestedPrincipal::ObjectId(id, _)) => own == Some(*id),
             _ => false,
         };
-        let refused = match (may(to_self).await, principal) {
-            (Err(refused @ BrokerError::Denied(_)), Some(principal)) if !to_self => {
-                match self.principals.id(principal).await {
-                    Ok(id) if own == Some(id) => return may(true).await,
-                    _ => refused,
-                }
+        match (may(to_self).await, principal) {
+            (Err(BrokerError::Denied(_)), Some(principal))
+                if !to_self && self.own_name(caller, principal).await.is_some() =>
+            {
+                may(true).await
             }
-            (outcome, _) => return outcome,
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The caller's own object id, if this names the caller. The directory is asked for the caller's names, and never for
+    /// the one in the request: neither the answer nor how long it takes tells whether somebody else is there.
+    pub(super) async fn own_name(
+        &self,
+        caller: &Caller,
+        asked: &RequestedPrincipal,
+    ) -> Option<PrincipalId> {
+        let own = self.own_id(caller)?;
+        let is_own = match (asked, caller.kind) {
+            (RequestedPrincipal::ObjectId(id, _), _) => *id == own,
+            (RequestedPrincipal::ApplicationId(id), Kind::Application) => caller
+                .identity
+                .is_some_and(|it| ApplicationId::new(it.application_id) == *id),
+            (RequestedPrincipal::UserPrincipalName(name), Kind::User) => {
+                let itself = RequestedPrincipal::ObjectId(own, None);
+                let known = self.principals.get(&itself).await.ok()?;
+                let itself = UserPrincipalName::parse(&known.user_principal_name).ok()?;
+                itself.canonical() == name.canonical()
+            }
+            _ => false,
         };
-        Err(refused)
+        is_own.then_some(own)
     }
 
     /// Whether a caller may have a grant made or changed.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quick_cache::sync::Cache;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -12,15 +14,25 @@ use crate::azure::{Azure, DirectoryObject, GraphError};
 use crate::domain::access::Principal;
 use crate::domain::ids::PrincipalId;
 use crate::domain::reason::Reason;
+use crate::domain::user_principal_name::UserPrincipalName;
 use crate::view::{Fresh, Loaded, Need, Waits};
 
 /// How many principals are remembered; more are looked up again.
 const MOST_PRINCIPALS: u64 = 100_000;
 
+/// Of how many names it is remembered that the directory does not know them.
+const MOST_UNKNOWN: usize = 10_000;
+
+/// For how long: whoever asks again and again for a made-up name makes one call in that time, and a principal that was just
+/// made is found soon after.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
 /// What is known of who is meant. Cheap to clone; clones share what they know.
 #[derive(Clone)]
 pub struct Principals {
     known: Fresh<RequestedPrincipal, Principal, PrincipalError>,
+    /// When the directory last did not know somebody.
+    unknown: Arc<Cache<RequestedPrincipal, Instant>>,
     known_for: Duration,
 }
 
@@ -129,6 +141,7 @@ impl Principals {
         };
         Self {
             known: Fresh::new(MOST_PRINCIPALS, |_| 1, known_for, load),
+            unknown: Arc::new(Cache::new(MOST_UNKNOWN)),
             known_for,
         }
     }
@@ -137,20 +150,36 @@ impl Principals {
     /// directory is not asked. Concurrent misses make one call.
     ///
     /// # Errors
-    /// [`PrincipalError`]; an error is not remembered, but for as long as Graph says to wait.
+    /// [`PrincipalError`]. That the directory does not know somebody is remembered for some seconds; another error for as
+    /// long as Graph says to wait.
     pub async fn get(&self, asked: &RequestedPrincipal) -> Result<Principal, PrincipalError> {
         if let RequestedPrincipal::ObjectId(id, Some(kind)) = asked {
             return Ok(Principal::unnamed(*id, *kind));
         }
-        let known = self.known.get(asked, Need::within(self.known_for));
-        Ok(known.await?.value.clone())
+        let unknown_for = UNKNOWN_FOR.min(self.known_for);
+        let one_form = in_one_form(asked);
+        if let Some(since) = self.unknown.get(&one_form)
+            && since.elapsed() < unknown_for
+        {
+            return Err(PrincipalError::NotFound(asked.clone()));
+        }
+        let begun = Instant::now();
+        match self.known.get(asked, Need::within(self.known_for)).await {
+            Ok(known) => Ok(known.value.clone()),
+            Err(error) => {
+                if matches!(error, PrincipalError::NotFound(_)) {
+                    self.unknown.insert(one_form, begun);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The object id alone. One that a request names is believed, whatever has become of its object: what a
     /// principal had that the directory has deleted can still be found and taken away.
     ///
     /// # Errors
-    /// [`PrincipalError`]; an error is not remembered.
+    /// Those of [`get`](Self::get).
     pub async fn id(&self, asked: &RequestedPrincipal) -> Result<PrincipalId, PrincipalError> {
         match asked {
             RequestedPrincipal::ObjectId(id, _) => Ok(*id),
@@ -158,6 +187,15 @@ impl Principals {
                 Ok(self.get(asked).await?.id)
             }
         }
+    }
+}
+
+/// All spellings that mean the same are remembered once.
+fn in_one_form(asked: &RequestedPrincipal) -> RequestedPrincipal {
+    match asked {
+        RequestedPrincipal::UserPrincipalName(name) => UserPrincipalName::parse(&name.canonical())
+            .map_or_else(|_| asked.clone(), RequestedPrincipal::UserPrincipalName),
+        asked => asked.clone(),
     }
 }
 

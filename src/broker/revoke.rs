@@ -8,9 +8,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::error;
 use uuid::Uuid;
 
+use super::lists::selector_of;
 use super::permission::{Wanted, as_it_is, denied};
 use super::record::{Of, decided_by, of_revocation};
-use super::request::{RequestedGrants, RevokeRequest};
+use super::request::{RequestedGrants, RequestedPrincipal, RevokeRequest};
 use super::sight::{Sight, list_scope};
 use super::{Broker, BrokerError, payload};
 use crate::audit::Event;
@@ -147,13 +148,29 @@ impl Broker {
                     Some(_) => Err(denied(caller, Action::Revoke, None, Arc::default())),
                     None => Err(BrokerError::ClustersNotListed),
                 };
-                let selector = match self.resolve(caller, selector).await {
-                    Err(error @ BrokerError::Principal(_)) => {
-                        may_end_others()?;
-                        return Err(error);
+                let cluster = selector.cluster.as_ref();
+                let principal = match &selector.principal {
+                    None => None,
+                    Some(RequestedPrincipal::ObjectId(id, _)) => Some(*id),
+                    Some(asked)
+                        if revoker
+                            .rules
+                            .might_beyond_own(caller, Action::Revoke, cluster) =>
+                    {
+                        match self.principals.id(asked).await {
+                            Err(error) => {
+                                may_end_others()?;
+                                return Err(error.into());
+                            }
+                            Ok(id) => Some(id),
+                        }
                     }
-                    selector => selector?,
+                    Some(asked) => match self.own_name(caller, asked).await {
+                        None => return Err(denied(caller, Action::Revoke, None, Arc::default())),
+                        own => own,
+                    },
                 };
+                let selector = selector_of(caller, selector, principal);
                 // What others have is not read where the caller may not end it, and does not see that it stays.
                 let actions = [Action::Revoke, Action::ListGrants];
                 let cluster = selector.cluster.as_ref();

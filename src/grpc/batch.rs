@@ -8,6 +8,7 @@ use super::{convert, proto, validate};
 use crate::broker::check::{Asked, Checked};
 use crate::broker::{Broker, BrokerError, Demand};
 use crate::caller::Caller;
+use crate::domain::reason::code;
 use proto::batch_check_access_response::Item;
 use proto::batch_check_access_response::item::Result as Outcome;
 
@@ -22,13 +23,14 @@ enum Answer {
     Told(Result<Box<(Asked, Checked)>, BrokerError>),
 }
 
-/// The answers, in the order of the checks. Where refusals among them cannot be written down, these are told that instead.
+/// The answers, in the order of the checks, and how many of them are refusals. Where refusals among them cannot be written
+/// down, these are told that instead.
 pub(super) async fn answered(
     broker: &Broker,
     caller: &Arc<Caller>,
     need: Demand,
     request: proto::BatchCheckAccessRequest,
-) -> Vec<Item> {
+) -> (Vec<Item>, usize) {
     let explain_all = request.explain;
     let answers = request.requests.into_iter().map(|request| {
         let explain = explain_all || request.explain;
@@ -46,11 +48,16 @@ pub(super) async fn answered(
         _ => None,
     });
     let refused: Vec<&BrokerError> = refused.collect();
+    let of_refusal = |error: &&&BrokerError| {
+        error.is_denial()
+            || [code::PERMISSION_DENIED, code::NOT_FOUND].contains(&error.reason().code())
+    };
+    let count = refused.iter().filter(of_refusal).count();
     let unwritten = broker.record_refused_checks(caller, &refused).await.err();
     let items = answers.into_iter().map(|answer| Item {
         result: Some(outcome(answer, unwritten.as_ref())),
     });
-    items.collect()
+    (items.collect(), count)
 }
 
 async fn answer(

@@ -151,7 +151,7 @@ impl AccessBrokerService for Service {
         let freshness = validate::batch(&request).map_err(|v| invalid(&v))?;
         // One of them was counted when the call was taken.
         let more = u32::try_from(request.requests.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        if let Some(call) = call {
+        if let Some(call) = &call {
             call.allowance.take(Kind::Check, more)?;
         }
         let need = self
@@ -159,7 +159,12 @@ impl AccessBrokerService for Service {
             .need(&caller, freshness)
             .await
             .map_err(|e| of(&e))?;
-        let items = batch::answered(&self.broker, &caller, need, request).await;
+        let (items, refused) = batch::answered(&self.broker, &caller, need, request).await;
+        if let Some(call) = call {
+            for _ in 0..refused {
+                call.allowance.is_refused();
+            }
+        }
         Ok(Response::new(proto::BatchCheckAccessResponse { items }))
     }
 

@@ -15,7 +15,8 @@ use super::question::NAMESPACE;
 pub(super) struct Asks {
     /// What conditions look at, of whatever.
     looks: Looks,
-    /// The heads of the policies that permit something: whoever fits none of them is surely refused.
+    /// The heads of the policies that permit something, with the conditions that look at nothing but the caller: whoever
+    /// fits none of them is surely refused.
     pub(super) permits: PolicySet,
     /// The heads of the policies whose conditions are about the cluster.
     pub(super) of_clusters: PolicySet,
@@ -66,7 +67,8 @@ impl Asks {
                 asks.of_clusters.add(head).map_err(|error| told(&error))?;
             }
             if policy.effect() == Effect::Permit {
-                let head = head_of(policy, &written).map_err(|error| told(&error))?;
+                let head = head_for_caller(policy, &written, &clauses_of(&written), false);
+                let head = head.map_err(|error| told(&error))?;
                 asks.permits.add(head).map_err(|error| told(&error))?;
                 asks.add_beyond_own(policy, &written)
                     .map_err(|error| told(&error))?;
@@ -83,19 +85,11 @@ impl Asks {
         if clauses.iter().any(Clause::wants_own) {
             return Ok(());
         }
-        let about_caller = clauses.iter().filter(|clause| clause.is_about_caller());
-        let conditions: Vec<Value> = about_caller.map(Clause::to_json).collect();
-        let mut head = written.clone();
-        head["conditions"] = json!(conditions);
         for (set, is_anywhere) in [
             (&mut self.beyond_own, false),
             (&mut self.beyond_own_anywhere, true),
         ] {
-            if is_anywhere {
-                head["resource"] = json!({"op": "All"});
-            }
-            let head = Policy::from_json(Some(policy.id().clone()), head.clone());
-            let head = head.map_err(|error| error.to_string())?;
+            let head = head_for_caller(policy, written, &clauses, is_anywhere)?;
             set.add(head).map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -143,6 +137,24 @@ fn head_of(policy: &Policy, written: &Value) -> Result<Policy, String> {
     let mut head = written.clone();
     head["conditions"] = json!([]);
     head["effect"] = json!("permit");
+    let head = Policy::from_json(Some(policy.id().clone()), head);
+    head.map_err(|error| error.to_string())
+}
+
+/// A policy's head with the conditions that look at nothing but the caller.
+fn head_for_caller(
+    policy: &Policy,
+    written: &Value,
+    clauses: &[Clause<'_>],
+    is_anywhere: bool,
+) -> Result<Policy, String> {
+    let about_caller = clauses.iter().filter(|clause| clause.is_about_caller());
+    let conditions: Vec<Value> = about_caller.map(Clause::to_json).collect();
+    let mut head = written.clone();
+    head["conditions"] = json!(conditions);
+    if is_anywhere {
+        head["resource"] = json!({"op": "All"});
+    }
     let head = Policy::from_json(Some(policy.id().clone()), head);
     head.map_err(|error| error.to_string())
 }

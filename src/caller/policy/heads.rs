@@ -34,8 +34,8 @@ impl Rules {
         self.look_at_clusters() && self.fits(Heads::OfClusters, caller, action, Some(cluster))
     }
 
-    /// Whether a caller might do something on a cluster, whatever the conditions say. Where not it surely may not, and
-    /// nothing has to be looked up for that.
+    /// Whether a caller might do something on a cluster, whatever the conditions say that look at more than the caller. Where
+    /// not it surely may not, and nothing has to be looked up for that.
     #[must_use]
     pub fn might(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
         self.fits(Heads::Permits, caller, action, Some(cluster))
