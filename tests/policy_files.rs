@@ -296,6 +296,46 @@ fn a_decision_is_explained_by_the_policies_that_made_it() {
     }
 }
 
+/// A custom role is judged by what it gives, and one of which that is not written down by everything.
+#[test]
+fn a_decision_about_a_custom_role_is_explained_with_its_power() {
+    let document = include_str!("../docs/policies.md");
+    let example = document.split("```yaml\n").nth(1).expect("an example");
+    let example = example.split("```").next().unwrap();
+    let custom = example.replace(
+        "azure_role: RBAC_CLUSTER_ADMIN",
+        "role_definition_id: 60000000-0000-4000-8000-000000000001",
+    );
+    let given = |actions: &str| {
+        let prefix = "Microsoft.ContainerService/managedClusters";
+        let actions = actions.replace('@', prefix);
+        custom.replace("grant:", &format!("role_is: {actions}\ngrant:"))
+    };
+    let all = "reads, writes, secrets, execs, grants_roles, everything";
+    for (request, verdict, power) in [
+        (custom.clone(), "REFUSED", all),
+        (given("{data_actions: ['@/*']}"), "REFUSED", all),
+        (
+            given("{data_actions: ['@/*/read'], not_data_actions: ['@/secrets/*']}"),
+            "ALLOWED",
+            "reads",
+        ),
+        (given("{}"), "ALLOWED", "none"),
+        (example.to_owned(), "REFUSED", all),
+    ] {
+        let explained = policy(&["explain", "-"], &request);
+        let told = text(&explained.stdout);
+        let expected = format!("{verdict}\nthe role's power: {power}\n");
+        assert!(
+            told.starts_with(&expected),
+            "{request}: {told} {explained:?}"
+        );
+    }
+    let wrong = example.replace("grant:", "role_is: {}\ngrant:");
+    let told = text(&policy(&["explain", "-"], &wrong).stderr);
+    assert!(told.contains("role_is"), "{told}");
+}
+
 #[test]
 fn what_the_page_of_policies_shows_is_taken() {
     let document = include_str!("../docs/policies.md");

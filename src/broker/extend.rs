@@ -10,7 +10,7 @@ use super::permission::{Wanted, allowed, as_it_is};
 use super::preview::expiry_of;
 use super::record::{Of, decided_by, of_extension};
 use super::request::{ExtendRequest, RequestedPrincipal, RequestedRole};
-use super::roles::RoleError;
+use super::roles::{Assignable, RoleError, power_told};
 use super::{Broker, BrokerError, payload};
 use crate::audit::Event;
 use crate::caller::Caller;
@@ -18,6 +18,7 @@ use crate::caller::policy::{Action, Decision};
 use crate::domain::grant::Grant;
 use crate::domain::ids::JobId;
 use crate::domain::job::Job;
+use crate::domain::power::Power;
 use crate::store::NewExtension;
 
 impl Broker {
@@ -98,6 +99,10 @@ impl Broker {
         let end = grant.expiry.max(expiry_of(request.end, Timestamp::now()));
         let own = self.id_here(&rules, caller, action, cluster).await?;
         let mut access = as_it_is(caller, own, grant, end);
+        access.power = Some(match &role {
+            Some(role) => power_told(role, rules.want_power(caller, action, cluster))?,
+            None => Power::NONE,
+        });
         let (principal, whom) = (grant.target.principal, request.on_behalf_of.as_ref());
         access.to_own_group = self.is_own_group(&rules, caller, own, principal).await?;
         access.to_beneficiary = self.is_beneficiary(&rules, principal, whom).await?;
@@ -117,22 +122,19 @@ impl Broker {
             known: known.as_deref(),
         };
         let decision = Self::may_change(&rules, caller, action, &wanted)?;
-        role?;
+        role.transpose()?;
         Ok(decision)
     }
 
-    /// Whether the broker may still assign a grant's role (I8). Whoever may write role definitions may have widened a
-    /// custom one since the grant was accepted, and an extension may need no PUT that the pass could refuse.
-    ///
-    /// # Errors
-    /// [`RoleError`]: it may not, or nobody can say. Of a grant that has ended nothing is asked: it is not extended.
-    async fn role_today(&self, grant: &Grant) -> Result<(), RoleError> {
+    /// A grant's role, if the broker may still assign it (I8). Whoever may write role definitions may have widened a
+    /// custom one since the grant was accepted, and an extension may need no PUT that the pass could refuse. `None`: the
+    /// grant has ended, and nothing is extended.
+    async fn role_today(&self, grant: &Grant) -> Option<Result<Assignable, RoleError>> {
         if !grant.state.is_live() {
-            return Ok(());
+            return None;
         }
         let subscription = grant.target.cluster.subscription();
         let role = RequestedRole::Definition(grant.access.role.id());
-        let read = self.roles.assignable_now(subscription, role);
-        read.await.map(drop)
+        Some(self.roles.assignable_now(subscription, role).await)
     }
 }

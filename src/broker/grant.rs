@@ -11,7 +11,7 @@ use super::preview::expiry_of;
 use super::principals::PrincipalError;
 use super::record::{Of, decided_by, of_grant};
 use super::request::{GrantRequest, RequestedEnd, RequestedPrincipal, RequestedRole};
-use super::roles::RoleError;
+use super::roles::{Assignable, RoleError, power_told};
 use super::{Broker, BrokerError, payload};
 use crate::audit::{BROKER, Event, Outcome};
 use crate::caller::Caller;
@@ -84,7 +84,9 @@ impl Broker {
             self.certain(&rules, &request.principal),
         );
         let asked = self.asked_for(&rules, caller, request, &principal, named);
-        let (access, unknown) = asked.await?;
+        let (mut access, unknown) = asked.await?;
+        let wants_power = rules.want_power(caller, action, place);
+        access.power = Some(power_told(&role, wants_power)?);
         let wants_cluster = rules.want_cluster(caller, action, place);
         let known = match &cluster {
             // A policy hangs on what nobody can say at the moment.
@@ -107,7 +109,7 @@ impl Broker {
         // Whom the directory does not know hears of that now that he may ask.
         unknown.map_or(Ok(()), Err)?;
         ends_in_the_future(request.end, Timestamp::now())?;
-        let (cluster, role) = (cluster?, role?);
+        let (cluster, role) = (cluster?, role?.role);
         fits(&cluster, &role)?;
         Ok(CheckedGrant {
             principal: principal?,
@@ -122,7 +124,7 @@ impl Broker {
         &self,
         request: &GrantRequest,
         named: Option<&Grant>,
-    ) -> Result<Role, RoleError> {
+    ) -> Result<Assignable, RoleError> {
         let (subscription, asked) = (request.cluster.subscription(), request.access.role);
         match named {
             Some(_) => self.roles.assignable_now(subscription, asked).await,

@@ -410,6 +410,7 @@ pub(super) fn as_it_is(
         principal: Some(grant.target.principal),
         principal_type: Some(grant.principal.kind),
         role: Some(grant.access.role.id()),
+        power: None,
         namespaces: grant.access.namespaces.clone(),
         duration_seconds: duration(grant.create_time, end),
         to_self: own == Some(grant.target.principal),

@@ -19,8 +19,12 @@ use crate::caller::Caller;
 use crate::caller::policy::{Action, Decision, Rules};
 use crate::domain::cluster::Cluster;
 use crate::domain::grant::Grant;
-use crate::domain::ids::{ClusterId, GrantId, JobId, PrincipalId, TargetId};
+use crate::domain::ids::{
+    ClusterId, GrantId, JobId, PrincipalId, RoleDefinitionId, SubscriptionId, TargetId,
+};
 use crate::domain::job::Job;
+use crate::domain::power::Power;
+use crate::domain::role::Role;
 use crate::domain::selector::GrantSelector;
 use crate::store::{Found, ListScope, Lives, NewRevocation, Revoked, StoreError};
 use crate::telemetry::{Loop, metrics};
@@ -117,6 +121,7 @@ impl Broker {
             caller,
             request,
             known: BTreeMap::new(),
+            powers: BTreeMap::new(),
             unknown: BTreeSet::new(),
             deadline,
             scope: ListScope::All,
@@ -249,9 +254,11 @@ struct Revoker<'a> {
     request: &'a RevokeRequest,
     own: Option<PrincipalId>,
     known: BTreeMap<ClusterId, Option<Arc<Cluster>>>,
+    /// How much custom roles can do; `None`: they could not be read.
+    powers: BTreeMap<(SubscriptionId, RoleDefinitionId), Option<Power>>,
     /// Of these a policy wants to know, and nobody can say.
     unknown: BTreeSet<ClusterId>,
-    /// Until then Azure is asked what clusters are like.
+    /// Until then Azure is asked what clusters and roles are like.
     deadline: Instant,
     /// The grants that are looked at.
     scope: ListScope,
@@ -288,6 +295,7 @@ impl Revoker<'_> {
             self.known.insert(cluster.clone(), known);
         }
         let mut access = as_it_is(self.caller, self.own, grant, grant.expiry);
+        access.power = self.power(grant).await;
         access.on_behalf_of.clone_from(&self.request.on_behalf_of);
         access.justification.clone_from(&self.request.justification);
         let wanted = Wanted {
@@ -296,6 +304,26 @@ impl Revoker<'_> {
             known: self.known.get(cluster).and_then(Option::as_deref),
         };
         Broker::may_change(&self.rules, self.caller, Action::Revoke, &wanted)
+    }
+
+    /// How much a grant's custom role can do, if a policy wants to know that of this caller. A role that cannot be read in
+    /// time counts as everything.
+    async fn power(&mut self, grant: &Grant) -> Option<Power> {
+        let Role::Custom { id, .. } = grant.access.role else {
+            return None;
+        };
+        let cluster = &grant.target.cluster;
+        if !self.rules.want_power(self.caller, Action::Revoke, cluster) {
+            return None;
+        }
+        let subscription = cluster.subscription();
+        if let Some(known) = self.powers.get(&(subscription, id)) {
+            return *known;
+        }
+        let read = timeout_at(self.deadline, self.broker.roles.get(subscription, id)).await;
+        let power = read.ok().and_then(Result::ok).map(|role| role.power());
+        self.powers.insert((subscription, id), power);
+        power
     }
 
     /// Looks for live grants first, then for REVOKING ones. So a grant whose state changes meanwhile is found at least

@@ -11,6 +11,7 @@ use super::clusters::unavailable;
 use super::request::RequestedRole;
 use crate::azure::{Azure, AzureError};
 use crate::domain::ids::{RoleDefinitionId, SubscriptionId};
+use crate::domain::power::Power;
 use crate::domain::reason::Reason;
 use crate::domain::role::{BuiltInRole, CLUSTER_ADMIN_ROLE, Role, RoleDefinition};
 use crate::view::{Fresh, Loaded, Need, Waits};
@@ -28,6 +29,39 @@ pub struct Roles {
 impl fmt::Debug for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Roles").finish_non_exhaustive()
+    }
+}
+
+/// A role that the broker may assign.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assignable {
+    /// The role.
+    pub role: Role,
+    /// How much it can do, by the definition that was read.
+    pub power: Power,
+}
+
+impl Assignable {
+    /// The role's display name.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.role.display_name()
+    }
+}
+
+/// How much policies are told that a role can do. A role that the broker refuses gives nothing, so that its caller hears
+/// of that, if it might grant there at all, and not of a policy about power.
+///
+/// # Errors
+/// The role cannot be read at the moment, and a policy `wants` to know.
+pub(super) fn power_told(
+    role: &Result<Assignable, RoleError>,
+    wants: bool,
+) -> Result<Power, RoleError> {
+    match role {
+        Ok(role) => Ok(role.power),
+        Err(error @ RoleError::Unavailable(_)) if wants => Err(error.clone()),
+        Err(_) => Ok(Power::NONE),
     }
 }
 
@@ -95,7 +129,7 @@ impl Roles {
         &self,
         subscription: SubscriptionId,
         asked: RequestedRole,
-    ) -> Result<Role, RoleError> {
+    ) -> Result<Assignable, RoleError> {
         let known_for = self.known_for;
         self.assignable_if_read_within(subscription, asked, known_for)
             .await
@@ -110,7 +144,7 @@ impl Roles {
         &self,
         subscription: SubscriptionId,
         asked: RequestedRole,
-    ) -> Result<Role, RoleError> {
+    ) -> Result<Assignable, RoleError> {
         self.assignable_if_read_within(subscription, asked, Duration::ZERO)
             .await
     }
@@ -120,10 +154,13 @@ impl Roles {
         subscription: SubscriptionId,
         asked: RequestedRole,
         age: Duration,
-    ) -> Result<Role, RoleError> {
+    ) -> Result<Assignable, RoleError> {
         let id = role_id(asked);
         if let Some(role) = BuiltInRole::from_id(id) {
-            return Ok(Role::BuiltIn(role));
+            return Ok(Assignable {
+                power: role.power(),
+                role: Role::BuiltIn(role),
+            });
         }
         if id == CLUSTER_ADMIN_ROLE {
             return Err(RoleError::NotAllowed(
@@ -132,10 +169,12 @@ impl Roles {
                     .to_owned(),
             ));
         }
-        self.read(subscription, id, age)
-            .await?
-            .check_assignable()
-            .map_err(RoleError::NotAllowed)
+        let definition = self.read(subscription, id, age).await?;
+        let role = definition.check_assignable();
+        Ok(Assignable {
+            role: role.map_err(RoleError::NotAllowed)?,
+            power: definition.power(),
+        })
     }
 
     async fn read(

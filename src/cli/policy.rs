@@ -18,7 +18,8 @@ use crate::domain::access::PrincipalType;
 use crate::domain::cluster::Cluster;
 use crate::domain::ids::{ClusterId, Namespace, PrincipalId, RoleDefinitionId};
 use crate::domain::naming::{LabelKey, LabelValue, OnBehalfOf};
-use crate::domain::role::BuiltInRole;
+use crate::domain::power::Power;
+use crate::domain::role::{BuiltInRole, Permissions};
 
 use super::AnyError;
 
@@ -100,6 +101,7 @@ impl Explain {
             "REFUSED"
         };
         let mut told = vec![verdict.to_owned()];
+        told.extend(asked.power());
         if decision.policies.is_empty() && decision.errors.is_empty() {
             told.push("no policy permits it".to_owned());
         }
@@ -136,6 +138,8 @@ struct Request {
     #[serde(default)]
     grant: Option<WrittenGrant>,
     #[serde(default)]
+    role_is: Option<WrittenRole>,
+    #[serde(default)]
     to_self: bool,
     #[serde(default)]
     requested_by_self: bool,
@@ -161,6 +165,14 @@ struct WrittenCluster {
     private: bool,
     azure_rbac: bool,
     tags: BTreeMap<String, String>,
+}
+
+/// A custom role, by what its definition gives.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenRole {
+    data_actions: Vec<String>,
+    not_data_actions: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -210,6 +222,11 @@ impl Request {
             ));
         }
         let mut access = self.grant.unwrap_or_default().read()?;
+        let is_built_in = access.role.and_then(BuiltInRole::from_id).is_some();
+        if self.role_is.is_some() && (is_built_in || !is_change) {
+            return Err("role_is: only of a custom role that is granted or revoked".to_owned());
+        }
+        access.power = self.role_is.map(WrittenRole::power);
         // As the broker finds out by itself.
         let principal = access.principal.map(PrincipalId::guid);
         access.to_self |= principal.is_some() && principal == caller.object_id();
@@ -266,6 +283,16 @@ impl WrittenCluster {
     }
 }
 
+impl WrittenRole {
+    fn power(self) -> Power {
+        Power::from_permissions(&[Permissions {
+            data_actions: self.data_actions,
+            not_data_actions: self.not_data_actions,
+            ..Permissions::default()
+        }])
+    }
+}
+
 impl WrittenGrant {
     fn read(self) -> Result<AccessAsked, String> {
         let told = |name: &'static str| {
@@ -289,6 +316,7 @@ impl WrittenGrant {
             principal: self.principal_id.map(PrincipalId::new),
             principal_type: self.principal_type.as_deref().map(kind).transpose()?,
             role,
+            power: None,
             namespaces: namespaces
                 .collect::<Result<_, _>>()
                 .map_err(|e| told("namespaces")(&e))?,
@@ -326,6 +354,22 @@ fn kind(name: &str) -> Result<PrincipalType, String> {
 }
 
 impl Asked {
+    /// What the role of a grant can do, in one line.
+    fn power(&self) -> Option<String> {
+        let Context::Access(access) = self.question().context else {
+            return None;
+        };
+        let had = access.told_power().named().into_iter();
+        let had: Vec<&str> = had.filter(|(_, has)| *has).map(|(name, _)| name).collect();
+        let none = || "none".to_owned();
+        let words = if had.is_empty() {
+            none()
+        } else {
+            had.join(", ")
+        };
+        Some(format!("the role's power: {words}"))
+    }
+
     fn question(&self) -> Question<'_> {
         let resource = self.id.as_ref().map(|id| Resource::Cluster {
             id,

@@ -27,6 +27,7 @@ pub mod naming;
 pub mod ownership;
 pub mod pattern;
 pub mod plan;
+pub mod power;
 pub mod preview;
 pub mod reason;
 pub mod role;

@@ -25,6 +25,8 @@ pub(super) struct Asks {
     pub(super) beyond_own: PolicySet,
     /// The same on any cluster.
     pub(super) beyond_own_anywhere: PolicySet,
+    /// The heads of the policies whose conditions are about what a role can do.
+    pub(super) of_power: PolicySet,
     /// The policies that may let somebody through, or fail to stop somebody, who is in a group that the token has no
     /// room for: those that forbid something to a group, and those with a group in their conditions.
     pub(super) by_group: Vec<String>,
@@ -65,6 +67,10 @@ impl Asks {
             if looks.at_resource {
                 let head = head_of(policy, &written).map_err(|error| told(&error))?;
                 asks.of_clusters.add(head).map_err(|error| told(&error))?;
+            }
+            if looks.at_attribute("power") {
+                let head = head_of(policy, &written).map_err(|error| told(&error))?;
+                asks.of_power.add(head).map_err(|error| told(&error))?;
             }
             if policy.effect() == Effect::Permit {
                 let head = head_for_caller(policy, &written, &clauses_of(&written), false);
@@ -118,7 +124,7 @@ impl Asks {
 
     /// Whether any policy looks at an attribute of this name.
     pub(super) fn for_attribute(&self, name: &str) -> bool {
-        self.looks.at_all || self.looks.attributes.contains(name)
+        self.looks.at_attribute(name)
     }
 }
 
@@ -224,6 +230,10 @@ fn names_variable(written: &Value, names: &[&str]) -> bool {
 }
 
 impl Looks {
+    fn at_attribute(&self, name: &str) -> bool {
+        self.at_all || self.attributes.contains(name)
+    }
+
     /// In Cedar's JSON a variable is `{"Var": …}`, a look at an attribute has its object as `left` and its name as
     /// `attr`, and a look at a tag its key as `right`.
     fn look(&mut self, written: &Value) {

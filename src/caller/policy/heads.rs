@@ -23,6 +23,8 @@ enum Heads {
     Permits,
     /// Of those whose conditions are about the cluster.
     OfClusters,
+    /// Of those whose conditions are about what a role can do.
+    OfPower,
     /// Of those that may permit something with what is not the caller's own.
     BeyondOwn,
 }
@@ -32,6 +34,12 @@ impl Rules {
     #[must_use]
     pub fn want_cluster(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
         self.look_at_clusters() && self.fits(Heads::OfClusters, caller, action, Some(cluster))
+    }
+
+    /// Whether the answer about this may hang on what a role can do.
+    #[must_use]
+    pub fn want_power(&self, caller: &Caller, action: Action, cluster: &ClusterId) -> bool {
+        self.fits(Heads::OfPower, caller, action, Some(cluster))
     }
 
     /// Whether a caller might do something on a cluster, whatever the conditions say that look at more than the caller. Where
@@ -73,6 +81,7 @@ impl Rules {
         let policies = match of {
             Heads::Permits => &self.asks.permits,
             Heads::OfClusters => &self.asks.of_clusters,
+            Heads::OfPower => &self.asks.of_power,
             Heads::BeyondOwn if cluster.is_none() => &self.asks.beyond_own_anywhere,
             Heads::BeyondOwn => &self.asks.beyond_own,
         };

@@ -10,6 +10,7 @@ use crate::domain::cluster::Cluster;
 use crate::domain::free_text::says_something;
 use crate::domain::ids::{ClusterId, Namespace, PrincipalId, RoleDefinitionId};
 use crate::domain::naming::{Labels, OnBehalfOf};
+use crate::domain::power::Power;
 use crate::domain::role::BuiltInRole;
 
 /// The prefix of every type's name.
@@ -119,6 +120,9 @@ pub struct AccessAsked {
     pub principal_type: Option<PrincipalType>,
     /// The role; `None` where there is none of that name.
     pub role: Option<RoleDefinitionId>,
+    /// How much a custom role can do; `None` where nobody can say, which counts as everything. What a built-in role can
+    /// do is known.
+    pub power: Option<Power>,
     /// Empty: the whole cluster.
     pub namespaces: BTreeSet<Namespace>,
     /// From when the grant was made to when it ends, in whole seconds, rounded up; `None`: it is permanent.
@@ -198,6 +202,14 @@ impl Context<'_> {
 }
 
 impl AccessAsked {
+    /// How much the role can do, as policies are told.
+    #[must_use]
+    pub fn told_power(&self) -> Power {
+        let built_in = self.role.and_then(BuiltInRole::from_id);
+        let known = built_in.map(BuiltInRole::power).or(self.power);
+        known.unwrap_or(Power::EVERYTHING)
+    }
+
     /// Without blanks around it. What no reader can make anything of is no justification: it is empty.
     fn told_justification(&self) -> &str {
         let justification = self.justification.trim();
@@ -235,6 +247,11 @@ impl AccessAsked {
             ("justification", text(self.told_justification())),
             ("labels", RestrictedExpression::new_set(labels)),
         ]);
+        let power = self.told_power().named();
+        let power = power.map(|(name, has)| (name.to_owned(), truth(has)));
+        // No name stands there twice, so it cannot fail. Without it the schema would refuse the question.
+        let power = RestrictedExpression::new_record(power).ok();
+        all.extend(power.map(|power| ("power".to_owned(), power)));
         if let Some(seconds) = self.duration_seconds {
             let seconds = RestrictedExpression::new_long(seconds);
             all.push(("duration_seconds".to_owned(), seconds));

@@ -1,5 +1,7 @@
 //! The policies that the broker brings along, others that operators may write, and what cannot be evaluated.
 
+mod power;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -188,7 +190,9 @@ fn a_whole_cluster_is_administered_for_eight_hours_at_most_and_for_a_reason() {
         (admin(hours(1), " \u{200e}\u{202e}\u{2067} ", &[]), false),
         (admin(hours(1), "\u{2800}-\u{301}", &[]), false),
         (admin(hours(1), "\u{200b}緊急", &[]), true),
-        (admin(None, "", &["shop"]), true),
+        // Everything in a namespace is bounded as well.
+        (admin(hours(8), "INC-4711", &["shop"]), true),
+        (admin(None, "", &["shop"]), false),
     ] {
         for action in [Action::Grant, Action::ExtendGrant] {
             let decision = decide(&rules, &caller, action, &access);
