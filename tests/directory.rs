@@ -115,7 +115,7 @@ async fn answers(world: &World, client: &mut Client, grant_id: &str, name: &str)
         ..ListAccessRequest::default()
     };
     let here = ListAccessRequest {
-        cluster: world.cluster("aks-production"),
+        cluster: Some(world.cluster("aks-production")),
         ..anywhere.clone()
     };
     let wish = GrantRequest {

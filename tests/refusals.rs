@@ -106,7 +106,7 @@ async fn i10_a_strangers_refusals_are_short_and_beyond_some_a_minute_counted() {
     world.sealed().await;
     let mut auditor = broker.client_with(Some(&token(&world.emulator, AUDITOR)));
     let request = ListAuditEventsRequest {
-        actor: caller.clone(),
+        actor: Some(caller.clone()),
         ..ListAuditEventsRequest::default()
     };
     let page = auditor.list_audit_events(request).await.unwrap();
