@@ -19,6 +19,15 @@ pub fn says_something(text: &str) -> bool {
     })
 }
 
+/// Whether a text has at least one character that is drawn: no blank, no control character, and none that Unicode calls
+/// default-ignorable.
+#[must_use]
+pub fn can_be_seen(text: &str) -> bool {
+    let not_drawn = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    let is_drawn = |c: char| !c.is_whitespace() && !c.is_control() && !not_drawn.contains(c);
+    text.chars().any(is_drawn)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +81,7 @@ mod tests {
         }
         for c in all.chars() {
             assert!(!says_something(c.encode_utf8(&mut [0; 4])), "{c:?}");
+            assert!(!can_be_seen(c.encode_utf8(&mut [0; 4])), "{c:?}");
         }
         for text in [
             &*all,

@@ -57,6 +57,7 @@ impl Reconciler {
         shutdown: &CancellationToken,
     ) -> Result<(), StoreError> {
         let begun = self.begin_what_may_go(steps, progress, lease).await?;
+        self.look_at_roles(&begun, progress, lease, shutdown).await;
         let mut steps = VecDeque::from(begun);
         while let Some(step) = steps.pop_front() {
             let goes_on = self.call(step, progress, lease, shutdown).await?;

@@ -95,6 +95,26 @@ impl Reconciler {
         Ok(MayCall::Refused)
     }
 
+    /// Looks at the custom roles of all `steps` before the first call. A pass that waits for this has called nothing yet,
+    /// and may still be told to stop. Only a refusal counts: before its PUT each role is read again.
+    pub(super) async fn look_at_roles(
+        &self,
+        steps: &[Step],
+        progress: &mut Progress,
+        lease: &Lease,
+        shutdown: &CancellationToken,
+    ) {
+        for step in steps {
+            let is_new =
+                custom_role(step).is_some_and(|role| !progress.roles.0.contains_key(&role));
+            if is_new && !progress.has_to_stop(shutdown) {
+                self.read_role(step, progress, lease).await;
+            }
+        }
+        let roles = &mut progress.roles.0;
+        roles.retain(|_, read| matches!(read, RoleRead::Refused(..)));
+    }
+
     async fn read_role(&self, step: &Step, progress: &mut Progress, lease: &Lease) {
         let asked = Moment::now();
         let read = match self.is_assignable(step.at(), progress, lease).await {

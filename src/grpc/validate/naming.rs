@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::free_text::says_something;
+use crate::domain::free_text::can_be_seen;
 use crate::domain::naming::{ExternalKey, LabelKey, LabelValue, Labels, MAX_LABELS, OnBehalfOf};
 
 use super::{Violations, optional};
@@ -32,8 +32,8 @@ pub(super) fn labels(
     (labels.len() == given.len()).then_some(labels)
 }
 
-/// The key of a new grant. What its readers cannot see cannot tell one grant from another, so a key needs a letter or a
-/// digit. A selector takes any key that a grant of an older version may have.
+/// The key of a new grant. What its readers cannot see cannot tell one grant from another. A selector takes any key that
+/// a grant of an older version may have.
 #[expect(
     clippy::option_option,
     reason = "two questions, answered at two levels"
@@ -53,17 +53,16 @@ pub(super) fn beneficiary(text: &str, wrong: &mut Violations) -> Option<Option<O
     is_readable("on_behalf_of", text, text.split('@'), wrong).then_some(whom)
 }
 
-/// Whether each part of a text says something; nothing is wrong with a text that is left out.
+/// Whether something can be seen of each part of a text; nothing is wrong with a text that is left out.
 fn is_readable<'a>(
     field: &str,
     text: &str,
     parts: impl IntoIterator<Item = &'a str>,
     wrong: &mut Violations,
 ) -> bool {
-    let is_readable = text.is_empty() || parts.into_iter().all(says_something);
+    let is_readable = text.is_empty() || parts.into_iter().all(can_be_seen);
     if !is_readable {
-        let expected =
-            "expected at least one letter or digit that can be seen, on each side of an @";
+        let expected = "expected at least one character that can be seen, on each side of an @";
         wrong.add(field, format!("{text:?} cannot be read: {expected}"));
     }
     is_readable
