@@ -250,7 +250,7 @@ impl Broker {
         tokio::time::timeout(longest, self.sight(caller)).await.ok()
     }
 
-    /// Whether a caller may see the jobs that are about one grant alone, whoever asked for them. What cannot be told
+    /// Whether a caller may see the jobs that are about a grant and others of its target, whoever asked for them. What cannot be told
     /// within a moment, it may not.
     pub(super) async fn shows_jobs_of(&self, caller: &Arc<Caller>, grant: &Grant) -> bool {
         let Some(sight) = self.sight_within(caller, PATIENCE).await else {

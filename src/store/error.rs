@@ -65,6 +65,17 @@ impl StoreError {
         }
     }
 
+    /// Whether waiting does not mend it: Redis or the configuration has to be changed.
+    pub(super) fn wants_operator(&self) -> bool {
+        match self {
+            Self::NotDurable { .. } | Self::Misconfigured(_) => true,
+            Self::Refused(_) => self.is_trouble(),
+            Self::Unavailable(_) | Self::Full(_) | Self::InDoubt(_) | Self::Unreadable { .. } => {
+                false
+            }
+        }
+    }
+
     pub(super) fn from_redis(error: redis::RedisError) -> Self {
         use redis::{ErrorKind, ServerErrorKind};
         match error.kind() {

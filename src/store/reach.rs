@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::RedisError;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::error::StoreError;
 
@@ -30,6 +30,8 @@ pub(super) struct Reach {
 struct Trouble {
     first: Instant,
     last: Instant,
+    /// Whether the log has said what the operator has to do.
+    has_told_operator: bool,
 }
 
 impl Reach {
@@ -69,11 +71,26 @@ impl Reach {
 
     fn failed(&self, now: Instant, error: &StoreError) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = trouble.map_or(now, |known| known.first);
-        let is_new = trouble.is_none();
-        *trouble = Some(Trouble { first, last: now });
-        if is_new {
+        let known = *trouble;
+        let wants_operator = error.wants_operator();
+        *trouble = Some(Trouble {
+            first: known.map_or(now, |known| known.first),
+            last: now,
+            has_told_operator: wants_operator || known.is_some_and(|known| known.has_told_operator),
+        });
+        if known.is_none() {
             self.away.send_replace(true);
+        }
+        if wants_operator {
+            // It may show only after Redis was away for another reason: at the next connection.
+            if known.is_none_or(|known| !known.has_told_operator) {
+                error!(
+                    %error,
+                    "the broker accepts nothing and carries nothing out until the operator acts. Health says that it does \
+                     not serve. The broker logs this once"
+                );
+            }
+        } else if known.is_none() {
             warn!(
                 %error,
                 "Redis is away. The broker accepts nothing and carries nothing out until it is back, and health says \

@@ -141,6 +141,17 @@ impl Model {
             return self.revocation_planned(&ending, &going, answer);
         }
         let job = revocation_whole(answer)?;
+        if self.jobs.contains_key(&job.job_id) {
+            self.says_that_nothing_is_left(asked, job, &surely, &going)?;
+            let used = Used {
+                payload,
+                job: job.job_id.clone(),
+                grant: None,
+                matched,
+            };
+            self.use_up(&asked.request_id, used);
+            return self.job_is_told(job, when);
+        }
         let request_id = made_or_sent(&asked.request_id, job)?;
         let grants: Vec<Grant> = surely.iter().map(|id| self.grants[id].clone()).collect();
         let mut new = Job::new(Kind::Revoke, &request_id, &asked.justification).about(&grants);
@@ -170,6 +181,41 @@ impl Model {
             })?;
         }
         self.job_is_told(job, when)
+    }
+
+    /// A revocation that ends nothing may be answered with a job from before: of the grant, the one that ends it; of a
+    /// selector, one that was about nothing.
+    fn says_that_nothing_is_left(
+        &mut self,
+        asked: &RevokeRequest,
+        job: &ToldJob,
+        surely: &[String],
+        going: &BTreeSet<String>,
+    ) -> Verdict {
+        let known = &self.jobs[&job.job_id];
+        let ends = matches!(known.kind, Kind::Revoke | Kind::Expire);
+        // What it ends beside the grant is on the same target.
+        let is_about_it = if asked.selector.is_some() {
+            known.targets.is_empty()
+        } else {
+            let mut all = surely.iter();
+            known.targets.len() == 1 && all.all(|id| known.grants().any(|of| of == id))
+        };
+        holds(ends && is_about_it && known.perhaps.is_empty(), || {
+            format!("a new job, or one that ends {surely:?} and nothing on another target")
+        })?;
+        if asked.selector.is_some() {
+            holds(surely.is_empty(), || {
+                "a new job: there are grants to end".to_owned()
+            })?;
+            // It waits for none of them: so they have ended.
+            for id in going {
+                let grant = self.grants.get_mut(id).expect("a grant");
+                grant.state = grant.rests_in();
+            }
+        }
+        self.note("Revoke answered with a job from before".to_owned());
+        Ok(())
     }
 
     fn named_or_meant(&self, asked: &RevokeRequest) -> Option<About> {

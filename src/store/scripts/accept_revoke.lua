@@ -15,7 +15,7 @@
 local answer = replay()
 if answer then return answer end
 
--- Whether a job from before answers for a grant in this state: it is about this grant alone, and is over exactly if the
+-- Whether a job from before answers for a grant in this state: it is about this target alone, and is over exactly if the
 -- grant has ended.
 local function answers_for(state, job)
   if not job then return false end
