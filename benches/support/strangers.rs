@@ -2,6 +2,7 @@
 //! the broker to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures::future::join_all;
 use h2::client::{Builder, ResponseFuture, SendRequest};
@@ -10,6 +11,7 @@ use http::{Request, Response};
 use prost::Message;
 use prost::bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -20,8 +22,11 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 const CHECK: &str = "/aks.access.v1.AccessBrokerService/CheckAccess";
 const BATCH: &str = "/aks.access.v1.AccessBrokerService/BatchCheckAccess";
 
-/// Calls of each connection at once.
+/// Calls of each connection in one volley.
 const CALLS: usize = 250;
+/// A volley begins when the last one is over, and not sooner than this after its beginning: what the attackers
+/// themselves take of the processor they share is not the broker's.
+const VOLLEY: Duration = Duration::from_millis(250);
 /// Connections of each kind of attack.
 const CONNECTIONS: usize = 4;
 
@@ -102,7 +107,9 @@ async fn streams_that_nobody_reads(requests: SendRequest<Bytes>) {
         )),
     };
     let six = Bytes::from(framed(&question.encode_to_vec()).repeat(6));
+    let mut volleys = interval(VOLLEY);
     loop {
+        volleys.tick().await;
         let mut answers = Vec::new();
         for _ in 0..CALLS {
             let Ok((answer, mut questions)) = begun(&requests, REFLECTION, None).await else {
@@ -120,7 +127,9 @@ async fn streams_that_nobody_reads(requests: SendRequest<Bytes>) {
 }
 
 async fn calls_without_a_message(requests: SendRequest<Bytes>, token: String) {
+    let mut volleys = interval(VOLLEY);
     loop {
+        volleys.tick().await;
         let mut answers = Vec::new();
         for _ in 0..CALLS {
             let Ok((answer, message)) = begun(&requests, CHECK, Some(&token)).await else {
@@ -137,7 +146,9 @@ async fn calls_without_a_message(requests: SendRequest<Bytes>, token: String) {
 
 async fn batches_of_nothing(requests: SendRequest<Bytes>, token: String) {
     let empty = Bytes::from(framed(&[0x0a, 0x00].repeat(512 * 1024)));
+    let mut volleys = interval(VOLLEY / 4);
     while let Ok((answer, mut message)) = begun(&requests, BATCH, Some(&token)).await {
+        volleys.tick().await;
         let mut rest = empty.clone();
         while !rest.is_empty() {
             message.reserve_capacity(rest.len());

@@ -11,20 +11,33 @@ use std::task::{Context, Poll};
 use futures::task::AtomicWaker;
 use http::HeaderMap;
 use hyper::body::{Bytes, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::connections::TAKEN_WITHIN;
+use super::connections::{Leaving, Origin, TAKEN_WITHIN};
 use super::limits::{Held, Taker, What};
 
 /// How many bytes are handed to the connection at a time. It takes the next piece when it has room for more.
 const PIECE: usize = 16 * 1024;
 
+/// What an answer holds until it has left.
+pub(super) enum Holds {
+    /// Room for its bytes.
+    Bytes(Taker),
+    /// The places of a call of health or reflection.
+    Places(Arc<Places>),
+}
+
+/// Of all calls of its kind, and of those of its connection.
+pub(super) type Places = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// The body of an answer.
 pub(super) struct Counted {
     body: Body,
-    taker: Taker,
+    holds: Holds,
+    origin: Option<Arc<Origin>>,
     /// What was taken from `body` and not handed on.
     rest: Bytes,
     /// How much of a long answer is still on its way.
@@ -44,7 +57,9 @@ struct Unsent {
 /// The bytes of a message, and their room.
 struct Message {
     bytes: Bytes,
-    _held: Held,
+    _held: Option<Held>,
+    _places: Option<Arc<Places>>,
+    _leaving: Option<Leaving>,
     unsent: Option<Arc<Unsent>>,
 }
 
@@ -65,11 +80,12 @@ impl Drop for Message {
 }
 
 impl Counted {
-    /// Counts the bytes of `body` as `taker`'s.
-    pub(super) fn new(body: Body, taker: Taker) -> Self {
+    /// Counts the bytes of `body`. `origin`: the connection that they leave by.
+    pub(super) fn new(body: Body, holds: Holds, origin: Option<Arc<Origin>>) -> Self {
         Self {
             body,
-            taker,
+            holds,
+            origin,
             rest: Bytes::new(),
             unsent: None,
             patience: None,
@@ -79,7 +95,10 @@ impl Counted {
 
     /// The same bytes, which hold their room until the last of them is dropped.
     fn counted(&mut self, bytes: Bytes) -> Result<Bytes, Status> {
-        let held = self.taker.take(What::Bytes, bytes.len())?;
+        let (held, places) = match &self.holds {
+            Holds::Bytes(taker) => (Some(taker.take(What::Bytes, bytes.len())?), None),
+            Holds::Places(places) => (None, Some(Arc::clone(places))),
+        };
         if bytes.len() > PIECE {
             let unsent = self.unsent.get_or_insert_default();
             unsent.messages.fetch_add(1, Ordering::AcqRel);
@@ -88,6 +107,8 @@ impl Counted {
         Ok(Bytes::from_owner(Message {
             bytes,
             _held: held,
+            _places: places,
+            _leaving: self.origin.as_ref().map(Origin::leaving),
             unsent,
         }))
     }

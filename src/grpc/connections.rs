@@ -40,7 +40,7 @@ use self::register::{Entry, Register};
 use super::tls::{Agreed, Tls};
 use crate::caller::ClientCertificate;
 
-pub(super) use self::origin::{BESIDE, Origin};
+pub(super) use self::origin::{BESIDE, COMPLETE_WITHIN, Leaving, Origin};
 pub(super) use self::sending::TAKEN_WITHIN;
 
 /// After accepting a connection has failed for want of something (file descriptors, memory), the next try is so much
@@ -96,16 +96,14 @@ pub(super) async fn serve<S: Serves>(
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections));
     let register = Arc::new(Register::default());
+    let share = limits.per_address;
     while let Some(accepted) = shutdown
-        .run_until_cancelled(next(&listener, &room, &register))
+        .run_until_cancelled(next(&listener, &room, &register, share))
         .await
     {
         match accepted {
             Ok((stream, peer, permit)) => {
-                let Some(registered) = register.enter(peer, limits.per_address) else {
-                    tracing::debug!(%peer, "an address has as many connections as it may: one more is closed");
-                    continue;
-                };
+                let registered = register.enter(peer);
                 let (service, shutdown) = (service.clone(), shutdown.clone());
                 let entry = Arc::clone(&registered.entry);
                 let tls = tls.clone();
@@ -135,8 +133,16 @@ async fn next(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
     register: &Register,
+    share: Option<usize>,
 ) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
-    let (stream, peer) = listener.accept().await?;
+    let (stream, peer) = loop {
+        let (stream, peer) = listener.accept().await?;
+        // Before anybody loses a place to it.
+        if share.is_none_or(|share| register.count(peer.ip()) < share) {
+            break (stream, peer);
+        }
+        tracing::debug!(%peer, "an address has as many connections as it may: one more is closed");
+    };
     if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
         return Ok((stream, peer.ip(), permit));
     }
@@ -218,6 +224,7 @@ async fn http2<S: Serves>(
         }
     };
     let calls = Calls::default();
+    let ticking = Arc::clone(&origin);
     let connection = protocol::builder(calls.executor(), limits.streams)
         .serve_connection(TokioIo::new(stream), Calling::new(service, origin, &calls));
     let mut connection = pin!(connection);
@@ -255,6 +262,7 @@ async fn http2<S: Serves>(
     tokio::select! {
         ended = ended => ended.map_err(io::Error::other),
         () = outlived => Err(io::Error::other("it is older than server.max_connection_age allows")),
+        () = ticking.until_nobody_reads() => Err(io::Error::other("its client does not read answers")),
     }
 }
 

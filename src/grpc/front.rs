@@ -6,26 +6,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::connections::Origin;
+use super::answer::{Counted, Holds};
+use super::connections::{COMPLETE_WITHIN, Origin};
 use super::guard::Answer;
-use super::intake::COMPLETE_WITHIN;
 use super::server::Readiness;
 use super::status;
 
 /// The largest message that health and reflection take, in bytes: a name.
 pub(super) const LARGEST_NAME: usize = 4 * 1024;
 /// How many calls of health may be under way at once, watches included.
-const HEALTH: usize = 4096;
+const HEALTH: usize = 1024;
 /// How many streams of reflection may be open at once. An answer takes about 100 KB, and each waits for its reader.
 const REFLECTION: usize = 64;
 
@@ -53,7 +52,7 @@ impl<S> Front<S> {
     }
 
     /// Asks health or reflection, if there is room.
-    fn ask_beside(&mut self, request: Request<Body>) -> Answer {
+    fn ask_beside(&mut self, mut request: Request<Body>) -> Answer {
         let is_health = request.uri().path().starts_with(HEALTH_PATH);
         let (room, most, what) = if is_health {
             (&self.health, HEALTH, "calls of health")
@@ -63,12 +62,16 @@ impl<S> Front<S> {
         let Ok(place) = Arc::clone(room).try_acquire_owned() else {
             return refused(&status::overloaded(what, most));
         };
-        let origin = request.extensions().get::<Arc<Origin>>();
-        let Some(own) = origin.map_or(Some(None), |origin| origin.ask_beside().map(Some)) else {
+        let connection = request.extensions().get::<Arc<Origin>>().cloned();
+        let Some(own) = connection
+            .as_ref()
+            .map_or(Some(None), |origin| origin.ask_beside().map(Some))
+        else {
             let what = format!("{what} of this connection");
             return refused(&status::overloaded(&what, super::connections::BESIDE));
         };
         let why = is_health.then(|| why_not_ready(&self.ready)).flatten();
+        keep_what_is_read(request.headers_mut());
         let answer = self.beside.call(request);
         Box::pin(async move {
             let Ok(answer) = timeout(COMPLETE_WITHIN, answer).await else {
@@ -78,27 +81,26 @@ impl<S> Front<S> {
             };
             let mut answer = answer?;
             answer.headers_mut().extend(why);
-            Ok(held_with(answer, place, own))
+            let places = Holds::Places(Arc::new((place, own)));
+            Ok(answer.map(|body| {
+                if body.is_end_stream() {
+                    return body;
+                }
+                Body::new(Counted::new(body, places, connection))
+            }))
         })
     }
 }
 
-/// Holds the places of a call until its answer is over.
-fn held_with<T: Send + Sync + 'static>(
-    answer: Response<Body>,
-    place: OwnedSemaphorePermit,
-    own: T,
-) -> Response<Body> {
-    if answer.body().is_end_stream() {
-        return answer;
-    }
-    let places = (place, own);
-    answer.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held_while_the_body_is = &places;
-            frame
-        }))
-    })
+/// Lets go of headers that nobody reads: a stranger's may be long, and wait with its call.
+fn keep_what_is_read(headers: &mut HeaderMap) {
+    let read = |name: &HeaderName| *name == CONTENT_TYPE || name.as_str().starts_with("grpc-");
+    let kept = headers
+        .iter()
+        .filter(|(name, value)| read(name) && value.len() < LARGEST_NAME);
+    *headers = kept
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
 }
 
 fn refused(status: &tonic::Status) -> Answer {

@@ -22,9 +22,9 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::answer::Counted;
-use super::connections::Origin;
-use super::intake::{self, COMPLETE_WITHIN};
+use super::answer::{Counted, Holds};
+use super::connections::{COMPLETE_WITHIN, Origin};
+use super::intake;
 use super::limits::{Allowance, Kind, Limits, Most, Taker, What};
 use super::rpcs::{self, Rpc};
 use super::status;
@@ -133,17 +133,20 @@ where
             Ok(taker) => taker,
             Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
         };
-        if let Some(origin) = request.extensions().get::<Arc<Origin>>() {
+        let origin = request.extensions().get::<Arc<Origin>>().cloned();
+        // A stranger's connection makes room for others, however often it has called.
+        if let Some(origin) = origin.as_ref().filter(|_| !caller.is_stranger()) {
             origin.has_called();
         }
         Box::pin(async move {
             let allowance = Arc::clone(&taker.allowance);
-            let answer = self.answered(&taker, rpc, caller, deadline, request).await;
+            let answer = self.answered(&taker, rpc, caller, deadline, request);
+            let answer = answer.await;
             let answer = answer.unwrap_or_else(|refused| Ok(refused.into_http()));
             if answer.as_ref().is_ok_and(is_refusal) {
                 allowance.is_refused();
             }
-            answer.map(|response| counted(with_details(response), taker))
+            answer.map(|response| counted(with_details(response), taker, origin))
         })
     }
 
@@ -158,16 +161,20 @@ where
     ) -> Result<Answered, Status> {
         let bounds = self.guard.bounds;
         let whole = Patience::of_call(bounds.longest);
-        let mut held = taker.take(What::Bytes, 0)?;
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        // It has said who calls.
+        parts.headers.remove(AUTHORIZATION);
+        let headers = parts.headers.iter();
+        let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+        let mut held = taker.take(What::Bytes, headers.sum())?;
         let body = match rpc {
             // Whatever it says, there is nobody to read it.
             None => Body::empty(),
             Some(rpc) => {
                 let arriving = taker.take(What::Arriving, 1)?;
                 let message = intake::message(body, rpc, bounds.message_bytes, &mut held);
-                let patience = Patience::of_message(bounds.longest);
-                let message = within(deadline, patience, message).await??;
+                let message = in_time(parts.extensions.get(), message);
+                let message = within(deadline, whole, message).await??;
                 drop(arriving);
                 Body::new(Full::new(message))
             }
@@ -238,13 +245,26 @@ impl Patience {
             what: "the longest that a call may take here",
         }
     }
+}
 
-    fn of_message(longest: Duration) -> Self {
-        Self {
-            longest: longest.min(COMPLETE_WITHIN),
-            what: "the longest that the message of a call may take to be complete",
-            ..Self::of_call(longest)
+/// Waits for a message for as long as one may take.
+async fn in_time<T>(
+    origin: Option<&Arc<Origin>>,
+    message: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let late = async {
+        match origin {
+            Some(origin) => origin.late().await,
+            None => tokio::time::sleep(COMPLETE_WITHIN).await,
         }
+    };
+    tokio::select! {
+        biased;
+        message = message => message,
+        () = late => Err(status::deadline_exceeded(
+            "the longest that the message of a call may take to be complete",
+            COMPLETE_WITHIN,
+        )),
     }
 }
 
@@ -290,11 +310,12 @@ fn with_details(response: Response<Body>) -> Response<Body> {
 }
 
 /// Counts the bytes of an answer that has any.
-fn counted(response: Response<Body>, taker: Taker) -> Response<Body> {
+fn counted(response: Response<Body>, taker: Taker, origin: Option<Arc<Origin>>) -> Response<Body> {
     if response.body().is_end_stream() {
         return response;
     }
-    response.map(|body| Body::new(Counted::new(body, taker)))
+    let holds = Holds::Bytes(taker);
+    response.map(|body| Body::new(Counted::new(body, holds, origin)))
 }
 
 /// When the caller stops waiting, if it said so.

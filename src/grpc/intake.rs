@@ -3,8 +3,6 @@
 //! Who sends headers and no message, or half of one, takes up nothing but what came: its bytes are counted, and it has a
 //! few seconds.
 
-use std::time::Duration;
-
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use tonic::Status;
@@ -14,9 +12,6 @@ use super::limits::Held;
 use super::rpcs::Rpc;
 use super::status::{self, Violation};
 use super::weigh::{TooMuch, weight};
-
-/// How long a message may take to be complete, once its call has begun.
-pub(super) const COMPLETE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The flag and the length that stand before a message (gRPC's `Length-Prefixed-Message`).
 const PREFIX: usize = 5;

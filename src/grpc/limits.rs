@@ -23,6 +23,11 @@ const SHARE_OF_REVOCATIONS: usize = 8;
 /// All callers without a role together have a sixteenth of the room: whoever has a token of the tenant's can call, and
 /// nobody gave these anything to call for.
 const SHARE_OF_STRANGERS: usize = 16;
+/// What all callers without a role together have of this.
+pub(super) const fn share_of_strangers(all: usize) -> usize {
+    all.div_ceil(SHARE_OF_STRANGERS)
+}
+
 /// A quarter of the bytes is one caller's at most.
 const SHARE_OF_BYTES: usize = 4;
 
@@ -62,12 +67,11 @@ impl Room {
     }
 
     fn take(&self, amount: usize) -> bool {
-        let before = self.taken.fetch_add(amount, Ordering::Relaxed);
-        let is_taken = before.saturating_add(amount) <= self.limit;
-        if !is_taken {
-            self.give_back(amount);
-        }
-        is_taken
+        let more = |taken: usize| taken.checked_add(amount).filter(|it| *it <= self.limit);
+        let taken = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok()
     }
 
     fn give_back(&self, amount: usize) {
@@ -127,7 +131,10 @@ impl Rooms {
 enum Pool {
     Everybody,
     Strangers,
+    /// Of callers with a role, where everybody's is full.
     Revocations,
+    /// Of callers without one, where the strangers' is full.
+    StrangersRevocations,
 }
 
 /// How much may be under way at once, whoever calls.
@@ -146,6 +153,7 @@ pub(super) struct Limits {
     everybody: Rooms,
     strangers: Rooms,
     revocations: Rooms,
+    strangers_revocations: Rooms,
     callers: Cache<String, Arc<Allowance>>,
 }
 
@@ -200,11 +208,13 @@ impl Held {
         let more = amount.saturating_sub(self.amount);
         match self.taker.take_in(self.pool, self.what, more) {
             Ok(mut more) => self.amount += std::mem::take(&mut more.amount),
-            // From now on all of it is held where only revocations are.
-            Err(_) if self.taker.pools().contains(&Pool::Revocations) => {
-                *self = self.taker.take_in(Pool::Revocations, self.what, amount)?;
-            }
-            Err(refused) => return Err(refused),
+            Err(refused) => match self.taker.pools() {
+                // From now on all of it is held where only revocations are.
+                [first, revocations] if *first == self.pool => {
+                    *self = self.taker.take_in(*revocations, self.what, amount)?;
+                }
+                _ => return Err(refused),
+            },
         }
         Ok(())
     }
@@ -223,12 +233,17 @@ impl Taker {
             Pool::Everybody => [&self.allowance.own, &self.limits.everybody],
             Pool::Strangers => [&self.allowance.own, &self.limits.strangers],
             Pool::Revocations => [&self.allowance.own_revocations, &self.limits.revocations],
+            Pool::StrangersRevocations => [
+                &self.allowance.own_revocations,
+                &self.limits.strangers_revocations,
+            ],
         }
     }
 
     /// Where it may take room, the first choice first.
     const fn pools(&self) -> &'static [Pool] {
         match (self.is_stranger, self.kind) {
+            (true, Kind::Revocation) => &[Pool::Strangers, Pool::StrangersRevocations],
             (true, _) => &[Pool::Strangers],
             (false, Kind::Revocation) => &[Pool::Everybody, Pool::Revocations],
             (false, _) => &[Pool::Everybody],
@@ -279,6 +294,7 @@ impl Limits {
             everybody: of(1),
             strangers: of(SHARE_OF_STRANGERS),
             revocations: of(SHARE_OF_REVOCATIONS),
+            strangers_revocations: of(SHARE_OF_REVOCATIONS * SHARE_OF_STRANGERS),
             callers: Cache::new(REMEMBERED),
         }
     }
@@ -302,7 +318,10 @@ impl Limits {
     /// What the caller is to be told: it asks too often.
     pub(super) fn admit(self: &Arc<Self>, kind: Kind, caller: &Caller) -> Result<Taker, Status> {
         let allowance = self.allowance(caller);
-        allowance.is_heard()?;
+        // Taking access away waits for nothing that its caller was refused before; it has a rate of its own.
+        if kind != Kind::Revocation {
+            allowance.is_heard()?;
+        }
         allowance.take(kind, 1)?;
         Ok(Taker {
             limits: Arc::clone(self),
@@ -336,7 +355,11 @@ impl Allowance {
                 settings.in_flight_per_caller,
                 most.bytes.div_ceil(SHARE_OF_BYTES),
             ),
-            own_revocations: Rooms::new(reserved(most.calls), reserved(most.bytes)),
+            // Half of the bytes that all revocations have: no single one needs more.
+            own_revocations: Rooms::new(
+                reserved(most.calls),
+                most.bytes.div_ceil(SHARE_OF_REVOCATIONS * 2),
+            ),
             streams: Arc::new(Semaphore::new(settings.streams_per_caller)),
             settings,
         }

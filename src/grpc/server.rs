@@ -20,7 +20,7 @@ use super::connections;
 use super::front::{Front, LARGEST_NAME};
 use super::guard::{Bounds, Guarded};
 use super::health::Health;
-use super::limits::Most;
+use super::limits::{Most, share_of_strangers};
 use super::proto::access_broker_service_server::AccessBrokerServiceServer;
 use super::reflection::Reflection;
 use super::service::Service;
@@ -87,6 +87,7 @@ pub fn serve(
         lag,
         streams: Arc::new(Semaphore::new(settings.max_streams)),
         max_streams: settings.max_streams,
+        strangers_streams: Arc::new(Semaphore::new(share_of_strangers(settings.max_streams))),
         shutdown: shutdown.clone(),
     };
     let service = AccessBrokerServiceServer::new(service)

@@ -29,6 +29,8 @@ pub(super) struct Service {
     /// One permit for each stream that is open.
     pub(super) streams: Arc<Semaphore>,
     pub(super) max_streams: usize,
+    /// The same for callers without a role, of which there may be few.
+    pub(super) strangers_streams: Arc<Semaphore>,
     /// Ends the streams: they would hold up the end of the server.
     pub(super) shutdown: CancellationToken,
 }
@@ -206,7 +208,12 @@ impl AccessBrokerService for Service {
             .as_ref()
             .map(|call| call.allowance.stream())
             .transpose()?;
-        let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
+        let streams = if caller.is_stranger() {
+            &self.strangers_streams
+        } else {
+            &self.streams
+        };
+        let Ok(permit) = Arc::clone(streams).try_acquire_owned() else {
             return Err(overloaded("streams", self.max_streams));
         };
         let permit = (permit, own);

@@ -56,20 +56,16 @@ impl Register {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a connection from this address; `None` where the address has as many as it may. O(connections) with a
-    /// share, O(log connections) without one.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        peer: IpAddr,
-        share: Option<usize>,
-    ) -> Option<Registered> {
+    /// How many connections this address has. O(connections).
+    pub(super) fn count(&self, peer: IpAddr) -> usize {
+        let open = self.open();
+        let of_peer = open.connections.values().filter(|entry| entry.peer == peer);
+        of_peer.count()
+    }
+
+    /// Enters a connection from this address. O(log connections).
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Registered {
         let mut open = self.open();
-        if let Some(share) = share {
-            let of_peer = open.connections.values().filter(|entry| entry.peer == peer);
-            if of_peer.count() >= share {
-                return None;
-            }
-        }
         open.last += 1;
         let number = open.last;
         let entry = Arc::new(Entry {
@@ -78,11 +74,11 @@ impl Register {
             origin: OnceLock::new(),
         });
         open.connections.insert(number, Arc::clone(&entry));
-        Some(Registered {
+        Registered {
             register: Arc::clone(self),
             number,
             entry,
-        })
+        }
     }
 
     /// Closes the oldest connection by which nobody known has called, if there is one. O(connections).
@@ -108,7 +104,7 @@ mod tests {
     const THERE: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
     fn entered(register: &Arc<Register>) -> Registered {
-        let registered = register.enter(HERE, None).unwrap();
+        let registered = register.enter(HERE);
         let origin = Arc::new(Origin::new(None));
         assert!(registered.entry.origin.set(origin).is_ok());
         registered
@@ -130,14 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_no_more_than_its_share_while_they_are_open() {
+    fn the_connections_of_an_address_count_while_they_are_open() {
         let register = Arc::new(Register::default());
-        let first = register.enter(HERE, Some(1));
-        assert!(first.is_some());
-        assert!(register.enter(HERE, Some(1)).is_none());
-        assert!(register.enter(THERE, Some(1)).is_some());
-        assert!(register.enter(HERE, None).is_some());
+        let first = register.enter(HERE);
+        let _second = register.enter(THERE);
+        assert_eq!((register.count(HERE), register.count(THERE)), (1, 1));
         drop(first);
-        assert!(register.enter(HERE, Some(1)).is_some());
+        assert_eq!((register.count(HERE), register.count(THERE)), (0, 1));
     }
 }
