@@ -24,8 +24,8 @@ pub struct Power {
     pub execs: bool,
     /// Can get more access than it gives: writes roles or their bindings, or may bind, escalate or impersonate.
     pub grants_roles: bool,
-    /// All of the above and the writing of namespaces or quotas, which is what *RBAC Admin* leaves out; or every data
-    /// action of clusters, less a few.
+    /// All of the above, exec aside, and the writing of namespaces or quotas, which is what *RBAC Admin* leaves out; or
+    /// every data action of clusters, less a few.
     pub everything: bool,
 }
 
@@ -96,7 +96,12 @@ impl Power {
             everything: false,
             ..Self::EVERYTHING
         };
-        let is_unbounded = power == all || blocks.iter().any(names_all);
+        // Whoever has all else can give itself exec.
+        let but_exec = Self {
+            execs: true,
+            ..power
+        };
+        let is_unbounded = but_exec == all || blocks.iter().any(names_all);
         Self {
             everything: is_unbounded && has(BEYOND_RBAC_ADMIN),
             ..power

@@ -96,7 +96,8 @@ impl Reconciler {
     }
 
     /// Looks at the custom roles of all `steps` before the first call. A pass that waits for this has called nothing yet,
-    /// and may still be told to stop. Only a refusal counts: before its PUT each role is read again.
+    /// and may still be told to stop. Only a refusal counts: before its PUT each role is read again. Where Azure hangs, the
+    /// pass looks at no more roles than one call's time allows: a revocation must not wait for all of them.
     pub(super) async fn look_at_roles(
         &self,
         steps: &[Step],
@@ -104,7 +105,11 @@ impl Reconciler {
         lease: &Lease,
         shutdown: &CancellationToken,
     ) {
+        let begun = Moment::now();
         for step in steps {
+            if begun.elapsed() >= self.call_timeout {
+                break;
+            }
             let is_new =
                 custom_role(step).is_some_and(|role| !progress.roles.0.contains_key(&role));
             if is_new && !progress.has_to_stop(shutdown) {

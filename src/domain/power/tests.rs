@@ -209,3 +209,13 @@ proptest! {
         }
     }
 }
+
+/// Who leaves out exec, or writes `*` in four pieces, gives no less.
+#[test]
+fn a_wildcard_in_pieces_is_everything_as_well() {
+    let pieces = ["*/read", "*/write", "*/delete", "*/action"];
+    for left_out in [&[][..], &["pods/exec/action"]] {
+        let power = power(&pieces, left_out);
+        assert!(power.contains(&"everything"), "{left_out:?}: {power:?}");
+    }
+}

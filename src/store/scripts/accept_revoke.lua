@@ -93,7 +93,9 @@ if #rows == 0 and a.left == 0 then
   local job = redis.call('GET', nothing_key)
   if job and redis.call('EXISTS', job_key(job)) == 1 then
     remember_idle(job, '')
-    audit(a.audit_event)
+    local event = cjson.decode(a.audit_event)
+    event.job = job
+    audit(cjson.encode(event))
     return { 'unchanged', job, '' }
   end
   redis.call('SET', nothing_key, a.job, 'PX', a.request_life)
