@@ -370,10 +370,10 @@ fn pending_change(
     terms: Terms,
 ) -> GrantChange {
     let calls_for = grant.calls_for();
-    if calls_for
-        .iter()
-        .all(|at| is_as_wished(target, at, wishes, steps))
-    {
+    // After its end no PUT is planned: what stands there may be what an earlier pass saw.
+    let is_in_time = !grant.expiry.has_passed(terms.time.now);
+    let is_there = |at| is_as_wished(target, at, wishes, steps);
+    if is_in_time && calls_for.iter().all(is_there) {
         return GrantChange {
             to: GrantState::Active,
             error: None,

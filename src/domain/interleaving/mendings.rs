@@ -3,7 +3,7 @@
 
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use super::{Action, Fate, action, runs};
+use super::{Action, Fate, PassEnd, action, runs};
 
 /// Rules of the protocol (design §5), each of which a run can do without.
 #[derive(Clone, Copy, Debug)]
@@ -157,4 +157,36 @@ fn a_late_delete_of_a_worker_that_was_suspended() -> Vec<Action> {
     actions.extend(vec![Action::Call(true, Fate::Answered); 6]);
     actions.extend([Action::Record(true), Action::Wait(7)]);
     actions
+}
+
+/// A grant's end passes before the pass that would have looked again at a stranger's assignment, which has gone. After its
+/// end nothing is written for it, so what an earlier pass saw must not make it active.
+#[test]
+fn what_an_earlier_pass_saw_makes_no_grant_active_after_its_end() {
+    let pass = |fates: &[Fate]| Action::Pass {
+        worker: false,
+        fates: fates.to_vec(),
+        ends: PassEnd::Records,
+    };
+    let actions = [
+        Action::Stranger {
+            access: 1,
+            conditional: false,
+        },
+        Action::RequestsWithoutEnd {
+            worker: false,
+            passes: 2,
+        },
+        Action::StrangerLeaves,
+        Action::RevokeMany { every: 1 },
+        Action::Grant {
+            access: 2,
+            ttl: Some(4),
+        },
+        Action::Wait(1),
+        pass(&[Fate::Answered]),
+        Action::SetTheClock(3),
+        pass(&[]),
+    ];
+    runs(Mended::ALL, &actions);
 }
