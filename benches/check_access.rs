@@ -320,12 +320,12 @@ fn attacked(client: &Runtime) -> Result<[Row; 2], AnyError> {
         connections: 1,
         in_flight: 8,
     };
-    let (mut quiet, mut loud) = (Vec::new(), Vec::new());
+    let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         quiet.push(client.block_on(known.round(load))?);
         let attack = Attack::begin(service.with_token, &service.strangers_token);
         let attack = strangers.block_on(attack)?;
-        loud.push(client.block_on(known.round(load))?);
+        attacked.push(client.block_on(known.round(load))?);
         progress(&format!(
             "attacked by {} connections, round {}",
             attack.connections(),
@@ -335,9 +335,9 @@ fn attacked(client: &Runtime) -> Result<[Row; 2], AnyError> {
     }
     let row = |what: &str, of: fn(&Round) -> f64| Row {
         what: format!("1 x 8 with tokens, while strangers attack: {what}"),
-        figure: format!("{:.2} ms", middle(&loud, of)),
+        figure: format!("{:.2} ms", middle(&attacked, of)),
         against: format!("{:.2} ms when they do not", middle(&quiet, of)),
-        verdict: Verdict::AtMost(ratio(&loud, &quiet, of), MOST_UNDER_ATTACK),
+        verdict: Verdict::AtMost(ratio(&attacked, &quiet, of), MOST_UNDER_ATTACK),
     };
     Ok([row("p50", |round| round.p50), row("p99", |round| round.p99)])
 }

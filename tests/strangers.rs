@@ -3,7 +3,9 @@
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "what a test takes for granted, its helpers may as well"
+    clippy::print_stdout,
+    reason = "what a test takes for granted, its helpers may as well; how much memory an attack took is for whoever reads \
+              its output"
 )]
 
 mod support;
