@@ -12,11 +12,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, BatchCheckAccessRequest, CheckAccessRequest, CheckAccessResponse, Consistency,
+    BatchCheckAccessRequest, CheckAccessRequest, CheckAccessResponse, Consistency,
     ListAccessRequest, batch_check_access_response::item::Result as Outcome,
 };
 use azure_emulator::Operation;
-use support::ask::{access, now, user};
+use support::ask::{now, reads, user};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World, token};
@@ -50,11 +50,8 @@ async fn broker(world: &World) -> BrokerProcess {
 
 fn question(world: &World, consistency: Option<Consistency>) -> CheckAccessRequest {
     CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster: world.cluster("aks-production"),
-        access: Some(access(AzureRole::RbacReader, &[])),
         consistency,
-        ..CheckAccessRequest::default()
+        ..reads(ALICE, &world.cluster("aks-production"))
     }
 }
 

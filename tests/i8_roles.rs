@@ -21,7 +21,7 @@ use azure_emulator::{
 use support::ask::{access, active, check, extension, lasting, permanent};
 use support::broker::Client;
 use support::refusal::Refusal;
-use support::{Assignment, Timing, World, ask};
+use support::{Assignment, Timing, World, ask, out_of_order};
 use tonic::Code;
 use uuid::{Uuid, uuid};
 
@@ -299,12 +299,7 @@ async fn i8_a_grant_whose_role_has_been_changed_is_not_extended() {
     assert_eq!(world.truth(), standing);
 
     // What cannot be read is not extended either, and it is worth asking again.
-    let away = FaultEffect::Status {
-        status: 503,
-        code: "ServerTimeout".to_owned(),
-        message: "later".to_owned(),
-        retry_after: None,
-    };
+    let away = out_of_order();
     world
         .emulator
         .add_fault(Fault::always(Operation::RoleDefinitionRead, away));

@@ -18,7 +18,7 @@ use aks_access_broker::grpc::proto::{
     GrantRequest, ListGrantsRequest, WatchJobRequest,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
-use support::ask::{access, active, permanent, revocation, user};
+use support::ask::{access, active, permanent, reads, revocation};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World, token};
@@ -61,12 +61,7 @@ fn wish(world: &World, whom: Uuid) -> GrantRequest {
 }
 
 fn check(world: &World) -> CheckAccessRequest {
-    CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster: world.cluster("aks-production"),
-        access: Some(access(AzureRole::RbacReader, &[])),
-        ..CheckAccessRequest::default()
-    }
+    reads(ALICE, &world.cluster("aks-production"))
 }
 
 /// Told to wait, and how long.

@@ -11,11 +11,11 @@ mod support;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{Access, AzureRole, GrantRequest, RevokeRequest};
-use azure_emulator::{CustomRole, Fault, FaultEffect, Operation, Permissions, Scope};
+use azure_emulator::{CustomRole, Fault, Operation, Permissions, Scope};
 use support::ask::{access, active, extension, lasting, permanent, revocation};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
-use support::{Timing, World};
+use support::{Timing, World, out_of_order};
 use tonic::Code;
 use uuid::{Uuid, uuid};
 
@@ -182,12 +182,7 @@ async fn a_role_that_was_widened_is_extended_within_the_bounds_of_what_it_can_do
     client.extend_grant(justified).await.expect("accepted");
 
     // Nobody can read the role: it is taken away all the same.
-    let away = FaultEffect::Status {
-        status: 503,
-        code: "ServerTimeout".to_owned(),
-        message: "later".to_owned(),
-        retry_after: None,
-    };
+    let away = out_of_order();
     world
         .emulator
         .add_fault(Fault::always(Operation::RoleDefinitionRead, away));
@@ -216,12 +211,7 @@ async fn what_a_revocation_cannot_read_counts_as_everything() {
     let role = own_role(&world, OWN_ROLE, &["pods/read"], &[]);
     let request = permanent(BOB, &world.cluster("aks-production"), role);
     let grant = active(&mut broker.client(), request).await;
-    let away = FaultEffect::Status {
-        status: 503,
-        code: "ServerTimeout".to_owned(),
-        message: "later".to_owned(),
-        retry_after: None,
-    };
+    let away = out_of_order();
     world
         .emulator
         .add_fault(Fault::always(Operation::RoleDefinitionRead, away));

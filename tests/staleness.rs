@@ -12,11 +12,11 @@ mod support;
 use std::time::Duration;
 
 use aks_access_broker::grpc::proto::{
-    AzureRole, CheckAccessRequest, CheckAccessResponse, Consistency, Decision,
+    CheckAccessRequest, CheckAccessResponse, Consistency, Decision,
 };
 use azure_emulator::{Fault, FaultEffect, Operation};
 use jiff::{SignedDuration, Timestamp};
-use support::ask::{access, now, user};
+use support::ask::{now, reads};
 use support::broker::{BrokerProcess, Client};
 use support::refusal::Refusal;
 use support::{Timing, World};
@@ -39,11 +39,8 @@ async fn broker(world: &World, view: &[(&str, &str)]) -> BrokerProcess {
 
 fn question(world: &World, consistency: Option<Consistency>) -> CheckAccessRequest {
     CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster: world.cluster("aks-production"),
-        access: Some(access(AzureRole::RbacReader, &[])),
         consistency,
-        ..CheckAccessRequest::default()
+        ..reads(ALICE, &world.cluster("aks-production"))
     }
 }
 

@@ -20,7 +20,7 @@ use azure_emulator::{Fault, Operation};
 use futures::future::join_all;
 use prost::Message;
 use prost::bytes::Bytes;
-use support::ask::{access, active, permanent, revocation, revoked, user};
+use support::ask::{access, active, permanent, reads, revocation, revoked};
 use support::attacker::{Attacker, Begun, SOON, path, peak_memory, token_of};
 use support::broker::{BrokerProcess, Client};
 use support::raw::{RawClient, framed};
@@ -48,12 +48,7 @@ async fn broker(world: &World, server: &[&str]) -> BrokerProcess {
 }
 
 fn check(world: &World) -> CheckAccessRequest {
-    CheckAccessRequest {
-        principal: Some(user(ALICE)),
-        cluster: world.cluster("aks-production"),
-        access: Some(access(AzureRole::RbacReader, &[])),
-        ..CheckAccessRequest::default()
-    }
+    reads(ALICE, &world.cluster("aks-production"))
 }
 
 /// Somebody with a role still gets everything.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 use http::HeaderMap;
-use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::body::{Bytes, Frame};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
@@ -180,9 +180,5 @@ impl hyper::body::Body for Counted {
 
     fn is_end_stream(&self) -> bool {
         self.is_over || (self.rest.is_empty() && self.body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }

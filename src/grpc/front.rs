@@ -16,7 +16,7 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::answer::{Counted, Holds};
-use super::connections::{COMPLETE_WITHIN, Origin};
+use super::connections::{BESIDE, COMPLETE_WITHIN, Origin};
 use super::guard::Answer;
 use super::server::Readiness;
 use super::status;
@@ -60,7 +60,7 @@ impl<S> Front<S> {
             (&self.reflection, REFLECTION, "streams of reflection")
         };
         let Ok(place) = Arc::clone(room).try_acquire_owned() else {
-            return refused(&status::overloaded(what, most));
+            return refused(status::overloaded(what, most));
         };
         let connection = request.extensions().get::<Arc<Origin>>().cloned();
         let Some(own) = connection
@@ -68,16 +68,14 @@ impl<S> Front<S> {
             .map_or(Some(None), |origin| origin.ask_beside().map(Some))
         else {
             let what = format!("{what} of this connection");
-            return refused(&status::overloaded(&what, super::connections::BESIDE));
+            return refused(status::overloaded(&what, BESIDE));
         };
         let why = is_health.then(|| why_not_ready(&self.ready)).flatten();
         keep_what_is_read(request.headers_mut());
         let answer = self.beside.call(request);
         Box::pin(async move {
             let Ok(answer) = timeout(COMPLETE_WITHIN, answer).await else {
-                let whose = "the longest that the message of a call may take to be complete";
-                let late = status::deadline_exceeded(whose, COMPLETE_WITHIN);
-                return Ok(late.into_http());
+                return Ok(status::message_late(COMPLETE_WITHIN).into_http());
             };
             let mut answer = answer?;
             answer.headers_mut().extend(why);
@@ -103,9 +101,8 @@ fn keep_what_is_read(headers: &mut HeaderMap) {
         .collect();
 }
 
-fn refused(status: &tonic::Status) -> Answer {
-    let answer = status.clone().into_http();
-    Box::pin(std::future::ready(Ok(answer)))
+fn refused(status: tonic::Status) -> Answer {
+    Box::pin(std::future::ready(Ok(status.into_http())))
 }
 
 impl<S> Service<Request<Body>> for Front<S>

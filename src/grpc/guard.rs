@@ -140,8 +140,7 @@ where
         }
         Box::pin(async move {
             let allowance = Arc::clone(&taker.allowance);
-            let answer = self.answered(&taker, rpc, caller, deadline, request);
-            let answer = answer.await;
+            let answer = self.answered(&taker, rpc, caller, deadline, request).await;
             let answer = answer.unwrap_or_else(|refused| Ok(refused.into_http()));
             if answer.as_ref().is_ok_and(is_refusal) {
                 allowance.is_refused();
@@ -229,12 +228,11 @@ pub(super) struct Call {
     pub(super) allowance: Arc<Allowance>,
 }
 
-/// How long the server waits for something, and what it is, as callers read it.
+/// How long the server waits for a call, and since when.
 #[derive(Clone, Copy)]
 struct Patience {
     start: Instant,
     longest: Duration,
-    what: &'static str,
 }
 
 impl Patience {
@@ -242,7 +240,6 @@ impl Patience {
         Self {
             start: Instant::now(),
             longest,
-            what: "the longest that a call may take here",
         }
     }
 }
@@ -261,10 +258,7 @@ async fn in_time<T>(
     tokio::select! {
         biased;
         message = message => message,
-        () = late => Err(status::deadline_exceeded(
-            "the longest that the message of a call may take to be complete",
-            COMPLETE_WITHIN,
-        )),
+        () = late => Err(status::message_late(COMPLETE_WITHIN)),
     }
 }
 
@@ -277,7 +271,11 @@ async fn within<T>(
     let own_end = patience.start + patience.longest;
     let (until, whose, limit) = match deadline.0 {
         Some(own) if own.at < own_end => (own.at, "the caller's own deadline", own.limit),
-        _ => (own_end, patience.what, patience.longest),
+        _ => (
+            own_end,
+            "the longest that a call may take here",
+            patience.longest,
+        ),
     };
     let done = timeout_at(until, work).await;
     done.map_err(|_| status::deadline_exceeded(whose, limit))

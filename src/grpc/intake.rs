@@ -101,9 +101,9 @@ impl Prefix {
 
 fn too_much(wrong: TooMuch) -> Status {
     match wrong {
-        TooMuch::Items(items, count) => status::invalid(&[Violation {
+        TooMuch::Items { items, problem } => status::invalid(&[Violation {
             field: items.field.to_owned(),
-            description: format!("{count} {}; at most {}", items.what, items.most),
+            description: problem,
         }]),
         TooMuch::Elements { most } => status::unreadable(&format!(
             "the message has more than {most} fields and items, the most that one may have"

@@ -35,6 +35,14 @@ pub(super) struct Items {
     pub(super) most: usize,
 }
 
+impl Items {
+    /// What is wrong with so many of them, if there are more than one request may have.
+    pub(super) fn too_many(self, count: usize) -> Option<String> {
+        let Self { what, most, .. } = self;
+        (count > most).then(|| format!("{count} {what}; at most {most}"))
+    }
+}
+
 /// The checks of a `BatchCheckAccessRequest`.
 pub(super) const CHECKS: Items = Items {
     tag: 1,

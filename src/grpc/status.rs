@@ -170,6 +170,14 @@ pub(super) fn unknown_service(name: &str) -> Status {
     Status::not_found(format!("there is no service {name:?} here"))
 }
 
+/// The message of a call was not complete in time.
+pub(super) fn message_late(limit: Duration) -> Status {
+    deadline_exceeded(
+        "the longest that the message of a call may take to be complete",
+        limit,
+    )
+}
+
 /// A message is larger than its RPC takes, in bytes.
 pub(super) fn too_large(largest: usize) -> Status {
     unreadable(&format!(

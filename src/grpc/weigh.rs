@@ -29,10 +29,15 @@ const SWELLS: usize = 24;
 const DEEPEST: usize = 16;
 
 /// What is wrong with a message before it is decoded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum TooMuch {
-    /// More items than a request may have: so many.
-    Items(Items, usize),
+    /// More items than a request may have.
+    Items {
+        /// Which.
+        items: Items,
+        /// What is wrong with their number.
+        problem: String,
+    },
     /// More elements than a message may have.
     Elements {
         /// How many it may have.
@@ -68,9 +73,8 @@ fn parts(message: &MessageDescriptor) -> Parts {
 /// [`TooMuch`]. What is no message at all weighs what its bytes do: who decodes it says what is wrong.
 pub(super) fn weight(rpc: &Rpc, message: &[u8]) -> Result<usize, TooMuch> {
     if let Some(items) = rpc.items {
-        let count = count(items.tag, message);
-        if count > items.most {
-            return Err(TooMuch::Items(items, count));
+        if let Some(problem) = items.too_many(count(items.tag, message)) {
+            return Err(TooMuch::Items { items, problem });
         }
     } else if message.len() <= LONG {
         return Ok(message.len().saturating_mul(SWELLS));
@@ -175,7 +179,11 @@ mod tests {
     fn empty_items_are_counted_however_many_there_are() {
         let empty = [0x0a, 0x00].repeat(1_001);
         let found = weight(rpc("BatchCheckAccess"), &empty);
-        assert_eq!(found, Err(TooMuch::Items(CHECKS, 1_001)));
+        let expected = TooMuch::Items {
+            items: CHECKS,
+            problem: "1001 checks; at most 1000".to_owned(),
+        };
+        assert_eq!(found, Err(expected));
         let empty = [0x0a, 0x00].repeat(1_000);
         assert!(weight(rpc("BatchCheckAccess"), &empty).is_ok());
     }

@@ -196,6 +196,16 @@ pub fn now() -> Consistency {
     }
 }
 
+/// Whether somebody may read all that is on a cluster, as fresh as the configuration says.
+pub fn reads(principal: Uuid, cluster: &str) -> CheckAccessRequest {
+    CheckAccessRequest {
+        principal: Some(user(principal)),
+        cluster: cluster.to_owned(),
+        access: Some(access(AzureRole::RbacReader, &[])),
+        ..CheckAccessRequest::default()
+    }
+}
+
 /// Whether the principal holds an access now, with paths and findings.
 pub async fn check(
     client: &mut Client,

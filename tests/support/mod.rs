@@ -314,6 +314,16 @@ impl World {
     }
 }
 
+/// Azure answers that it cannot serve the call now.
+pub fn out_of_order() -> FaultEffect {
+    FaultEffect::Status {
+        status: 503,
+        code: "ServerTimeout".to_owned(),
+        message: "later".to_owned(),
+        retry_after: None,
+    }
+}
+
 /// A token with which somebody may call the broker, for a day.
 pub fn token(emulator: &Emulator, bearer: Uuid) -> String {
     let claims = emulator.claims(bearer, &ACCESS_BROKER.to_string());

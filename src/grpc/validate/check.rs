@@ -10,7 +10,7 @@ use crate::domain::kubernetes_request::{KubernetesRequest, ResourceRequest};
 use crate::grpc::proto;
 use crate::grpc::status::Violation;
 
-use super::super::rpcs::{CHECKS, Items};
+use super::super::rpcs::CHECKS;
 use super::{Violations, access, cluster, filter, optional, principal, time};
 
 /// No verb, group, resource or subresource of Kubernetes' is longer.
@@ -60,11 +60,8 @@ pub(in crate::grpc) fn batch(
     if count == 0 {
         wrong.add("requests", "required");
     }
-    let Items {
-        field, what, most, ..
-    } = CHECKS;
-    if count > most {
-        wrong.add(field, format!("{count} {what}; at most {most}"));
+    if let Some(too_many) = CHECKS.too_many(count) {
+        wrong.add(CHECKS.field, too_many);
     }
     let freshness = consistency(request.consistency.as_ref(), &mut wrong);
     wrong.finish(freshness)
